@@ -1,0 +1,34 @@
+# Two commands matter: `make search` (the demo on real images) and `make test`.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install search test lint ui
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## create .venv and install raysearch with the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+search: $(STAMP)  ## search the best small transformer for handwritten digits; ARGS="--seed 1" adds options
+	$(BIN)/python experiments/search.py digits $(ARGS)
+
+test: $(STAMP)  ## run the tests; ARGS="-k space" selects
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## ruff, pyright (strict) and the import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+ui: $(STAMP)  ## open the MLflow record of the searches in runs/ at http://localhost:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db --port 5000 --workers 1

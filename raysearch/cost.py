@@ -1,0 +1,67 @@
+"""What a subnet costs, in closed form, and the budget that it must keep. No model is built here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Exact size of one subnet."""
+
+    params: int
+    """Parameters that the extracted subnet holds."""
+    macs: int
+    """Multiply-accumulates of one forward pass of one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A budget: inclusive limits on parameters and on multiply-accumulates. None means no limit."""
+
+    min_params: float | None = None
+    """Fewest parameters, as 5e6."""
+    max_params: float | None = None
+    """Most parameters, as 6e6."""
+    min_macs: float | None = None
+    """Fewest multiply-accumulates per image, as 1e9."""
+    max_macs: float | None = None
+    """Most multiply-accumulates per image, as 1.5e9."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a limit that is not positive and finite, and for min above max."""
+        for name in ("params", "macs"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            for which, limit in (("min", low), ("max", high)):
+                if limit is not None and not (math.isfinite(limit) and limit >= 0):
+                    raise ValueError(f"constraint {which}-{name} is {limit}; give a number such as 6e6")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}")
+
+    def admits(self, cost: Cost) -> bool:
+        """Whether ``cost`` keeps every limit."""
+        return self.distance(cost) == 0
+
+    def distance(self, cost: Cost) -> float:
+        """How far ``cost`` lies outside the band, relative to the limit that it breaks; 0 inside."""
+        total = 0.0
+        for value, low, high in (
+            (cost.params, self.min_params, self.max_params),
+            (cost.macs, self.min_macs, self.max_macs),
+        ):
+            if low is not None and value < low:
+                total += (low - value) / low
+            if high is not None and value > high:
+                total += (value - high) / max(high, 1)
+        return total
+
+    def __str__(self) -> str:
+        """The band as people write it, for example ``5,000,000 <= params <= 6,000,000``."""
+        parts: list[str] = []
+        for name, low, high in (("params", self.min_params, self.max_params), ("macs", self.min_macs, self.max_macs)):
+            if low is not None or high is not None:
+                left = f"{low:,.0f} <= " if low is not None else ""
+                right = f" <= {high:,.0f}" if high is not None else ""
+                parts.append(f"{left}{name}{right}")
+        return ", ".join(parts) or "no limit"

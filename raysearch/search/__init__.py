@@ -1,0 +1,1 @@
+"""Search algorithms: pure, deterministic, unaware of models and machines."""

@@ -1,0 +1,88 @@
+"""What a search algorithm is told and asked: the contract between algorithms and whatever runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from raysearch.space import Architecture
+
+Direction = Literal["max", "min"]
+"""Whether a higher or a lower score is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One candidate scored with inherited weights."""
+
+    score: float
+    """The task's score, as top-1 accuracy in 0..1. Always finite."""
+    images_seen: int
+    """How many images were scored."""
+    params: int
+    macs: int
+    loss: float | None = None
+    """Mean loss over the same images: tells candidates of equal score apart."""
+    correct: bytes = b""
+    """Per-image correctness: ``numpy.packbits`` over the images in the order of the split."""
+    latency_ms: float | None = None
+    seconds: float = 0.0
+    """Time that the evaluator took. Never part of a decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that could not be scored, with the reason in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Where a candidate comes from."""
+
+    arch: Architecture
+    index: int
+    """Place in the order asked, from 0."""
+    generation: int
+    origin: Literal["random", "mutation", "crossover", "seed"]
+    parents: tuple[str, ...] = ()
+    """Ids of the architectures it was made from."""
+
+
+class SearchAlgorithm(Protocol):
+    """Proposes architectures and learns from their results.
+
+    Knows no Ray, device, clock or global random state: the sequence of candidates depends on the seed and on the results alone,
+    not on the order in which the results of one batch are told.
+    """
+
+    def ask(self) -> Architecture | None:
+        """The next candidate; None while results are awaited or when :attr:`finished`. Never the same one twice."""
+        ...
+
+    def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
+        """The outcome of a candidate that was asked. Raises ValueError for one that was not, or was told before."""
+        ...
+
+    def proposal(self, arch: Architecture) -> Proposal:
+        """Where an asked candidate comes from. Raises KeyError for one that was never asked."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing is left to ask and every asked candidate has been told."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """How many candidates the search will ask at most."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that continues the search, as JSON values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict` of an algorithm of the same settings."""
+        ...

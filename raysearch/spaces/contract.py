@@ -1,0 +1,36 @@
+"""What every entangled supernet offers, whatever its search space."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raysearch.cost import Cost
+from raysearch.space import Architecture
+
+A = TypeVar("A", bound=Architecture)
+
+
+class Supernet(nn.Module, Generic[A]):
+    """A network whose weights serve every architecture of a space. Abstract: a space implements all of it.
+
+    The architecture is an argument, never a mode: nothing is set before a call and nothing can go stale.
+    """
+
+    def forward(self, images: Float[Tensor, "batch chans height width"], arch: A) -> Tensor:
+        """Output of the subnet ``arch`` for ``images``."""
+        raise NotImplementedError
+
+    def extract(self, arch: A) -> nn.Module:
+        """The subnet as a plain module with contiguous weights of its own: ``subnet(images)`` equals ``self(images, arch)``."""
+        raise NotImplementedError
+
+    def cost(self, arch: A) -> Cost:
+        """Closed-form cost; ``cost(arch).params`` is exactly what ``extract(arch)`` holds."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments as JSON values, enough to build an equal supernet."""
+        raise NotImplementedError
