@@ -1,0 +1,1 @@
+"""Architecture search for vision transformers on Ray."""

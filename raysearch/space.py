@@ -1,7 +1,7 @@
 """Declared search spaces and the architectures drawn from them.
 
-A :class:`SearchSpace` is a list of named :class:`Choice` values plus, where the network has blocks, its depth. Everything that
-a search needs (``sample``, ``mutate``, ``crossover``, ``contains``, ``smallest``, ``largest``, ``size``, iteration) follows from
+A :class:`SearchSpace` is a list of named :class:`Choice` values plus, where the network has blocks, its depth. All that a
+search needs (``sample``, ``mutate``, ``crossover``, ``contains``, ``smallest``, ``largest``, ``size``, iteration) follows from
 that declaration; a new space writes an :class:`Architecture` dataclass and its choices, nothing else.
 """
 
@@ -76,7 +76,7 @@ class Architecture:
     """One subnet: the base of a space's frozen dataclass. Hashable, so it is its own key in caches and populations.
 
     A subclass is a ``@dataclass(frozen=True)`` whose fields are named like the space's choices. Values are normalised to the
-    declared types (``4`` and ``4.0`` are the same architecture). A subclass that defines ``__post_init__`` calls this one first.
+    declared types (``4`` and ``4.0`` are the same architecture). A subclass with its own ``__post_init__`` calls this first.
     """
 
     __slots__ = ()
@@ -224,8 +224,8 @@ class SearchSpace(Generic[A]):
         depth: options for the number of blocks, as ``(12, 13, 14)``; one tuple per stage for a staged net. Per-block values are
             then one tuple, or one tuple per stage.
         stages: number of stages of a net that has per-stage choices but no depth.
-        skippable: positions (0-based) of blocks that may be left out, whatever the stage; the values of a block that is left out
-            are None.
+        skippable: positions (0-based) of blocks that may be left out, whatever the stage; the values of a block that is
+            left out are None.
 
     """
 
@@ -494,10 +494,8 @@ def _depth_options(depth: Sequence[int] | Sequence[Sequence[int]] | None, *, sta
     groups = cast(Sequence[Sequence[int]], depth if staged else [depth])
     options: list[tuple[int, ...]] = []
     for group in groups:
-        if not isinstance(group, Sequence):
-            raise ValueError(f"depth of a staged space is one tuple per stage, not {depth}")
         ordered = cast(tuple[int, ...], _ordered("depth", tuple(group)))
-        if any(not isinstance(d, int) or d < 0 for d in ordered):
+        if any(d != int(d) or d < 0 for d in ordered):
             raise ValueError(f"depth {ordered} is not all whole numbers of blocks")
         options.append(ordered)
     return tuple(options)

@@ -1,0 +1,1 @@
+"""Datasets, disjoint splits, transforms and the cache that evaluators read."""

@@ -1,0 +1,1 @@
+"""All that imports ray: the trainer, the evaluators and their pool, the searcher."""

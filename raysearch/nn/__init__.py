@@ -1,0 +1,1 @@
+"""Layers whose leading rows and columns serve every subnet."""

@@ -1,0 +1,1 @@
+"""Training of supernets: the step, its optimiser and schedule, checkpoints."""

@@ -1,0 +1,1 @@
+"""AutoFormer (ICCV 2021): the entangled vision transformer space."""
