@@ -1,0 +1,11 @@
+"""The record in MLflow: one parent run per search, one child run per candidate. The only package that imports mlflow.
+
+Tags on the runs (``raysearch.search_id``, ``raysearch.key``) make logging idempotent: a search that was killed and continued
+logs nothing twice and leaves no run RUNNING.
+"""
+
+from raysearch.tracking.child_run import architecture_params
+from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url
+from raysearch.tracking.tracker import Tracker
+
+__all__ = ["Tracker", "TrackingError", "architecture_params", "default_uri", "ui_command", "ui_url"]

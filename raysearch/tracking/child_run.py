@@ -1,0 +1,101 @@
+"""A candidate as the child run that MLflow keeps of it: tags, parameters and metrics. Plain values, no MLflow yet."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raysearch.search.protocol import Result
+from raysearch.search.record import Candidate
+from raysearch.space import Architecture
+
+SEARCH_ID = "raysearch.search_id"
+"""Tag on every run of a search, parent and children."""
+KEY = "raysearch.key"
+"""Tag on a child run: the id of its architecture."""
+ROLE = "raysearch.role"
+"""Tag: ``search`` on the parent run, ``candidate`` on a child."""
+
+LONGEST_VALUE = 6000
+"""Characters of a parameter that MLflow keeps; it cuts longer ones silently."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRun:
+    """A child run, ready to be written. Times in milliseconds since the epoch."""
+
+    key: str
+    status: Literal["FINISHED", "FAILED"]
+    start: int
+    end: int
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def child_run(candidate: Candidate) -> ChildRun:
+    """The child run of a candidate that was scored just now. Values that are not finite are left out."""
+    proposal, outcome, end = candidate.proposal, candidate.outcome, milliseconds()
+    tags = {
+        KEY: proposal.arch.id,
+        ROLE: "candidate",
+        "raysearch.index": str(proposal.index),
+        "raysearch.generation": str(proposal.generation),
+        "raysearch.origin": proposal.origin,
+    }
+    if proposal.parents:
+        tags["raysearch.parents"] = ",".join(proposal.parents)
+    values: dict[str, float | None] = {"params": candidate.cost.params, "macs": candidate.cost.macs}
+    seconds = 0.0
+    if isinstance(outcome, Result):
+        seconds = outcome.seconds
+        values |= {name: getattr(outcome, name) for name in ("score", "loss", "images_seen", "seconds", "latency_ms")}
+    else:
+        tags["raysearch.reason"] = outcome.reason[:LONGEST_VALUE]
+    return ChildRun(
+        key=proposal.arch.id,
+        status="FINISHED" if isinstance(outcome, Result) else "FAILED",
+        start=end - round(1000 * seconds),
+        end=end,
+        tags=tags,
+        params=architecture_params(proposal.arch),
+        metrics={name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)},
+    )
+
+
+def architecture_params(arch: Architecture) -> dict[str, str]:
+    """An architecture as MLflow parameters that plot well.
+
+    Scalar fields as they are, ``<field>_mean`` of numbers per block or stage, ``depth`` where the class has it, and the whole
+    as JSON in ``architecture``.
+    """
+    params: dict[str, str] = {}
+    if (depth := getattr(arch, "depth", None)) is not None:
+        params["depth"] = text(depth)
+    for name, value in arch.to_dict().items():
+        if not isinstance(value, list):
+            params[name] = text(value)
+        elif numbers := _numbers(value):
+            params[f"{name}_mean"] = text(round(statistics.fmean(numbers), 6))
+    params["architecture"] = text(arch.to_json())
+    return params
+
+
+def _numbers(value: Any) -> list[float]:
+    """All numbers in a list of lists; the None of a block that is left out does not count."""
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]  # pyright: ignore[reportUnknownVariableType]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def text(value: object) -> str:
+    """``value`` as MLflow stores a parameter."""
+    return str(value)[:LONGEST_VALUE]
+
+
+def milliseconds() -> int:
+    """Now, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
