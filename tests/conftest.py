@@ -7,4 +7,4 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("raysearch", "beartype.beartype")
+install_import_hook("raysearch", "shape_checks.check")

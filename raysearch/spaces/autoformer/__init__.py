@@ -1,1 +1,26 @@
-"""AutoFormer (ICCV 2021): the entangled vision transformer space."""
+"""AutoFormer (Chen et al., ICCV 2021): the weight-entangled vision transformer space, its presets and published checkpoints."""
+
+from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
+from raysearch.spaces.autoformer.published import geometry_of, read_published
+from raysearch.spaces.autoformer.space import (
+    PUBLISHED_BASE,
+    PUBLISHED_SMALL,
+    PUBLISHED_TINY,
+    AutoFormerArchitecture,
+    AutoFormerSpace,
+)
+from raysearch.spaces.autoformer.subnet import AutoFormerSubnet
+from raysearch.spaces.autoformer.supernet import AutoFormerSupernet
+
+__all__ = [
+    "PUBLISHED_BASE",
+    "PUBLISHED_SMALL",
+    "PUBLISHED_TINY",
+    "AutoFormerArchitecture",
+    "AutoFormerGeometry",
+    "AutoFormerSpace",
+    "AutoFormerSubnet",
+    "AutoFormerSupernet",
+    "geometry_of",
+    "read_published",
+]

@@ -1,0 +1,126 @@
+"""Published AutoFormer checkpoints: read without executing them, checked, and their geometry inferred."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
+
+_ALLOWED = [argparse.Namespace, pathlib.PosixPath]
+"""What published files hold besides tensors: the training script's arguments."""
+
+_NAMED = 3
+"""How many keys an error lists."""
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The weights of a ``.pth`` file ``{"model": state_dict, ...}`` or of a bare state dict, on the CPU.
+
+    Only tensors, plain containers and argument lists are read; a file that asks for anything else is refused and none of its
+    code runs. Raises ValueError that names the file when it is missing, damaged or holds no state dict.
+    """
+    try:
+        with torch.serialization.safe_globals(list(_ALLOWED)):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except Exception as error:  # a damaged pickle can fail anywhere in the reader, with any exception
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is not a readable PyTorch checkpoint: {reason}") from error
+    if isinstance(content, dict) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{path} holds no state dict, neither under 'model' nor by itself")
+    state = cast(Mapping[Any, Any], content)
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{path} holds no state dict: {name!r} is {type(value).__name__}, not a tensor")
+    return dict(cast(Mapping[str, Tensor], state))
+
+
+def check_layout(state_dict: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) -> None:
+    """Raises ValueError of one line when ``state_dict`` has not exactly the keys and shapes of ``expected``."""
+    missing = [name for name in expected if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in expected]
+    reshaped = [
+        f"{name} {tuple(state_dict[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state_dict and state_dict[name].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"weights do not fit this supernet: {'; '.join(problems)}")
+
+
+def geometry_of(
+    state_dict: Mapping[str, Tensor], *, img_size: int | None = None, global_pool: Literal["avg", "token"] = "avg"
+) -> AutoFormerGeometry:
+    """The sizes of the supernet that ``state_dict`` belongs to, from the shapes of its tensors.
+
+    ``img_size`` is needed for weights without position embedding alone; ``global_pool`` leaves no trace in the weights.
+    Raises ValueError when keys are absent or shapes contradict each other.
+    """
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        if name not in state_dict:
+            raise ValueError(f"not an AutoFormer checkpoint: {name} is missing")
+        if state_dict[name].ndim != axes:
+            raise ValueError(f"not an AutoFormer checkpoint: {name} has shape {tuple(state_dict[name].shape)}")
+        return tuple(state_dict[name].shape)
+
+    embed_dim, in_chans, patch_size, _ = shape("patch_embed_super.proj.weight", 4)
+    num_classes, _ = shape("head.weight", 2)
+    matches = (re.match(r"blocks\.(\d+)\.", name) for name in state_dict)
+    depth = 1 + max((int(match[1]) for match in matches if match), default=0)
+    qkv_rows, _ = shape("blocks.0.attn.qkv.weight", 2)
+    hidden_features, _ = shape("blocks.0.fc1.weight", 2)
+    relative_position = any(".rel_pos_embed_" in name for name in state_dict)
+    head_dim, max_relative_position = 64, 14
+    if relative_position:
+        rows, head_dim = shape("blocks.0.attn.rel_pos_embed_k.embeddings_table_v", 2)
+        max_relative_position = (rows - 2) // 2
+    if qkv_rows % (3 * head_dim):
+        raise ValueError(f"not an AutoFormer checkpoint: {qkv_rows} qkv rows are no multiple of 3 x head dimension {head_dim}")
+    if "pos_embed" in state_dict:
+        _, tokens, _ = shape("pos_embed", 3)
+        grid_size = math.isqrt(tokens - 1)
+        if grid_size**2 != tokens - 1:
+            raise ValueError(f"position embedding of {tokens} tokens is no class token and square grid of patches")
+        img_size = grid_size * patch_size
+    elif img_size is None:
+        raise ValueError("weights without position embedding do not tell the image size; give img_size")
+    return AutoFormerGeometry(
+        img_size=img_size,
+        patch_size=patch_size,
+        in_chans=in_chans,
+        num_classes=num_classes,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=qkv_rows // (3 * head_dim),
+        mlp_ratio=_ratio(embed_dim, hidden_features),
+        head_dim=head_dim,
+        global_pool=global_pool,
+        relative_position=relative_position,
+        abs_pos="pos_embed" in state_dict,
+        max_relative_position=max_relative_position,
+        qkv_bias="blocks.0.attn.qkv.bias" in state_dict,
+    )
+
+
+def _ratio(embed_dim: int, hidden_features: int) -> float:
+    """A ratio that gives ``hidden_features`` again when it is multiplied and rounded down."""
+    ratio = hidden_features / embed_dim
+    return ratio if int(embed_dim * ratio) == hidden_features else math.nextafter(ratio, math.inf)

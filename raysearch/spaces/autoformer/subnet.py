@@ -1,0 +1,123 @@
+"""A subnet on its own: a plain vision transformer with parameters of exactly its size."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from timm.layers.drop import drop_path
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raysearch.nn.attention import attention
+from raysearch.nn.entangled import LAYER_NORM_EPS
+from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
+from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
+from raysearch.spaces.autoformer.space import AutoFormerArchitecture
+
+
+class AutoFormerSubnet(nn.Module):
+    """The network that an architecture describes, independent of any supernet.
+
+    Its parameters have the names of timm's ``VisionTransformer`` where timm has them; qkv rows hold Q, then K, then V. A saved
+    ``state_dict`` loads into a new ``AutoFormerSubnet(geometry, arch)``.
+
+    Args:
+        geometry: sizes of the supernet that it comes from: images, patches, classes, relative position, and the depth over
+            which ``drop_path_rate`` rises.
+        arch: width, heads and ratios. Raises ValueError when they do not fit into ``geometry``.
+        drop_path_rate: stochastic depth of the supernet's last block, in training mode.
+
+    """
+
+    def __init__(self, geometry: AutoFormerGeometry, arch: AutoFormerArchitecture, drop_path_rate: float = 0.0) -> None:
+        super().__init__()
+        geometry.check(arch)
+        self.geometry = geometry
+        self.arch = arch
+        embed_dim = arch.embed_dim
+        self.patch_embed = _PatchEmbed(geometry, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, geometry.tokens, embed_dim)) if geometry.abs_pos else None
+        self.position_grid = (
+            RelativePositionGrid(geometry.grid_size, geometry.max_relative_position) if geometry.relative_position else None
+        )
+        rates = geometry.drop_path_rates(drop_path_rate)
+        self.blocks = nn.ModuleList(_Block(geometry, arch, block, rates[block]) for block in range(arch.depth))
+        self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        self.head = nn.Linear(embed_dim, geometry.num_classes)
+
+    def forward(self, images: Float[Tensor, "batch chans height width"]) -> Float[Tensor, "batch classes"]:
+        """Class logits."""
+        geometry = self.geometry
+        geometry.check_images(images)
+        x = self.patch_embed(images)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
+        for block in self.blocks:
+            x = block(x, self.position_grid)
+        x = self.norm(x)
+        return self.head(x[:, 1:].mean(dim=1) if geometry.global_pool == "avg" else x[:, 0])
+
+
+class _PatchEmbed(nn.Module):
+    def __init__(self, geometry: AutoFormerGeometry, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(geometry.in_chans, embed_dim, geometry.patch_size, stride=geometry.patch_size)
+
+    def forward(self, images: Float[Tensor, "batch chans height width"]) -> Float[Tensor, "batch patches embed"]:
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class _Attention(nn.Module):
+    def __init__(self, geometry: AutoFormerGeometry, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        width = num_heads * geometry.head_dim
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(embed_dim, 3 * width, bias=geometry.qkv_bias)
+        self.proj = nn.Linear(width, embed_dim)
+        if geometry.relative_position:
+            self.rel_pos_embed_k = RelativePositionTables(geometry.max_relative_position, geometry.head_dim)
+            self.rel_pos_embed_v = RelativePositionTables(geometry.max_relative_position, geometry.head_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens embed"], grid: RelativePositionGrid | None
+    ) -> Float[Tensor, "batch tokens embed"]:
+        position: RelativePosition | None = None
+        if grid is not None:
+            position = grid(self.rel_pos_embed_k, self.rel_pos_embed_v)
+        return attention(
+            x,
+            num_heads=self.num_heads,
+            qkv_weight=self.qkv.weight,
+            qkv_bias=self.qkv.bias,
+            proj_weight=self.proj.weight,
+            proj_bias=self.proj.bias,
+            position=position,
+        )
+
+
+class _MLP(nn.Module):
+    def __init__(self, embed_dim: int, hidden_features: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden_features)
+        self.fc2 = nn.Linear(hidden_features, embed_dim)
+
+    def forward(self, x: Float[Tensor, "batch tokens embed"]) -> Float[Tensor, "batch tokens embed"]:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class _Block(nn.Module):
+    def __init__(self, geometry: AutoFormerGeometry, arch: AutoFormerArchitecture, block: int, drop_path_rate: float) -> None:
+        super().__init__()
+        self.drop_path_rate = drop_path_rate
+        self.norm1 = nn.LayerNorm(arch.embed_dim, eps=LAYER_NORM_EPS)
+        self.attn = _Attention(geometry, arch.embed_dim, arch.num_heads[block])
+        self.norm2 = nn.LayerNorm(arch.embed_dim, eps=LAYER_NORM_EPS)
+        self.mlp = _MLP(arch.embed_dim, arch.hidden_features(block))
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens embed"], grid: RelativePositionGrid | None
+    ) -> Float[Tensor, "batch tokens embed"]:
+        x = x + drop_path(self.attn(self.norm1(x), grid), self.drop_path_rate, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.drop_path_rate, self.training)

@@ -1,0 +1,254 @@
+"""The AutoFormer supernet: one set of weights, every subnet a prefix of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from timm.layers.drop import drop_path
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raysearch.cost import Cost
+from raysearch.nn.attention import attention
+from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, EntangledPatchEmbed, EntangledQKV
+from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
+from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
+from raysearch.spaces.autoformer.published import check_layout
+from raysearch.spaces.autoformer.space import AutoFormerArchitecture
+from raysearch.spaces.autoformer.subnet import AutoFormerSubnet
+from raysearch.spaces.contract import Supernet
+
+
+class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
+    """Weight-entangled vision transformer (Chen et al., ICCV 2021).
+
+    The state dict has the keys and shapes of the published checkpoints (REFERENCE rule 8). Sizes are those of
+    :class:`AutoFormerGeometry`; the defaults are the published AutoFormer-T. ``drop_path_rate`` is the stochastic depth of the
+    last block in training mode.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_size: int = 224,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 256,
+        depth: int = 14,
+        num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        head_dim: int = 64,
+        global_pool: Literal["avg", "token"] = "avg",
+        relative_position: bool = True,
+        abs_pos: bool = True,
+        max_relative_position: int = 14,
+        drop_path_rate: float = 0.1,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f"drop_path_rate is {drop_path_rate}, not in 0..1")
+        self.geometry = geometry = AutoFormerGeometry(
+            img_size=img_size,
+            patch_size=patch_size,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            head_dim=head_dim,
+            global_pool=global_pool,
+            relative_position=relative_position,
+            abs_pos=abs_pos,
+            max_relative_position=max_relative_position,
+            qkv_bias=qkv_bias,
+        )
+        self.drop_path_rate = drop_path_rate
+        self.patch_embed_super = EntangledPatchEmbed(in_chans, embed_dim, patch_size)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, geometry.tokens, embed_dim)) if abs_pos else None
+        self.position_grid = RelativePositionGrid(geometry.grid_size, max_relative_position) if relative_position else None
+        self.blocks = nn.ModuleList(_Block(geometry, rate) for rate in geometry.drop_path_rates(drop_path_rate))
+        self.norm = EntangledLayerNorm(embed_dim)
+        self.head = EntangledLinear(embed_dim, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(
+        self,
+        *,
+        weight_init: Literal["trunc_normal", "xavier"] = "trunc_normal",
+        pos_embed_std: float = 0.02,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw all weights anew.
+
+        ``trunc_normal`` is the published choice: linear layers, class token and relative-position tables from a normal of
+        standard deviation 0.02 cut at +-2, PyTorch's default for the patch convolution. ``xavier`` draws linear layers and
+        the patch convolution (as the linear map that it is) from Glorot's uniform, which trains faster on small data. Biases
+        are 0, norms 1 and 0. ``pos_embed_std`` is the standard deviation of the position embedding. ``generator`` None:
+        torch's global one.
+        """
+        for name, weight in self.named_parameters():
+            if name == "pos_embed":
+                nn.init.trunc_normal_(weight, std=pos_embed_std, generator=generator)
+            elif name == "cls_token" or "embeddings_table" in name:
+                nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+            elif "norm" in name:
+                nn.init.constant_(weight, float(name.endswith("weight")))
+            elif name.startswith("patch_embed_super") and weight_init == "trunc_normal":
+                bound = 1 / math.sqrt(self.geometry.in_chans * self.geometry.patch_size**2)
+                nn.init.uniform_(weight, -bound, bound, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(weight)
+            elif weight_init == "xavier":
+                nn.init.xavier_uniform_(weight.flatten(1), generator=generator)
+            else:
+                nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+
+    def forward(
+        self, images: Float[Tensor, "batch chans height width"], arch: AutoFormerArchitecture
+    ) -> Float[Tensor, "batch classes"]:
+        """Class logits of the subnet ``arch``. Raises ValueError when it does not fit, or the images do not."""
+        geometry, embed_dim = self.geometry, arch.embed_dim
+        geometry.check(arch)
+        geometry.check_images(images)
+        x = self.patch_embed_super(images, embed_dim)
+        x = torch.cat([self.cls_token[..., :embed_dim].expand(x.shape[0], -1, -1), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed[..., :embed_dim]
+        for position, block in enumerate(self._blocks(arch)):
+            x = block(
+                x,
+                num_heads=arch.num_heads[position],
+                hidden_features=arch.hidden_features(position),
+                grid=self.position_grid,
+            )
+        x = self.norm(x)
+        return self.head(x[:, 1:].mean(dim=1) if geometry.global_pool == "avg" else x[:, 0], geometry.num_classes)
+
+    def _blocks(self, arch: AutoFormerArchitecture) -> Iterator[_Block]:
+        return (cast(_Block, block) for block in self.blocks[: arch.depth])
+
+    def extract(self, arch: AutoFormerArchitecture) -> AutoFormerSubnet:
+        """The subnet ``arch`` with contiguous weights of its own, in the mode, on the device and of the type of this supernet.
+
+        Raises ValueError when ``arch`` does not fit.
+        """
+        with torch.device("meta"):  # no weights are drawn only to be replaced
+            subnet = AutoFormerSubnet(self.geometry, arch, self.drop_path_rate)
+        if self.position_grid is not None:  # constants are not part of a state dict
+            subnet.position_grid = RelativePositionGrid(self.geometry.grid_size, self.geometry.max_relative_position)
+        weights = {
+            name: weight.detach().clone(memory_format=torch.contiguous_format) for name, weight in self._subnet_weights(arch)
+        }
+        subnet.load_state_dict(weights, assign=True)
+        subnet.to(device=self.cls_token.device, dtype=self.cls_token.dtype)
+        return subnet.train(self.training)
+
+    def _subnet_weights(self, arch: AutoFormerArchitecture) -> Iterator[tuple[str, Tensor]]:
+        """Names of :class:`AutoFormerSubnet` and the parts of this supernet's weights that belong there."""
+        embed_dim = arch.embed_dim
+        yield from _named("patch_embed.proj", self.patch_embed_super.proj.prefix(embed_dim))
+        yield "cls_token", self.cls_token[..., :embed_dim]
+        if self.pos_embed is not None:
+            yield "pos_embed", self.pos_embed[..., :embed_dim]
+        for position, block in enumerate(self._blocks(arch)):
+            width, hidden = arch.num_heads[position] * self.geometry.head_dim, arch.hidden_features(position)
+            here = f"blocks.{position}"
+            yield from _named(f"{here}.norm1", block.attn_layer_norm.prefix(embed_dim))
+            yield from _named(f"{here}.attn.qkv", block.attn.qkv.prefix(embed_dim=embed_dim, width=width))
+            yield from _named(f"{here}.attn.proj", block.attn.proj.prefix(in_features=width, out_features=embed_dim))
+            if self.geometry.relative_position:
+                for side in ("rel_pos_embed_k", "rel_pos_embed_v"):
+                    for name, table in cast(nn.Module, getattr(block.attn, side)).named_parameters():
+                        yield f"{here}.attn.{side}.{name}", table
+            yield from _named(f"{here}.norm2", block.ffn_layer_norm.prefix(embed_dim))
+            yield from _named(f"{here}.mlp.fc1", block.fc1.prefix(in_features=embed_dim, out_features=hidden))
+            yield from _named(f"{here}.mlp.fc2", block.fc2.prefix(in_features=hidden, out_features=embed_dim))
+        yield from _named("norm", self.norm.prefix(embed_dim))
+        yield from _named("head", self.head.prefix(in_features=embed_dim, out_features=self.geometry.num_classes))
+
+    def cost(self, arch: AutoFormerArchitecture) -> Cost:
+        """Closed-form cost; the convention stands at :meth:`AutoFormerGeometry.cost`."""
+        return self.geometry.cost(arch)
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments as JSON values: ``AutoFormerSupernet(**settings)`` is an equal supernet."""
+        return {**asdict(self.geometry), "drop_path_rate": self.drop_path_rate}
+
+    def load_published(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load weights in the published key layout, as :func:`read_published` returns them.
+
+        Raises ValueError, before anything is changed, that names keys which are missing, unexpected or of another shape.
+        """
+        check_layout(state_dict, expected=self.state_dict())
+        self.load_state_dict(dict(state_dict))
+
+
+def _named(prefix: str, tensors: tuple[Tensor, Tensor | None]) -> Iterator[tuple[str, Tensor]]:
+    weight, bias = tensors
+    yield f"{prefix}.weight", weight
+    if bias is not None:
+        yield f"{prefix}.bias", bias
+
+
+class _Attention(nn.Module):
+    def __init__(self, geometry: AutoFormerGeometry) -> None:
+        super().__init__()
+        width = geometry.num_heads * geometry.head_dim
+        self.head_dim = geometry.head_dim
+        self.qkv = EntangledQKV(geometry.embed_dim, width, bias=geometry.qkv_bias)
+        self.proj = EntangledLinear(width, geometry.embed_dim)
+        if geometry.relative_position:
+            self.rel_pos_embed_k = RelativePositionTables(geometry.max_relative_position, geometry.head_dim)
+            self.rel_pos_embed_v = RelativePositionTables(geometry.max_relative_position, geometry.head_dim)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens embed"], *, num_heads: int, grid: RelativePositionGrid | None
+    ) -> Float[Tensor, "batch tokens embed"]:
+        embed_dim, width = x.shape[-1], num_heads * self.head_dim
+        qkv_weight, qkv_bias = self.qkv.prefix(embed_dim=embed_dim, width=width)
+        proj_weight, proj_bias = self.proj.prefix(in_features=width, out_features=embed_dim)
+        position: RelativePosition | None = None
+        if grid is not None:
+            position = grid(self.rel_pos_embed_k, self.rel_pos_embed_v)
+        return attention(
+            x,
+            num_heads=num_heads,
+            qkv_weight=qkv_weight,
+            qkv_bias=qkv_bias,
+            proj_weight=proj_weight,
+            proj_bias=proj_bias,
+            position=position,
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, geometry: AutoFormerGeometry, drop_path_rate: float) -> None:
+        super().__init__()
+        self.drop_path_rate = drop_path_rate
+        self.attn = _Attention(geometry)
+        self.attn_layer_norm = EntangledLayerNorm(geometry.embed_dim)
+        self.ffn_layer_norm = EntangledLayerNorm(geometry.embed_dim)
+        self.fc1 = EntangledLinear(geometry.embed_dim, geometry.hidden_features)
+        self.fc2 = EntangledLinear(geometry.hidden_features, geometry.embed_dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens embed"],
+        *,
+        num_heads: int,
+        hidden_features: int,
+        grid: RelativePositionGrid | None,
+    ) -> Float[Tensor, "batch tokens embed"]:
+        attended = self.attn(self.attn_layer_norm(x), num_heads=num_heads, grid=grid)
+        x = x + drop_path(attended, self.drop_path_rate, self.training)
+        hidden = F.gelu(self.fc1(self.ffn_layer_norm(x), hidden_features))
+        return x + drop_path(self.fc2(hidden, x.shape[-1]), self.drop_path_rate, self.training)
