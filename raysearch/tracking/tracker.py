@@ -21,7 +21,6 @@ from raysearch.tracking.child_run import KEY, ROLE, SEARCH_ID, ChildRun, child_r
 from raysearch.tracking.store import (
     TROUBLE,
     Environment,
-    TrackingError,
     first_line,
     is_refusal,
     open_store,
@@ -101,11 +100,10 @@ class Tracker:
             self._client, self.experiment_id = open_store(uri, experiment)
             self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_REQUEST_SECONDS))
             parent = self._open_parent(run_name, params, tags or {})
-        except TROUBLE as error:
+        except BaseException as error:
             self._environment.restore()
-            raise unusable(uri, error) from error
-        except TrackingError:
-            self._environment.restore()
+            if isinstance(error, TROUBLE):
+                raise unusable(uri, error) from error
             raise
         self.run_id = parent.info.run_id
 
