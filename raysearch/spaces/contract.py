@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from raysearch.cost import Cost
 from raysearch.space import Architecture
+
+WeightInit = Literal["trunc_normal", "xavier"]
+"""Published initial weights of vision transformers, or Xavier's, which start small networks much faster."""
 
 A = TypeVar("A", bound=Architecture)
 
@@ -29,6 +33,12 @@ class Supernet(nn.Module, Generic[A]):
 
     def cost(self, arch: A) -> Cost:
         """Closed-form cost; ``cost(arch).params`` is exactly what ``extract(arch)`` holds."""
+        raise NotImplementedError
+
+    def reset_parameters(
+        self, *, weight_init: WeightInit, pos_embed_std: float, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw all weights anew, the same for generators of the same state. ``generator`` None: torch's global one."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:

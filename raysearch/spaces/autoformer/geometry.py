@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -83,6 +83,10 @@ class AutoFormerGeometry:
     def hidden_features(self) -> int:
         """Widest feed-forward part."""
         return int(self.embed_dim * self.mlp_ratio)
+
+    def settings(self) -> dict[str, Any]:
+        """All sizes as JSON values: ``AutoFormerGeometry(**settings)`` is an equal geometry."""
+        return asdict(self)
 
     def drop_path_rates(self, rate: float) -> tuple[float, ...]:
         """Stochastic depth of each block: linear from 0 to ``rate`` over the supernet's depth, whatever the subnet's.

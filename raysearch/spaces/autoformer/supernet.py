@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Literal, cast
 
 import torch
@@ -21,7 +20,7 @@ from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.published import check_layout
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 from raysearch.spaces.autoformer.subnet import AutoFormerSubnet
-from raysearch.spaces.contract import Supernet
+from raysearch.spaces.contract import Supernet, WeightInit
 
 
 class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
@@ -83,7 +82,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     def reset_parameters(
         self,
         *,
-        weight_init: Literal["trunc_normal", "xavier"] = "trunc_normal",
+        weight_init: WeightInit = "trunc_normal",
         pos_embed_std: float = 0.02,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -181,7 +180,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments as JSON values: ``AutoFormerSupernet(**settings)`` is an equal supernet."""
-        return {**asdict(self.geometry), "drop_path_rate": self.drop_path_rate}
+        return {**self.geometry.settings(), "drop_path_rate": self.drop_path_rate}
 
     def load_published(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load weights in the published key layout, as :func:`read_published` returns them.
