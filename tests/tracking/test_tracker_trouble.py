@@ -99,45 +99,39 @@ def test_a_deleted_experiment_is_named_with_the_remedy(database):
     assert f"mlflow experiments restore --experiment-id {tracker.experiment_id}" in refused_at_opening(uri)
 
 
-def test_a_server_that_dies_and_comes_back_gets_every_record(database, start_server):
+def test_a_server_that_dies_in_mid_search(database, start_server, caplog):
+    """One search lives to see it come back; one ends before, is told what is missing, and a resume makes it good."""
     noticed, heard = threading.Event(), logging.Handler()
     heard.emit = lambda record: noticed.set() if "does not answer" in record.getMessage() else None
     logger = logging.getLogger("raysearch")
     logger.addHandler(heard)
-    try:
-        with start_server() as uri:
-            tracker = Tracker(**settings(uri, "s"))
-            for i in range(3):
-                tracker.log_candidate(candidate(i))
-        for i in range(3, 6):  # nobody listens now
-            tracker.log_candidate(candidate(i))
-        tracker.log_metrics({"train/loss": 1.0}, step=0)
-        assert noticed.wait(60)
-    finally:
-        logger.removeHandler(heard)
-    with start_server():
-        assert tracker.close() == 0
-    uri = f"sqlite:///{database}"
-    assert Counter(r.data.tags["raysearch.key"] for r in children(uri, tracker.run_id)) == Counter(arch(i).id for i in range(6))
-    assert MlflowClient(uri).get_run(tracker.run_id).info.status == "FINISHED"
-
-
-def test_a_server_that_never_comes_back_costs_a_warning_and_a_resume_makes_it_good(database, start_server, caplog):
     with start_server() as uri:
-        tracker = Tracker(**settings(uri, "s"), patience=0.1)
-    for i in range(3):
-        tracker.log_candidate(candidate(i))
-    assert tracker.close() == 4  # three candidates and the end of the run
+        patient, hasty = Tracker(**settings(uri, "patient")), Tracker(**settings(uri, "hasty"), patience=0.1)
+        for i in range(3):
+            patient.log_candidate(candidate(i))
+    for i in range(3, 6):  # nobody listens now
+        patient.log_candidate(candidate(i))
+        hasty.log_candidate(candidate(i))
+    patient.log_metrics({"train/loss": 1.0}, step=0)
+    assert noticed.wait(60)
+    logger.removeHandler(heard)
+    assert hasty.close() == 4  # three candidates and the end of the run
     (warning,) = [r.getMessage() for r in caplog.records if "missing" in r.getMessage()]
     assert warning.startswith(f"4 records are missing in MLflow at {uri}; the same command with --resume")
+    with start_server():
+        assert patient.close() == 0
+
     uri = f"sqlite:///{database}"
-    assert MlflowClient(uri).get_run(tracker.run_id).info.status == "RUNNING"
-    with Tracker(**settings(uri, "s")) as resumed:
-        for i in range(3):
+    assert MlflowClient(uri).get_run(hasty.run_id).info.status == "RUNNING"
+    with Tracker(**settings(uri, "hasty")) as resumed:
+        for i in range(3, 6):
             resumed.log_candidate(candidate(i))
-    assert resumed.run_id == tracker.run_id
-    assert MlflowClient(uri).get_run(tracker.run_id).info.status == "FINISHED"
-    assert {r.info.status for r in children(uri, tracker.run_id)} == {"FINISHED"}
+    assert resumed.run_id == hasty.run_id
+    for search, indices in ((patient, range(6)), (hasty, range(3, 6))):
+        runs = children(uri, search.run_id)
+        assert Counter(r.data.tags["raysearch.key"] for r in runs) == Counter(arch(i).id for i in indices)
+        assert "RUNNING" not in {r.info.status for r in runs}
+        assert MlflowClient(uri).get_run(search.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("call", ["runs/create", "runs/log-batch", "runs/update"])
@@ -189,10 +183,13 @@ def _opened_before(uri: str, call: str, lost: list[str]) -> Iterator[Tracker]:
 
 KILLED_WHILE_LOGGING = """
 import os, signal, sys
+import mlflow.store.tracking.sqlalchemy_store
 from sqlalchemy import Engine, event
+from sqlalchemy.orm import configure_mappers
 from raysearch.tracking import Tracker
 from tracked_search import candidate, settings
 
+configure_mappers()  # a second of work, once for all that follow
 for commits in range(int(sys.argv[2])):
     if os.fork() == 0:
         tracker = Tracker(**settings(sys.argv[1], f"killed after {commits}"))
