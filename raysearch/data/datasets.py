@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
-from sklearn.datasets import load_digits
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
@@ -64,6 +63,9 @@ def _unchecked(images: FolderImages) -> None:
 
 
 def _digits(config: DataConfig, seed: int) -> Splits:
+    # Imported here: scikit-learn takes seconds to import, which every process of a run would spend.
+    from sklearn.datasets import load_digits
+
     digits = cast(Any, load_digits())  # a Bunch, or a pair when asked for one
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     images = _array_images(pixels, digits.target.astype(np.int64), config)
@@ -170,10 +172,10 @@ def _classes(folder: Path) -> list[str]:
 
 def _check_same_classes(folder: Path, train: Path) -> None:
     for here, there in ((train, folder), (folder, train)):
-        absent = sorted(set(_classes(here)) - set(_classes(there)))
+        absent = sorted(set(subfolders(here)) - set(subfolders(there)))
         if absent:
             raise ValueError(
-                f"no folder {there / absent[0]}, but {here / absent[0]}: both need the same classes; add or remove it"
+                f"no folder {there / absent[0]}, but {here / absent[0]}: both need the same classes, add or remove one"
             )
 
 

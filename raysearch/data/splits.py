@@ -45,7 +45,7 @@ def cut(
         labels: class of each image.
         classes: their names.
         seed: of the shuffling.
-        held_out: size of each part, as a number of images or a fraction of all.
+        held_out: size of each part, as a number of images or a fraction of all, at least one image of each class.
 
     Returns:
         Indices (int64) of each part: ``"train"`` ascending, the others mixed.
@@ -58,10 +58,13 @@ def cut(
     taken = [0] * len(classes)
     cuts: dict[str, list[tuple[int, int]]] = {}
     for position, (part, amount) in enumerate(held_out.items()):
-        total = round(amount * len(labels)) if isinstance(amount, float) else amount
         later = len(held_out) - position  # every later part and the training images need one of each class
         limits = [have - gone - later for have, gone in zip(available, taken, strict=True)]
-        counts = _shares(max(total, len(classes)) if isinstance(amount, float) else total, available, limits, part=part)
+        total = amount
+        if isinstance(total, float):
+            # A fraction asks for a share, not a number: small classes give what they can.
+            total = min(max(round(total * len(labels)), len(classes)), sum(limits))
+        counts = _shares(total, available, limits, part=part)
         cuts[part] = [(gone, gone + count) for gone, count in zip(taken, counts, strict=True)]
         taken = [end for _, end in cuts[part]]
     cuts["train"] = list(zip(taken, available, strict=True))
