@@ -1,1 +1,1 @@
-"""Training of supernets: the step, its optimiser and schedule, checkpoints."""
+"""Training of supernets: the recipe's numbers, one process's share of the work, checkpoints."""

@@ -1,0 +1,67 @@
+"""From a command line to typed settings, and from an error to one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Generator, Sequence
+from typing import NoReturn
+
+import tyro
+from rich.console import Console
+
+from raysearch.pipeline import SearchCommand, run
+from raysearch.recipes import RECIPES
+
+
+def parse_search(arguments: Sequence[str]) -> SearchCommand:
+    """The command of ``experiments/search.py``. Exits with 2 and one line for an unknown recipe, flag or value."""
+    defaults = {name: (help_line, SearchCommand(recipe)) for name, (help_line, recipe) in RECIPES.items()}
+    with _one_line():
+        return tyro.extras.overridable_config_cli(
+            defaults, prog="search.py", args=list(arguments), config=(tyro.conf.FlagConversionOff,)
+        )
+
+
+@contextlib.contextmanager
+def _one_line() -> Generator[None]:
+    """Make one line of tyro's boxes."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            yield
+    except SystemExit as leave:
+        if leave.code in (0, None):
+            raise
+        words = re.sub(r"[─│╭╮╰╯]+|\x1b\[[0-9;]*m", " ", complaint.getvalue())
+        fail(" ".join(words.split()))
+    except ValueError as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line on standard error and exit with 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def search(arguments: Sequence[str] | None = None) -> None:
+    """The main job as a program."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    command = parse_search(arguments)
+    line = shlex.join(["python", "experiments/search.py", *arguments])
+    try:
+        run(command, line=line, console=Console())
+    except ValueError as error:
+        if os.environ.get("RAYSEARCH_TRACEBACK"):
+            raise
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume continues", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,79 @@
+"""Connection to a Ray cluster, or to one started on this machine, and what it can hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray._private import state as ray_state
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+log = logging.getLogger(__name__)
+
+Actor = Any
+"""Handle of a Ray actor; Ray's types know neither its methods nor what they answer."""
+
+# Before any Tuner is built: no result files per trial, no snapshot while trials run (the journal is what a resumed search
+# reads), Ctrl-C reaches the caller, no usage report.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@contextmanager
+def connected(address: str | None) -> Generator[None]:
+    """A Ray connection for the length of a ``with`` block; an existing one of this process is used and left open.
+
+    ``address`` is a cluster's, ``auto``, ``local``, or None for Ray's own rule: ``RAY_ADDRESS``, a cluster running on this
+    node, else a new one on this machine. Raises ValueError when no cluster answers there.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {_first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def answer(reference: Any) -> Any:
+    """Wait for the value of one object reference."""
+    return ray.get(reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Processors of a cluster: those it has or, where it scales, those it can grow to."""
+
+    cpus: float
+    gpus: float
+
+
+def capacity() -> Capacity:
+    """What the cluster can hold. An autoscaling cluster counts with its limits: actors that wait for a node make it grow."""
+    present = ray.cluster_resources()
+    # Ray offers the autoscaler's limits only here; without an autoscaler the answer is None.
+    limits = ray_state.state.get_max_resources_from_cluster_config() or {}
+    return Capacity(
+        cpus=max(present.get("CPU", 0.0), float(limits.get("CPU", 0))),
+        gpus=max(present.get("GPU", 0.0), float(limits.get("GPU", 0))),
+    )
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Places an actor beside the caller: for actors that read or write the caller's files."""
+    return NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)

@@ -1,0 +1,235 @@
+"""Evaluators, long-lived actors that hold the supernet, and the pool that keeps all of them busy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import torch
+from ray.exceptions import RayActorError
+
+from raysearch.data.cache import CachedImages, open_cache
+from raysearch.data.transforms import Normalisation
+from raysearch.distributed.cluster import Actor, capacity, on_this_node
+from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
+from raysearch.evaluation import Precision, Task, score
+from raysearch.search.protocol import Failure, Result
+from raysearch.space import Architecture
+from raysearch.training.supernets import read_supernet
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How many evaluators a candidate may lose before it counts as failed: it may be what ends them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorConfig:
+    """The processes that score candidates."""
+
+    batch_size: int = 250
+    """Images per forward pass."""
+    precision: Precision = "auto"
+    cpus: int = 1
+    """Processors of each evaluator where there are no GPUs."""
+    max_evaluators: int | None = None
+    """Most evaluators at a time; as many as the cluster holds when not given."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for counts below 1."""
+        for name in ("batch_size", "cpus"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluators.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 1")
+        if self.max_evaluators is not None and self.max_evaluators < 1:
+            raise ValueError(f"evaluators.max-evaluators is {self.max_evaluators}, must be at least 1")
+
+
+class Scorer(Protocol):
+    """What an evaluator runs."""
+
+    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+        """Score one architecture on the cached images."""
+        ...
+
+
+class SupernetScorer:
+    """Scores architectures with the weights that they inherit from one supernet.
+
+    Args:
+        weights: checkpoint of the supernet.
+        task: what counts as correct.
+        normalise: pixels to network input.
+        config: batch size and precision.
+
+    """
+
+    def __init__(self, weights: NodeFile, *, task: Task, normalise: Normalisation, config: EvaluatorConfig) -> None:
+        self.task, self.normalise, self.config = task, normalise, config
+        self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+        if self.device.type == "cpu":
+            torch.set_num_threads(config.cpus)  # Ray's start commands export OMP_NUM_THREADS=1
+        self.supernet = read_supernet(local_path(weights)).build()
+        self.opened: dict[str, CachedImages] = {}
+
+    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+        """Extract the subnet, then one pass over the images."""
+        if images.digest not in self.opened:
+            self.opened[images.digest] = open_cache(local_path(images))
+        return score(
+            self.supernet.extract(arch),
+            self.opened[images.digest],
+            task=self.task,
+            cost=self.supernet.cost(arch),
+            normalise=self.normalise,
+            batch_size=self.config.batch_size,
+            device=self.device,
+            precision=self.config.precision,
+        )
+
+
+@ray.remote
+class Evaluator:
+    """Hosts one scorer."""
+
+    def open(self, make_scorer: Callable[[], Scorer]) -> None:
+        """Build the scorer. Not in the constructor: an error here is a bug to be shown, not a lost actor."""
+        self.scorer = make_scorer()
+
+    def score(self, arch: Architecture, images: NodeFile) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        return outcome_to_dict(self.scorer.score(arch, images))
+
+
+@ray.remote(num_cpus=0)
+class Pool:
+    """Hands candidates to whichever evaluator is free, and writes every outcome to the journal before telling it.
+
+    The number of evaluators follows the cluster: one for each GPU, or for each share of the CPUs where there are none; nodes
+    that join are used, evaluators that are lost are replaced and their candidates scored elsewhere.
+
+    Args:
+        make_scorer: builds an evaluator's scorer, in its process.
+        config: the evaluators' size and number.
+        journal: path of the journal, on this node.
+        weights: digest of the weights that are scored.
+
+    """
+
+    def __init__(self, make_scorer: Callable[[], Scorer], config: EvaluatorConfig, journal: Path, weights: str) -> None:
+        self.make_scorer, self.config = make_scorer, config
+        self.journal = Journal(journal, weights=weights)
+        self.images: dict[str, NodeFile] = {}
+        self.futures: dict[tuple[str, str], asyncio.Future[Result | Failure]] = {}
+        self.free: asyncio.Queue[Actor] = asyncio.Queue()
+        self.evaluators: set[Actor] = set()
+        self.ready = 0
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.broken: asyncio.Future[None] = asyncio.get_event_loop().create_future()
+        self._spawn(self._follow_cluster())
+
+    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    # --- evaluators ---
+
+    async def _follow_cluster(self) -> None:
+        while True:
+            wanted, options = await asyncio.to_thread(self._plan)
+            for _ in range(wanted - len(self.evaluators)):
+                evaluator: Actor = Evaluator.options(**options).remote()
+                self.evaluators.add(evaluator)
+                self._spawn(self._open(evaluator))
+            await asyncio.sleep(2)
+
+    def _plan(self) -> tuple[int, dict[str, Any]]:
+        """How many evaluators the cluster holds, and what each asks for."""
+        room = capacity()
+        if room.gpus >= 1:
+            count, options = int(room.gpus), {"num_gpus": 1}
+        else:
+            # A tenth of a processor less than its share: Tune's trial must find room beside the evaluators.
+            count, options = math.floor(room.cpus / self.config.cpus), {"num_cpus": self.config.cpus - 0.1}
+        return max(1, min(count, self.config.max_evaluators or count)), options
+
+    async def _open(self, evaluator: Actor) -> None:
+        try:
+            await evaluator.open.remote(self.make_scorer)
+        except RayActorError as error:
+            self._lose(evaluator, error)
+        except Exception as error:  # kept, and raised to every caller of result
+            if not self.broken.done():
+                self.broken.set_exception(error)
+        else:
+            self.ready += 1
+            self.free.put_nowait(evaluator)
+
+    def _lose(self, evaluator: Actor, error: RayActorError) -> None:
+        log.warning("an evaluator was lost: %s", str(error).partition("\n")[0])
+        self.evaluators.discard(evaluator)
+        ray.kill(evaluator)  # one that is only out of reach must not come back
+
+    # --- candidates ---
+
+    async def add_images(self, split: str, images: NodeFile) -> None:
+        """Name the images of a split, which must come before its candidates."""
+        self.images[split] = images
+
+    async def prefetch(self, split: str, archs: list[Architecture]) -> None:
+        """Queue candidates in this order; each is scored once, however often it is asked for."""
+        for arch in archs:
+            key = (split, arch.id)
+            if key in self.futures:
+                continue
+            if (known := self.journal.outcomes.get(key)) is not None:
+                self.futures[key] = asyncio.get_event_loop().create_future()
+                self.futures[key].set_result(known)
+            else:
+                self.futures[key] = self._spawn(self._score(split, arch))
+
+    async def result(self, split: str, arch_id: str) -> dict[str, Any]:
+        """The outcome of a queued candidate, as JSON values, when it is known. Raises the error of a scorer."""
+        future = self.futures[split, arch_id]
+        await asyncio.wait([future, self.broken], return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            self.broken.result()
+        return outcome_to_dict(future.result())
+
+    async def size(self) -> int:
+        """How many evaluators are ready."""
+        return self.ready
+
+    async def _score(self, split: str, arch: Architecture) -> Result | Failure:
+        for _ in range(ATTEMPTS):
+            evaluator = await self.free.get()
+            try:
+                values = await evaluator.score.remote(arch, self.images[split])
+            except RayActorError as error:
+                self._lose(evaluator, error)
+                continue
+            except BaseException:
+                self.free.put_nowait(evaluator)
+                raise
+            self.free.put_nowait(evaluator)
+            outcome = outcome_from_dict(values)
+            break
+        else:
+            outcome = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
+        self.journal.append((split, arch.id), outcome)
+        return outcome
+
+
+def start_pool(make_scorer: Callable[[], Scorer], config: EvaluatorConfig, *, name: str, journal: Path, weights: str) -> Actor:
+    """Start a pool on this node, under a name by which trials find it."""
+    options = {"name": name, "scheduling_strategy": on_this_node(), "max_concurrency": 10_000}
+    pool: Actor = Pool.options(**options).remote(make_scorer, config, journal.resolve(), weights)
+    return pool

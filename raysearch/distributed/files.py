@@ -1,0 +1,88 @@
+"""Files that every node of a cluster reads from its own disk: the supernet's weights and the cached images.
+
+The driver's node serves them in pieces; any other node fetches a file once, whichever process asks first. All processes of a
+node then map the same file, so a node holds one copy of the weights and of the images in its page cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raysearch.distributed.cluster import on_this_node
+
+PIECE = 16 * 2**20
+"""Bytes that travel at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """A file of the driver's node, readable on every node through :func:`local_path`."""
+
+    path: str
+    """On the node that serves it."""
+    node_id: str
+    digest: str
+    """SHA-256 of the content: its name in the other nodes' caches."""
+    size: int
+    server: Any
+    """Actor handle of the :class:`FileServer`."""
+
+
+@ray.remote(num_cpus=0)
+class FileServer:
+    """Reads pieces of the files beside it."""
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer at the end."""
+        with Path(path).open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+
+def serve() -> Any:
+    """Start the file server of this node; returns its actor handle."""
+    return FileServer.options(scheduling_strategy=on_this_node()).remote()
+
+
+def share(path: Path, *, server: Any) -> NodeFile:
+    """Offer a file of this node to the cluster. It must not change afterwards."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return NodeFile(str(path.resolve()), ray.get_runtime_context().get_node_id(), digest, path.stat().st_size, server)
+
+
+def local_path(file: NodeFile) -> Path:
+    """The file on this node; fetched when no process of the node has done so. Raises OSError when a fetch is damaged."""
+    if ray.get_runtime_context().get_node_id() == file.node_id:
+        return Path(file.path)
+    folder = Path(tempfile.gettempdir()) / f"raysearch-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / file.digest
+    with (folder / f"{file.digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists() and path.stat().st_size == file.size:
+            return path
+        temporary = path.with_suffix(".tmp")
+        digest = hashlib.sha256()
+        with temporary.open("wb") as copy:
+            for piece in _pieces(file):
+                digest.update(piece)
+                copy.write(piece)
+        if digest.hexdigest() != file.digest:
+            raise OSError(f"{file.path} changed or was damaged on its way to this node")
+        temporary.replace(path)
+    return path
+
+
+def _pieces(file: NodeFile) -> Iterator[bytes]:
+    for offset in range(0, file.size, PIECE):
+        yield ray.get(file.server.read.remote(file.path, offset, PIECE))

@@ -1,0 +1,63 @@
+"""Scoring as a service: a pool of evaluators for the length of a ``with`` block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import ray
+
+from raysearch.distributed.cluster import Actor, answer
+from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, start_pool
+from raysearch.distributed.files import NodeFile
+from raysearch.distributed.journal import Journal, outcome_from_dict
+from raysearch.search.protocol import Failure, Result
+from raysearch.space import Architecture
+
+A = TypeVar("A", bound=Architecture)
+
+
+class ScoringService:
+    """A pool and the journal that it writes.
+
+    Args:
+        make_scorer: builds an evaluator's scorer, in its process.
+        config: the evaluators' size and number.
+        name: of the pool, unique in the cluster.
+        journal: path of the journal.
+        weights: digest of the weights that are scored. Raises ValueError when the journal holds the scores of others.
+
+    """
+
+    def __init__(
+        self, make_scorer: Callable[[], Scorer], config: EvaluatorConfig, *, name: str, journal: Path, weights: str
+    ) -> None:
+        earlier = Journal(journal, weights=weights)
+        earlier.close()
+        self._earlier = earlier.outcomes
+        self.name = name
+        self.pool: Actor = start_pool(make_scorer, config, name=name, journal=journal, weights=weights)
+
+    def __enter__(self) -> Self:
+        """The service itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the pool and, with it, its evaluators."""
+        ray.kill(self.pool)
+
+    def known(self, split: str) -> dict[str, Result | Failure]:
+        """Outcomes of earlier runs on a split, by architecture id."""
+        return {arch_id: outcome for (of, arch_id), outcome in self._earlier.items() if of == split}
+
+    def add_images(self, split: str, images: NodeFile) -> None:
+        """Name the images of a split, before its first candidate."""
+        ray.get(self.pool.add_images.remote(split, images))
+
+    def score(self, split: str, archs: Sequence[A]) -> Iterator[tuple[A, Result | Failure]]:
+        """Outcomes of ``archs`` in this order, each as soon as it is known."""
+        ray.get(self.pool.prefetch.remote(split, list(archs)))
+        for arch in archs:
+            yield arch, outcome_from_dict(answer(self.pool.result.remote(split, arch.id)))

@@ -1,0 +1,225 @@
+"""Supernet training by Ray Train: one process for each GPU, or two on CPUs; finished epochs are never trained again."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from raysearch.data.config import DataConfig
+from raysearch.data.datasets import load_splits
+from raysearch.data.loader import TrainLoader
+from raysearch.data.transforms import AugmentConfig
+from raysearch.distributed.cluster import Actor, answer, capacity, on_this_node
+from raysearch.evaluation import Task
+from raysearch.space import SearchSpace
+from raysearch.training import checkpoint
+from raysearch.training.config import TrainingConfig
+from raysearch.training.supernets import build_supernet
+from raysearch.training.trainer import EpochRecord, SupernetTrainer, TrainingDivergedError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """All that a training process needs to know; a few bytes, sent to each."""
+
+    family: str
+    """Name of the space family, as ``autoformer``."""
+    settings: dict[str, Any]
+    """Constructor arguments of the supernet."""
+    space: SearchSpace[Any]
+    data: DataConfig
+    augment: AugmentConfig
+    train: TrainingConfig
+    task: Task
+    seed: int
+    images: str
+    """Digest of the splits, which every process must find."""
+
+
+@ray.remote(num_cpus=0)
+class CheckpointKeeper:
+    """Writes each finished epoch to the output folder, on the driver's node: training nodes need no shared storage.
+
+    Args:
+        path: the training checkpoint; one that is already there is where training continues.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[EpochRecord] = []
+        if path.exists():
+            _, metadata = checkpoint.read(path)
+            self.records = [EpochRecord(**r) for r in metadata["history"]]
+
+    def latest(self) -> bytes | None:
+        """The last finished epoch's checkpoint; None before the first."""
+        return self.path.read_bytes() if self.path.exists() else None
+
+    def save(self, tensors: dict[str, torch.Tensor], record: EpochRecord) -> None:
+        """Keep an epoch; on disk when this returns."""
+        history = [*(r for r in self.records if r.epoch < record.epoch), record]
+        metadata = {"kind": "training", "history": [r.to_dict() for r in history]}
+        checkpoint.write(self.path, checkpoint.pack(tensors, metadata))
+        self.records = history
+
+    def finished(self, start: int) -> list[EpochRecord]:
+        """Records of the epochs from ``start`` on."""
+        return self.records[start:]
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """What every training process runs."""
+    job: TrainingJob = config["job"]
+    keeper: Actor = config["keeper"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(config["threads"])  # Ray's start commands export OMP_NUM_THREADS=1
+    splits = load_splits(job.data, seed=job.seed, expected_digest=job.images)
+    batches = TrainLoader(
+        splits.train,
+        job.data,
+        job.augment,
+        batch_size=job.train.batch_size // world_size,
+        rank=rank,
+        world_size=world_size,
+        seed=job.seed,
+        workers=job.train.loader_workers,
+    )
+    supernet = build_supernet(
+        job.family,
+        job.settings,
+        weight_init=job.train.weight_init,
+        pos_embed_std=job.train.pos_embed_std,
+        seed=job.seed,
+    ).to(device)
+
+    def parallel(network: torch.nn.Module) -> torch.nn.Module:
+        # A step uses some blocks only: the others have no gradient to wait for.
+        return ray.train.torch.prepare_model(network, parallel_strategy_kwargs={"find_unused_parameters": True})
+
+    trainer = SupernetTrainer(
+        supernet,
+        job.space,
+        batches,
+        job.train,
+        task=job.task,
+        num_classes=len(splits.classes),
+        seed=job.seed,
+        device=device,
+        rank=rank,
+        parallel=parallel if world_size > 1 else None,
+    )
+    first = 0
+    content: bytes | None = answer(keeper.latest.remote())
+    if content is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "training.safetensors"
+            path.write_bytes(content)
+            tensors, metadata = checkpoint.read(path)
+        trainer.load_state(tensors)
+        first = len(metadata["history"])
+    saved = None
+    for epoch in range(first, job.train.epochs):
+        record = trainer.train_epoch(epoch)
+        if rank == 0:
+            if saved is not None:
+                ray.get(saved)  # one epoch is written while the next is trained, never more
+            saved = keeper.save.remote({name: t.detach().cpu().clone() for name, t in trainer.state().items()}, record)
+    if saved is not None:
+        ray.get(saved)
+
+
+def _workers(config: TrainingConfig) -> tuple[int, bool, int]:
+    """Number of processes, whether each has a GPU, and threads of each on a CPU."""
+    room = capacity()
+    if room.gpus >= 1:
+        return config.workers or int(room.gpus), True, 1
+    free = int(ray.available_resources().get("CPU", 1))
+    count = min(config.workers or 2, max(1, free))
+    return count, False, max(1, free // count)
+
+
+def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRecord], None]) -> list[EpochRecord]:
+    """Train the supernet of ``job``, from the last epoch in ``path`` if there is one.
+
+    ``on_epoch`` is called for every finished epoch, from another thread, those of an earlier run included. Returns all epochs'
+    records; ``path`` then holds the trained weights (:func:`trained_weights`). Raises ValueError when the training diverged or
+    an image could not be read, RuntimeError when processes were lost more often than the recipe allows.
+    """
+    keeper: Actor = CheckpointKeeper.options(scheduling_strategy=on_this_node()).remote(path.resolve())
+    shown = 0
+    stop = threading.Event()
+
+    def show() -> int:
+        records: list[EpochRecord] = answer(keeper.finished.remote(shown))
+        for record in records:
+            on_epoch(record)
+        return shown + len(records)
+
+    def watch() -> None:
+        nonlocal shown
+        while not stop.wait(0.5):
+            shown = show()
+
+    shown = show()
+    if shown < job.train.epochs:
+        workers, use_gpu, threads = _workers(job.train)
+        if job.train.batch_size % workers:
+            raise ValueError(f"train.batch-size {job.train.batch_size} is not a multiple of {workers} training workers")
+        watcher = threading.Thread(target=watch, name="training-progress", daemon=True)
+        watcher.start()
+        try:
+            with tempfile.TemporaryDirectory(prefix="raysearch-train-", ignore_cleanup_errors=True) as folder:
+                ray.train.torch.TorchTrainer(
+                    _train_worker,
+                    train_loop_config={"job": job, "keeper": keeper, "threads": threads},
+                    scaling_config=ray.train.ScalingConfig(
+                        num_workers=workers, use_gpu=use_gpu, resources_per_worker=None if use_gpu else {"CPU": 1}
+                    ),
+                    run_config=ray.train.RunConfig(
+                        name="supernet",
+                        storage_path=folder,
+                        failure_config=ray.train.FailureConfig(max_failures=job.train.max_failures),
+                    ),
+                ).fit()
+        except TrainingFailedError as error:
+            raise _plain(error) from error
+        finally:
+            stop.set()
+            watcher.join()
+        shown = show()
+    records: list[EpochRecord] = answer(keeper.finished.remote(0))
+    ray.kill(keeper)
+    return records
+
+
+def _plain(error: TrainingFailedError) -> Exception:
+    """A worker's own complaint about data or settings, or the failure as it came."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause = getattr(failure, "_exc", failure)
+        cause = getattr(cause, "cause", cause)
+        if isinstance(cause, TrainingDivergedError | ValueError):
+            return ValueError(str(cause).strip().splitlines()[-1])
+    return RuntimeError(f"training failed: {str(error).strip().splitlines()[-1]}")
+
+
+def trained_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The supernet's weights in a training checkpoint."""
+    tensors, _ = checkpoint.read(path)
+    return checkpoint.without_prefix("model/", tensors)

@@ -1,0 +1,121 @@
+"""Scoring a subnet: what a task calls good, and one pass over cached images."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raysearch.cost import Cost
+from raysearch.data.cache import CachedImages
+from raysearch.data.transforms import Normalisation
+from raysearch.search.protocol import Direction, Failure, Result
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""``auto``: bfloat16 where a GPU computes in it, float32 elsewhere."""
+
+
+class Task(Protocol):
+    """What a network is trained for and judged by."""
+
+    @property
+    def score_name(self) -> str:
+        """What the score is called, as ``accuracy``."""
+        ...
+
+    @property
+    def direction(self) -> Direction:
+        """Whether a higher or a lower score is better."""
+        ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Training loss (a scalar); ``targets`` are labels or, after Mixup, class probabilities."""
+        ...
+
+    def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Per image: correct or not (bool) and the loss (float32), both of shape (batch,)."""
+        ...
+
+    def prepare(self, subnet: nn.Module, calibration: Tensor) -> nn.Module:
+        """The subnet made ready for scoring, as by re-estimated BatchNorm statistics from calibration images."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Images to classes, judged by top-1 accuracy."""
+
+    label_smoothing: float = 0.0
+    score_name: str = "accuracy"
+    direction: Direction = "max"
+
+    def loss(self, outputs: Float[Tensor, "batch classes"], targets: Tensor) -> Float[Tensor, ""]:
+        """Cross entropy. Probabilities (Mixup) carry their smoothing already; labels are smoothed here."""
+        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing
+        return F.cross_entropy(outputs.float(), targets, label_smoothing=smoothing)
+
+    def judge(self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+        """Top-1 correctness and cross entropy of each image."""
+        outputs = outputs.float()
+        return outputs.argmax(dim=1) == labels, F.cross_entropy(outputs, labels, reduction="none")
+
+    def prepare(self, subnet: nn.Module, calibration: Tensor) -> nn.Module:
+        """LayerNorm networks need no calibration."""
+        return subnet
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a forward pass runs with ``precision`` on ``device``."""
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
+
+
+@torch.inference_mode()
+def score(
+    subnet: nn.Module,
+    images: CachedImages,
+    *,
+    task: Task,
+    cost: Cost,
+    normalise: Normalisation,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+) -> Result | Failure:
+    """One pass of ``subnet`` over all ``images``.
+
+    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search.
+    """
+    started = time.perf_counter()
+    subnet = subnet.to(device).eval()
+    correct: list[Tensor] = []
+    losses: list[Tensor] = []
+    for start in range(0, len(images.labels), batch_size):
+        # Copies: the cache is a read-only mapping of a file, which torch would warn about.
+        pixels = torch.from_numpy(np.array(images.images[start : start + batch_size])).to(device, non_blocking=True)
+        labels = torch.from_numpy(np.array(images.labels[start : start + batch_size])).to(device, non_blocking=True)
+        with autocast(device, precision):
+            outputs = subnet(normalise(pixels))
+        hits, loss = task.judge(outputs, labels)
+        correct.append(hits)
+        losses.append(loss)
+    hits = torch.cat(correct).cpu().numpy()
+    # Summed in float64, so that the mean does not depend on how the images were cut into batches.
+    loss = float(torch.cat(losses).double().mean())
+    if not np.isfinite(loss):
+        return Failure("outputs are not finite")
+    return Result(
+        score=float(hits.mean()),
+        loss=loss,
+        images_seen=len(hits),
+        correct=np.packbits(hits).tobytes(),
+        params=cost.params,
+        macs=cost.macs,
+        seconds=time.perf_counter() - started,
+    )

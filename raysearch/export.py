@@ -1,0 +1,41 @@
+"""Subnets that leave the house: weights as safetensors, everything else as JSON beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from raysearch.output import read_json, write_json
+from raysearch.spaces.registry import build_subnet
+from raysearch.training import checkpoint
+
+KIND = "subnet"
+
+
+def save_subnet(path: Path, subnet: nn.Module, *, family: str, settings: dict[str, Any], card: dict[str, Any]) -> None:
+    """Write ``path`` (JSON) and its weights beside it (``.safetensors``).
+
+    Args:
+        path: ``.../champion.json``.
+        subnet: what ``extract`` returned, or the same trained further.
+        family: the space family, as ``autoformer``.
+        settings: the supernet's constructor arguments.
+        card: ``arch`` (the architecture as JSON values), scores, costs, classes and preprocessing: what a user must know.
+
+    """
+    weights = path.with_suffix(".safetensors")
+    checkpoint.write(weights, checkpoint.pack(subnet.state_dict(), {"kind": KIND, "family": family, "arch": card["arch"]}))
+    write_json(path, {"family": family, "settings": settings, "weights": weights.name, **card})
+
+
+def load_subnet(path: Path) -> nn.Module:
+    """The network of ``champion.json``, in evaluation mode. Raises ValueError when a file is missing or damaged."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist")
+    values = read_json(path)
+    tensors, _ = checkpoint.read(path.parent / values["weights"])
+    subnet = build_subnet(values["family"], values["settings"], values["arch"])
+    subnet.load_state_dict(tensors)
+    return subnet.eval()

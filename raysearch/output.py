@@ -1,0 +1,118 @@
+"""The output folder of a search: one owner at a time, one configuration, files that are whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+CONFIG = "config.json"
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON to ``path``, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read JSON of our own. Raises ValueError that names a damaged file."""
+    try:
+        return cast(dict[str, Any], json.loads(path.read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
+
+
+class OutputFolder:
+    """One search's folder. Made by :func:`open_folder`."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.config = config
+
+    @property
+    def search_id(self) -> str:
+        """Identity of the search, the same after a resume."""
+        return self.config["search_id"]
+
+    @property
+    def summary(self) -> Path:
+        """Written last: a search that has it is finished."""
+        return self.path / "summary.json"
+
+    @property
+    def supernet(self) -> Path:
+        """The trained supernet."""
+        return self.path / "supernet.safetensors"
+
+    @property
+    def training(self) -> Path:
+        """Weights and optimiser state after the last finished epoch; removed when training is done."""
+        return self.path / "training.safetensors"
+
+    @property
+    def journal(self) -> Path:
+        """Every outcome, in the order of completion."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time spent in each phase so far, over all runs."""
+        path = self.path / "seconds.json"
+        return read_json(path) if path.exists() else {}
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Count time that a phase took."""
+        total = self.seconds
+        write_json(self.path / "seconds.json", {**total, phase: total.get(phase, 0.0) + seconds})
+
+
+@contextmanager
+def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generator[OutputFolder]:
+    """The output folder of a search with ``config``, locked for the length of a ``with`` block.
+
+    Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
+    ``resume`` is False, when that search had another configuration, or when it is somebody else's folder.
+    """
+    file = path / CONFIG
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output {path} is a file, not a folder")
+    held = read_json(file) if file.exists() else None
+    if held is None and path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+        raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
+    if held is not None and not resume:
+        raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
+    if held is not None and (changed := _changes(held.get("recipe", {}), config["recipe"])):
+        raise ValueError(f"--output {path} holds a search of another configuration ({'; '.join(changed)})")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(f"--output {path} cannot be written: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"--output {path} is in use by another search") from None
+        os.set_inheritable(lock.fileno(), False)
+        if held is None:
+            held = {"search_id": uuid.uuid4().hex[:12], **config}
+            write_json(file, held)
+        yield OutputFolder(path, held)
+
+
+def _changes(before: Any, after: Any, place: str = "") -> list[str]:
+    """The first three settings that differ, as ``train.epochs: 300 there, 200 here``."""
+    after = json.loads(json.dumps(after))
+    if isinstance(before, dict) and isinstance(after, dict):
+        old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
+        names = [*old, *(name for name in new if name not in old)]
+        found = [c for name in names for c in _changes(old.get(name), new.get(name), f"{place}.{name}".lstrip("."))]
+        return found[:3]
+    return [] if before == after else [f"{place}: {before} there, {after} here"]

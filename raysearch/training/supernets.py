@@ -1,0 +1,72 @@
+"""Supernets as files: weights and settings in one checkpoint; published ones are read too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from raysearch.spaces.autoformer import geometry_of, read_published
+from raysearch.spaces.contract import Supernet
+from raysearch.spaces.registry import family as space_family
+from raysearch.training import checkpoint
+
+KIND = "supernet"
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetFile:
+    """A supernet taken from disk: enough to build it again."""
+
+    family: str
+    settings: dict[str, Any]
+    """Constructor arguments."""
+    weights: dict[str, Tensor]
+
+    def write(self, path: Path) -> None:
+        """Put it at ``path`` as a checkpoint of our own, atomically."""
+        metadata = {"kind": KIND, "family": self.family, "settings": self.settings}
+        checkpoint.write(path, checkpoint.pack(self.weights, metadata))
+
+    def build(self) -> Supernet[Any]:
+        """The supernet; its parameters are the file's tensors, not copies of them. Raises ValueError when they do not fit."""
+        supernet = space_family(self.family).supernet(**self.settings)
+        try:
+            supernet.load_state_dict(self.weights, assign=True)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            raise ValueError(f"the weights are not a {self.family} supernet: {lines[min(1, len(lines) - 1)]}") from None
+        return supernet
+
+
+def read_supernet(path: Path) -> SupernetFile:
+    """A checkpoint of our own (safetensors) or AutoFormer's published pickle (read without executing it).
+
+    Raises ValueError, with the path, for a file that is missing, damaged or something else.
+    """
+    if path.suffix != ".safetensors":
+        weights = read_published(path)
+        return SupernetFile("autoformer", {**asdict(geometry_of(weights)), "drop_path_rate": 0.0}, weights)
+    weights, metadata = checkpoint.read(path)
+    if metadata.get("kind") != KIND:
+        raise ValueError(f"{path} is a checkpoint of raysearch, but holds no supernet ({metadata.get('kind')})")
+    return SupernetFile(metadata["family"], metadata["settings"], weights)
+
+
+def build_supernet(
+    family: str,
+    settings: Mapping[str, Any],
+    *,
+    weight_init: Literal["trunc_normal", "xavier"],
+    pos_embed_std: float,
+    seed: int,
+) -> Supernet[Any]:
+    """A supernet with fresh weights, the same for the same seed on every process."""
+    supernet = space_family(family).supernet(**settings)
+    generator = torch.Generator().manual_seed(seed)
+    supernet.reset_parameters(weight_init=weight_init, pos_embed_std=pos_embed_std, generator=generator)
+    return supernet

@@ -1,0 +1,176 @@
+"""One process's share of supernet training: which architecture a step trains, the step, the state between epochs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed
+from timm.data.mixup import Mixup
+from timm.optim._param_groups import param_groups_weight_decay
+from torch import Tensor, nn
+
+from raysearch.evaluation import Task, autocast
+from raysearch.space import Architecture, SearchSpace
+from raysearch.spaces.contract import Supernet
+from raysearch.training.checkpoint import with_prefix, without_prefix
+from raysearch.training.config import TrainingConfig
+
+A = TypeVar("A", bound=Architecture)
+
+NOT_DECAYED = ("cls_token", "pos_embed")
+"""Parameters of more than one dimension without weight decay (REFERENCE, training recipe)."""
+
+
+class Batches(Protocol):
+    """One process's part of the training split; every process has the same number of steps."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        ...
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (batch, chans, height, width), normalised, and labels (batch,) of each step; depends on the epoch only."""
+        ...
+
+
+class TrainingDivergedError(ValueError):
+    """The loss is no longer finite, on all processes alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one finished epoch reports."""
+
+    epoch: int
+    """0-based."""
+    loss: float
+    """Mean over all images of all processes."""
+    lr: float
+    """Learning rate of the last step."""
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+class SupernetTrainer(Generic[A]):
+    """Trains the subnets of a supernet, one draw per step; knows nothing of Ray.
+
+    The draw of a step is a function of (seed, step), so all processes train the same architecture and a resumed run repeats
+    itself. Gradients of weights outside the drawn subnet are zero where a tensor is used in part, so those entries move on
+    with Adam's momentum and decay, and None where a block is not used at all, so that block rests. Both are as published.
+
+    Args:
+        supernet: the network, already on ``device``.
+        space: where architectures are drawn from.
+        batches: the training split.
+        config: the recipe.
+        task: gives the loss.
+        num_classes: for Mixup and CutMix.
+        seed: of draws and augmentation.
+        device: where to compute.
+        rank: of this process; only augmentation depends on it.
+        parallel: wraps the network for gradient averaging between processes.
+
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet[A],
+        space: SearchSpace[A],
+        batches: Batches,
+        config: TrainingConfig,
+        *,
+        task: Task,
+        num_classes: int,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        parallel: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        self.supernet, self.space, self.batches, self.config = supernet, space, batches, config
+        self.task, self.seed, self.device, self.rank = task, seed, device, rank
+        self.model = parallel(supernet) if parallel else supernet
+        groups = param_groups_weight_decay(supernet, config.weight_decay, no_weight_decay_list=NOT_DECAYED)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.mixup = (
+            Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
+            if config.mixup or config.cutmix
+            else None
+        )
+
+    def train_epoch(self, epoch: int) -> EpochRecord:
+        """Train one epoch (0-based). Raises TrainingDivergedError on every process when any loss was not finite."""
+        started = time.perf_counter()
+        self.model.train()
+        # Stochastic depth and Mixup draw from the global generators: set here, so that a resumed epoch repeats itself.
+        chance = Random(f"{self.seed}/augment/{epoch}/{self.rank}")
+        torch.manual_seed(chance.getrandbits(63))
+        np.random.seed(chance.getrandbits(32))  # noqa: NPY002  (the generator that timm's Mixup draws from)
+        random.seed(chance.getrandbits(63))
+        total = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum of losses, number of images
+        lr = 0.0
+        for i, (images, labels) in enumerate(self.batches.epoch(epoch)):
+            step = epoch * self.batches.steps_per_epoch + i
+            lr = self.config.learning_rate(step, steps_per_epoch=self.batches.steps_per_epoch)
+            loss = self._step(images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True), step, lr)
+            total += torch.stack((loss.double() * len(images), torch.full_like(loss, len(images), dtype=torch.float64)))
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total)
+        loss = float(total[0] / total[1])
+        if not np.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the loss of epoch {epoch + 1} is {loss}; lower train.lr or raise train.warmup-epochs, "
+                "then start again in a new output folder"
+            )
+        return EpochRecord(epoch, loss, lr, time.perf_counter() - started)
+
+    def _step(self, images: Tensor, labels: Tensor, step: int, lr: float) -> Tensor:
+        """One update; returns the detached mean loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        targets = labels
+        if self.mixup is not None:
+            images, targets = self.mixup(images, labels)
+        mean = torch.zeros((), device=self.device)
+        for k in range(self.config.archs_per_step):
+            arch = self.space.sample(Random(f"{self.seed}/train/{step}/{k}"))
+            with autocast(self.device, self.config.precision):
+                loss = self.task.loss(self.model(images, arch), targets) / self.config.archs_per_step
+            loss.backward()
+            mean = mean + loss.detach()
+        if self.config.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.clip_grad)
+        self.optimizer.step()
+        return mean
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and optimiser state by name: everything that the next epoch depends on."""
+        named: dict[Tensor, str] = {parameter: name for name, parameter in self.supernet.named_parameters()}
+        moments = {
+            f"{named[parameter]}/{key}": value
+            for parameter, values in self.optimizer.state.items()
+            for key, value in values.items()
+        }
+        return with_prefix("model/", self.supernet.state_dict()) | with_prefix("optimizer/", moments)
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.supernet.load_state_dict(without_prefix("model/", state))
+        moments = without_prefix("optimizer/", state)
+        parameters: dict[str, Any] = dict(self.supernet.named_parameters())
+        for name, value in moments.items():
+            owner, key = name.rsplit("/", 1)
+            # Adam counts steps on the CPU; its moments live beside their parameter.
+            target = value if key == "step" else value.to(self.device)
+            self.optimizer.state[parameters[owner]][key] = target
