@@ -66,7 +66,7 @@ def _normalised(hint: Any, value: Any, place: str) -> Any:
         except (TypeError, ValueError):
             number = math.nan
         if math.isfinite(number):
-            return number
+            return number + 0.0  # -0.0 equals 0.0 but is written differently, which would give equal architectures two ids
     if hint is str and isinstance(value, str):
         return value
     raise ValueError(f"{place} is {value!r}, not {getattr(hint, '__name__', hint)}")

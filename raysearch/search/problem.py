@@ -16,7 +16,7 @@ A = TypeVar("A", bound=Architecture)
 ENUMERABLE = 20_000
 """Spaces of at most so many members are listed where chance finds nothing: what is left is then known exactly."""
 
-_DRAWS = 1_000
+_DRAWS = 300
 _DRAWS_ENUMERABLE = 100
 _WALKS = 4
 _STEPS = 2_000
