@@ -1,0 +1,65 @@
+"""Numbers as people read them, and the closing table of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+NETWORKS = {"champion": "champion", "largest": "largest subnet", "smallest": "smallest subnet", "random": "random, median"}
+"""Rows of the closing table: key in ``summary["networks"]`` and name."""
+COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
+
+
+def score_text(score: float | None) -> str:
+    """A score: a share of 1 in per cent, anything else with four digits; a dash when there is none."""
+    if score is None:
+        return "–"  # noqa: RUF001  # a dash in a table
+    return f"{100 * score:.2f} %" if 0 <= score <= 1 else f"{score:.4g}"
+
+
+def count_text(count: float) -> str:
+    """A number of parameters or MACs with its unit: ``64,123``, ``5.89 M``, ``1.48 G``."""
+    for limit, unit in ((1e9, "G"), (1e6, "M")):
+        if count >= limit:
+            return f"{count / limit:.2f} {unit}"
+    return f"{count:,.0f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as ``8.2 s``, ``4 min 12 s`` or ``3 h 05 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def closing_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The cells under :data:`COLUMNS`, champion first; networks that the search did not compare are left out."""
+    rows: list[tuple[str, ...]] = []
+    for key, name in NETWORKS.items():
+        network = summary["networks"].get(key)
+        if network is None:
+            continue
+        if key == "random":
+            name = f"{name} of {network['subnets']}"
+        scores = score_text(network["score"]), score_text(network["test_score"])
+        rows.append((name, *scores, count_text(network["params"]), count_text(network["macs"])))
+    return rows
+
+
+def closing_table(summary: Mapping[str, Any]) -> Table:
+    """Champion, largest, smallest and median random subnet, side by side for the terminal."""
+    counts = summary["counts"]
+    table = Table(
+        title=f"{summary['recipe']}: {summary['constraint']}",
+        caption=f"scored on {counts['search_images']:,} search images, then once on {counts['test_images']:,} test images",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for i, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if i else "left", no_wrap=True)
+    for i, row in enumerate(closing_rows(summary)):
+        table.add_row(*row, style="bold" if i == 0 else None)
+    return table
