@@ -6,7 +6,6 @@ import gzip
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,17 +45,15 @@ def load_splits(config: DataConfig, *, seed: int, expected_digest: str | None = 
     elif config.dataset == "imagenet":
         splits = _imagenet(config, seed)
     else:
-        splits = _own_images(config, seed, check=check_images if expected_digest is None else _unchecked)
+        splits = _own_images(config, seed)
+    if config.dataset == "images" and expected_digest is None:
+        check_images(*(cast(FolderImages, images) for images in (splits.train, splits.search, splits.test)))
     if expected_digest not in (None, splits.digest):
         raise ValueError(
             f"the {config.dataset} images{f' in {config.root}' if config.root else ''} are not those that this run started "
             "with, or not divided in the same way: restore the files and settings, or start a new run"
         )
     return splits
-
-
-def _unchecked(images: FolderImages) -> None:
-    """For images that the digest shows to have been checked before."""
 
 
 # --- sets held in memory ----------------------------------------------------------------------------------------------
@@ -196,7 +193,7 @@ def _imagenet(config: DataConfig, seed: int) -> Splits:
     )
 
 
-def _own_images(config: DataConfig, seed: int, *, check: Callable[[FolderImages], None]) -> Splits:
+def _own_images(config: DataConfig, seed: int) -> Splits:
     """Either DIR/<class>/ or DIR/train/<class>/, the latter with val/ or test/ for the test, or both: val/ for the search."""
     root, mode = _root(config), _mode(config)
     source, ready = root, dict[str, str]()
@@ -222,7 +219,5 @@ def _own_images(config: DataConfig, seed: int, *, check: Callable[[FolderImages]
     }
     images = list_images(source, classes, mode=mode, at_least=1 + len(held_out))
     sets = {part: list_images(root / name, classes, mode=mode, at_least=1) for part, name in ready.items()}
-    for checked in (images, *sets.values()):
-        check(checked)
     sets |= {part: images.subset(chosen) for part, chosen in cut(images.labels, classes, seed=seed, held_out=held_out).items()}
     return Splits(train=sets["train"], search=sets["search"], test=sets["test"], classes=tuple(classes))

@@ -61,11 +61,11 @@ def list_images(root: Path, classes: list[str], *, mode: Mode, at_least: int) ->
     )
 
 
-def check_images(images: FolderImages) -> None:
+def check_images(*sets: FolderImages) -> None:
     """Read every image once, in parallel. Raises ValueError that names the files which cannot be read."""
-    whole = len(images) <= DECODED_AT_MOST
+    whole = sum(len(images) for images in sets) <= DECODED_AT_MOST
 
-    def problems(start: int) -> list[str]:
+    def problems(images: FolderImages, start: int) -> list[str]:
         found: list[str] = []
         for index in range(start, min(start + 64, len(images))):
             try:
@@ -78,7 +78,8 @@ def check_images(images: FolderImages) -> None:
         return found
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [problem for block in pool.map(problems, range(0, len(images), 64)) for problem in block]
+        checks = [pool.submit(problems, images, start) for images in sets for start in range(0, len(images), 64)]
+        found = [problem for check in checks for problem in check.result()]
     if found:
         more = f"; and {len(found) - 3} more unreadable images" if len(found) > 3 else ""
         raise ValueError("; ".join(found[:3]) + more)

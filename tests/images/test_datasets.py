@@ -159,6 +159,13 @@ def test_unreadable_images_are_named(tmp_path: Path, write_classes) -> None:
     assert "\n" not in message
 
 
+def test_of_large_sets_the_headers_are_read(tmp_path: Path, write_classes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysearch.data.folders.DECODED_AT_MOST", 9)
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    (tmp_path / "b" / "0004.png").write_text("<html>404</html>")
+    assert str(tmp_path / "b" / "0004.png") in refused(replace(OWN, root=tmp_path))
+
+
 def test_other_roots_are_refused(tmp_path: Path, write_classes) -> None:
     assert "needs data.root" in refused(OWN)
     assert f"{tmp_path / 'nowhere'}, which is not a folder" in refused(replace(OWN, root=tmp_path / "nowhere"))

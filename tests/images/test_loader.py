@@ -131,6 +131,14 @@ def test_augmented_epochs_repeat_with_any_number_of_workers(folder: FolderImages
     assert not torch.equal(torch.stack(first), torch.stack(second))
 
 
+def test_an_abandoned_epoch_does_not_leak_into_the_next(folder: FolderImages) -> None:
+    (expected,) = decoded(folder, PLAIN, workers=0, epochs=[1])
+    config = replace(IMAGES, img_size=16)
+    loader = TrainLoader(folder, config, PLAIN, batch_size=7, seed=0, workers=2)
+    next(loader.epoch(0))
+    assert torch.equal(torch.stack([images for images, _ in loader.epoch(1)]), torch.stack(expected))
+
+
 def test_augmentation_leaves_global_generators_alone(folder: FolderImages) -> None:
     def draws() -> list[float]:
         return [random.random(), float(np.random.random()), torch.rand(()).item()]  # noqa: NPY002
