@@ -150,6 +150,8 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
             "title": {"text": "learning rate", "font": {"color": FAINT}},
             "tickfont": {"color": FAINT},
             "tickformat": ".2~g",
+            "tickmode": "auto",
+            "nticks": 5,
             "showgrid": False,
             "zeroline": False,
             "rangemode": "tozero",
