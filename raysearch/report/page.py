@@ -45,12 +45,14 @@ pre { background: #f5f7fa; padding: 14px 16px; border-radius: 4px; overflow-x: a
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
 
 
-def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a finished search's folder, whole or not at all; returns its path.
+def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path:
+    """Write ``report.html`` into a search's folder, whole or not at all; returns its path.
 
-    Reads ``summary.json``, ``candidates.parquet`` and ``front.json``. Raises ValueError that names a missing or damaged file.
+    Reads ``candidates.parquet``, ``front.json`` and, unless ``summary`` is given, ``summary.json``. Raises ValueError that
+    names a missing or damaged file.
     """
-    summary = read_json(_existing(folder / "summary.json"))
+    if summary is None:
+        summary = read_json(_existing(folder / "summary.json"))
     front: Any = read_json(_existing(folder / "front.json"))
     rows = pq.read_table(_existing(folder / "candidates.parquet")).to_pylist()
     path = folder / "report.html"

@@ -132,10 +132,13 @@ class Tracker:
             self._known.add(record.key)
             self._put(f"candidate {record.key}", lambda: self._write_candidate(record))
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Record values of curves on the parent run. A (name, step) that is recorded already is left alone."""
+    def log_metrics(self, metrics: Mapping[str, float | None], *, step: int) -> None:
+        """Record values of curves on the parent run. A (name, step) that is recorded already is left alone.
+
+        None and values that are not finite are left out.
+        """
         now = milliseconds()
-        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if math.isfinite(v)]
+        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None and math.isfinite(v)]
         self._put(f"metrics of step {step}", lambda: self._write_points(points))
 
     def log_artifact(self, path: Path) -> None:

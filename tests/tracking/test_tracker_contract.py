@@ -23,7 +23,7 @@ class TrackerContract:
             for i in range(6):
                 tracker.log_candidate(candidate(i))
             tracker.log_metrics({"train/loss": 2.0, "train/lr": 1e-3}, step=0)
-            tracker.log_metrics({"train/loss": float("nan"), "train/lr": 5e-4}, step=1)
+            tracker.log_metrics({"train/loss": float("nan"), "train/lr": 5e-4, "smallest/score": None}, step=1)
             tracker.log_artifact(picture)
             tracker.set_tags({"raysearch.champion": arch(3).id})
         assert tracker.close() == 0
