@@ -43,8 +43,17 @@ class OutputFolder:
 
     @property
     def summary(self) -> Path:
-        """Written last: a search that has it is finished."""
+        """The closing numbers."""
         return self.path / "summary.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is written."""
+        return (self.path / ".finished").exists()
+
+    def finish(self) -> None:
+        """Say that everything is written."""
+        (self.path / ".finished").touch()
 
     @property
     def supernet(self) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
 import platform
 import statistics
 import time
@@ -51,8 +50,6 @@ from raysearch.search import (
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
 from raysearch.tracking import Tracker, default_uri, ui_command, ui_url
 from raysearch.training.supernets import SupernetFile, read_supernet
-
-log = logging.getLogger(__name__)
 
 TEST_SPLIT = "test"
 
@@ -108,7 +105,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
         },
     }
     with open_folder(output, config, resume=command.resume) as folder:
-        if folder.summary.exists():
+        if folder.finished:
             summary = read_json(folder.summary)
             console.print(f"{folder.path} is finished already:")
             _close(summary, folder, console)
@@ -331,17 +328,15 @@ def _search_and_report(
         "training": {"epochs": len(history), "history": history},
         "versions": _versions(),
     }
-    # The report reads the summary; the summary's presence says that all is done. Hence: a draft, the report, the summary.
-    write_json(folder.path / "summary.draft.json", summary)
-    report = write_report(folder.path, summary)
+    write_json(folder.summary, summary)
+    write_report(folder.path)
     for name in ("report.html", "candidates.parquet", "front.json", "champion.json", "champion.safetensors", "config.json"):
         tracker.log_artifact(folder.path / name)
     tracker.log_metrics(
         {f"{which}/{key}": networks[which][key] for which in networks for key in ("score", "test_score", "params", "macs")},
         step=0,
     )
-    log.info("report written to %s", report)
-    (folder.path / "summary.draft.json").replace(folder.summary)
+    folder.finish()
     return summary
 
 

@@ -74,6 +74,7 @@ def capacity() -> Capacity:
     )
 
 
-def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Places an actor beside the caller: for actors that read or write the caller's files."""
-    return NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+def beside_caller(actor: type, *arguments: Any, **options: Any) -> Actor:
+    """Start an actor on the caller's node, using no processor: for actors that read or write the caller's files."""
+    here: Any = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here, **options)(actor).remote(*arguments)

@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError
 
 from raysearch.data.cache import CachedImages, open_cache
 from raysearch.data.transforms import Normalisation
-from raysearch.distributed.cluster import Actor, capacity, on_this_node
+from raysearch.distributed.cluster import Actor, beside_caller, capacity
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
 from raysearch.evaluation import Precision, Task, score
@@ -37,16 +37,17 @@ class EvaluatorConfig:
     batch_size: int = 250
     """Images per forward pass."""
     precision: Precision = "auto"
-    cpus: int = 1
-    """Processors of each evaluator where there are no GPUs."""
+    cpus: float = 1.0
+    """Processors of each evaluator where there are no GPUs; a fraction puts several on one."""
     max_evaluators: int | None = None
     """Most evaluators at a time; as many as the cluster holds when not given."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for counts below 1."""
-        for name in ("batch_size", "cpus"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"evaluators.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 1")
+        """Raises ValueError for sizes and counts that cannot be."""
+        if self.batch_size < 1:
+            raise ValueError(f"evaluators.batch-size is {self.batch_size}, must be at least 1")
+        if not self.cpus > 0:
+            raise ValueError(f"evaluators.cpus is {self.cpus}, must be above 0")
         if self.max_evaluators is not None and self.max_evaluators < 1:
             raise ValueError(f"evaluators.max-evaluators is {self.max_evaluators}, must be at least 1")
 
@@ -74,7 +75,7 @@ class SupernetScorer:
         self.task, self.normalise, self.config = task, normalise, config
         self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         if self.device.type == "cpu":
-            torch.set_num_threads(config.cpus)  # Ray's start commands export OMP_NUM_THREADS=1
+            torch.set_num_threads(max(1, round(config.cpus)))  # Ray's start commands export OMP_NUM_THREADS=1
         self.supernet = read_supernet(local_path(weights)).build()
         self.opened: dict[str, CachedImages] = {}
 
@@ -94,7 +95,6 @@ class SupernetScorer:
         )
 
 
-@ray.remote
 class Evaluator:
     """Hosts one scorer."""
 
@@ -107,7 +107,6 @@ class Evaluator:
         return outcome_to_dict(self.scorer.score(arch, images))
 
 
-@ray.remote(num_cpus=0)
 class Pool:
     """Hands candidates to whichever evaluator is free, and writes every outcome to the journal before telling it.
 
@@ -146,7 +145,7 @@ class Pool:
         while True:
             wanted, options = await asyncio.to_thread(self._plan)
             for _ in range(wanted - len(self.evaluators)):
-                evaluator: Actor = Evaluator.options(**options).remote()
+                evaluator: Actor = ray.remote(**options)(Evaluator).remote()
                 self.evaluators.add(evaluator)
                 self._spawn(self._open(evaluator))
             await asyncio.sleep(2)
@@ -157,8 +156,8 @@ class Pool:
         if room.gpus >= 1:
             count, options = int(room.gpus), {"num_gpus": 1}
         else:
-            # A tenth of a processor less than its share: Tune's trial must find room beside the evaluators.
-            count, options = math.floor(room.cpus / self.config.cpus), {"num_cpus": self.config.cpus - 0.1}
+            # A tenth less than its share: Tune's trial must find room beside the evaluators.
+            count, options = math.floor(room.cpus / self.config.cpus), {"num_cpus": round(0.9 * self.config.cpus, 4)}
         return max(1, min(count, self.config.max_evaluators or count)), options
 
     async def _open(self, evaluator: Actor) -> None:
@@ -230,6 +229,5 @@ class Pool:
 
 def start_pool(make_scorer: Callable[[], Scorer], config: EvaluatorConfig, *, name: str, journal: Path, weights: str) -> Actor:
     """Start a pool on this node, under a name by which trials find it."""
-    options = {"name": name, "scheduling_strategy": on_this_node(), "max_concurrency": 10_000}
-    pool: Actor = Pool.options(**options).remote(make_scorer, config, journal.resolve(), weights)
-    return pool
+    arguments = (make_scorer, config, journal.resolve(), weights)
+    return beside_caller(Pool, *arguments, name=name, max_concurrency=10_000)

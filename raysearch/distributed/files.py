@@ -13,11 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 
-from raysearch.distributed.cluster import on_this_node
+from raysearch.distributed.cluster import Actor, beside_caller
 
 PIECE = 16 * 2**20
 """Bytes that travel at once."""
@@ -33,11 +32,10 @@ class NodeFile:
     digest: str
     """SHA-256 of the content: its name in the other nodes' caches."""
     size: int
-    server: Any
+    server: Actor
     """Actor handle of the :class:`FileServer`."""
 
 
-@ray.remote(num_cpus=0)
 class FileServer:
     """Reads pieces of the files beside it."""
 
@@ -48,12 +46,12 @@ class FileServer:
             return file.read(length)
 
 
-def serve() -> Any:
+def serve() -> Actor:
     """Start the file server of this node; returns its actor handle."""
-    return FileServer.options(scheduling_strategy=on_this_node()).remote()
+    return beside_caller(FileServer)
 
 
-def share(path: Path, *, server: Any) -> NodeFile:
+def share(path: Path, *, server: Actor) -> NodeFile:
     """Offer a file of this node to the cluster. It must not change afterwards."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

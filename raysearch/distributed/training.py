@@ -20,7 +20,7 @@ from raysearch.data.config import DataConfig
 from raysearch.data.datasets import load_splits
 from raysearch.data.loader import TrainLoader
 from raysearch.data.transforms import AugmentConfig
-from raysearch.distributed.cluster import Actor, answer, capacity, on_this_node
+from raysearch.distributed.cluster import Actor, answer, beside_caller, capacity
 from raysearch.evaluation import Task
 from raysearch.space import SearchSpace
 from raysearch.training import checkpoint
@@ -49,7 +49,6 @@ class TrainingJob:
     """Digest of the splits, which every process must find."""
 
 
-@ray.remote(num_cpus=0)
 class CheckpointKeeper:
     """Writes each finished epoch to the output folder, on the driver's node: training nodes need no shared storage.
 
@@ -162,7 +161,7 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
     records; ``path`` then holds the trained weights (:func:`trained_weights`). Raises ValueError when the training diverged or
     an image could not be read, RuntimeError when processes were lost more often than the recipe allows.
     """
-    keeper: Actor = CheckpointKeeper.options(scheduling_strategy=on_this_node()).remote(path.resolve())
+    keeper = beside_caller(CheckpointKeeper, path.resolve())
     shown = 0
     stop = threading.Event()
 

@@ -1,0 +1,221 @@
+"""The search's machinery on a real cluster: Tune, the pool, its evaluators, and their deaths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+import toy
+from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.scoring import ScoringService
+from raysearch.distributed.searcher import SEARCH_SPLIT, ScoringError, SearchRun, run_search
+from raysearch.search import Candidate, Failure, Result
+from raysearch.space import Architecture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _toy_travels(cluster: Cluster) -> Iterator[None]:
+    """Workers cannot import the tests' modules: what is defined there travels by value."""
+    for module in (toy, sys.modules[__name__]):
+        ray.cloudpickle.register_pickle_by_value(module)
+    yield
+
+
+class Rendezvous:
+    """Lets callers of a round go on when all have arrived."""
+
+    def __init__(self, parties: int) -> None:
+        import asyncio
+
+        self.parties, self.arrived, self.opened = parties, dict[int, int](), dict[int, asyncio.Event]()
+
+    async def meet(self, round_number: int) -> None:
+        import asyncio
+
+        event = self.opened.setdefault(round_number, asyncio.Event())
+        self.arrived[round_number] = self.arrived.get(round_number, 0) + 1
+        if self.arrived[round_number] == self.parties:
+            event.set()
+        await event.wait()
+
+
+@pytest.fixture
+def images(cluster: Cluster, tmp_path: Path) -> NodeFile:
+    path = tmp_path / "images"
+    path.write_bytes(b"pixels")
+    return share(path, server=serve())
+
+
+def _service(make_scorer: object, config: EvaluatorConfig, folder: Path, images: NodeFile) -> ScoringService:
+    service = ScoringService(
+        make_scorer,  # pyright: ignore[reportArgumentType]
+        config,
+        name=f"pool-{folder.name}",
+        journal=folder / "journal.jsonl",
+        weights="w",
+    )
+    service.add_images(SEARCH_SPLIT, images)
+    return service
+
+
+def _search(service: ScoringService, *, seed: int = 0) -> list[Candidate]:
+    run = SearchRun(
+        toy.evolution(seed=seed), cost=toy.cost, known=service.known(SEARCH_SPLIT), on_candidate=lambda candidate: None
+    )
+    run_search(run, service.pool, pool_name=service.name)
+    return run.candidates
+
+
+def _expected(seed: int = 0) -> list[str]:
+    """The same search without Ray."""
+    algorithm, told = toy.evolution(seed=seed), list[str]()
+    while not algorithm.finished:
+        batch = []
+        while (arch := algorithm.ask()) is not None:
+            batch.append(arch)
+        for arch in batch:
+            algorithm.tell(arch, Result(toy.toy_score(arch), 1, toy.cost(arch).params, toy.cost(arch).macs))
+            told.append(arch.id)
+    return told
+
+
+@pytest.mark.parametrize("evaluators", [1, 2, 4])
+def test_all_evaluators_work_at_once_in_every_generation_and_change_nothing(
+    evaluators: int, tmp_path: Path, images: NodeFile
+) -> None:
+    """Each round of scores waits until every evaluator takes part in it: with one of them idle it would never end."""
+    rendezvous = ray.remote(num_cpus=0)(Rendezvous).remote(evaluators)
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    scorer = partial(toy.CountingScorer, counts, together=evaluators, rendezvous=rendezvous)
+    with _service(scorer, EvaluatorConfig(cpus=2 / evaluators), tmp_path, images) as service:
+        candidates = _search(service)
+
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    by_process = toy.counted(counts)
+    assert len(by_process) == evaluators
+    assert {len(scored) for scored in by_process.values()} == {24 // evaluators}
+    ray.kill(rendezvous)
+
+
+class DyingScorer:
+    """Ends its process in the middle of the first score after the fifth, once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+        done = sum(len(scored) for scored in toy.counted(self.folder / "counts").values())
+        fuse = self.folder / "fuse"
+        if done >= 5 and fuse.exists():
+            fuse.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
+
+
+def test_a_killed_evaluator_costs_nothing_but_its_candidates_second_scoring(tmp_path: Path, images: NodeFile) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "fuse").touch()
+    with _service(partial(DyingScorer, tmp_path), EvaluatorConfig(), tmp_path, images) as service:
+        candidates = _search(service)
+
+    assert not (tmp_path / "fuse").exists()
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    assert all(c.result is not None for c in candidates)
+    scored = [arch_id for ids in toy.counted(tmp_path / "counts").values() for arch_id in ids]
+    assert sorted(scored) == sorted(_expected())
+
+
+class DeadlyScorer:
+    """One candidate ends every evaluator that touches it."""
+
+    def __init__(self, arch_id: str) -> None:
+        self.arch_id = arch_id
+
+    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+        if arch.id == self.arch_id:
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert isinstance(arch, toy.ToyArchitecture)
+        return Result(toy.toy_score(arch), 1, toy.cost(arch).params, toy.cost(arch).macs)
+
+
+def test_a_candidate_that_ends_every_evaluator_is_recorded_as_failed(tmp_path: Path, images: NodeFile) -> None:
+    deadly = _expected()[3]
+    with _service(partial(DeadlyScorer, deadly), EvaluatorConfig(), tmp_path, images) as service:
+        candidates = _search(service)
+
+    assert len(candidates) == 24
+    failures = [c for c in candidates if c.result is None]
+    assert [c.proposal.arch.id for c in failures] == [deadly]
+    assert isinstance(failures[0].outcome, Failure)
+    assert "evaluators were lost" in failures[0].outcome.reason
+
+
+class FaultyScorer:
+    """Has a bug that one candidate brings to light, as long as the file ``bug`` is there."""
+
+    def __init__(self, folder: Path, arch_id: str) -> None:
+        self.folder, self.arch_id = folder, arch_id
+
+    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+        if arch.id == self.arch_id and (self.folder / "bug").exists():
+            raise RuntimeError("shapes do not match")
+        return toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
+
+
+def test_a_bug_stops_the_search_and_the_journal_continues_it(tmp_path: Path, images: NodeFile) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "bug").touch()
+    make_scorer = partial(FaultyScorer, tmp_path, _expected()[12])
+    with (
+        _service(make_scorer, EvaluatorConfig(), tmp_path, images) as service,
+        pytest.raises(ScoringError, match="shapes do not match"),
+    ):
+        _search(service)
+
+    (tmp_path / "bug").unlink()
+    with _service(make_scorer, EvaluatorConfig(), tmp_path, images) as service:
+        assert len(service.known(SEARCH_SPLIT)) >= 12
+        candidates = _search(service)
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    scored = [arch_id for ids in toy.counted(tmp_path / "counts").values() for arch_id in ids]
+    assert sorted(scored) == sorted(_expected())
+
+
+class BrokenScorer:
+    """Cannot be built."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no such weights")
+
+
+def test_evaluators_that_cannot_start_end_the_search_with_their_reason(tmp_path: Path, images: NodeFile) -> None:
+    with (
+        _service(BrokenScorer, EvaluatorConfig(), tmp_path, images) as service,
+        pytest.raises(ScoringError, match="no such weights"),
+    ):
+        _search(service)
+
+
+def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluster, tmp_path: Path, images: NodeFile) -> None:
+    """Two evaluators on the first node; the round of four ends only when a second node has joined."""
+    rendezvous = ray.remote(num_cpus=0)(Rendezvous).remote(4)
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    scorer = partial(toy.CountingScorer, counts, together=4, rendezvous=rendezvous)
+    with _service(scorer, EvaluatorConfig(), tmp_path, images) as service:
+        node = cluster.add_node(num_cpus=2)
+        candidates = _search(service)
+        assert len(toy.counted(counts)) == 4
+        assert [c.proposal.arch.id for c in candidates] == _expected()
+    cluster.remove_node(node)
+    ray.kill(rendezvous)
