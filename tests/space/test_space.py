@@ -127,6 +127,22 @@ def test_a_changed_value_is_not_contained(space: SearchSpace[Any], rng: Random):
             assert not space.contains(replace(arch, **{field.name: (*value, *value[:1] * 9)}))
 
 
+@given(spaces().filter(lambda space: bool(space.skippable)), seeds)
+def test_only_skippable_blocks_may_be_left_out(space: SearchSpace[Any], rng: Random):
+    arch = space.sample(rng)
+    rows = {
+        c.name: getattr(arch, c.name) if space.staged else (getattr(arch, c.name),) for c in space.choices if c.per == "block"
+    }
+    depths = [len(blocks) for blocks in next(iter(rows.values()))]
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            less = {name: tuple(map(list, stages)) for name, stages in rows.items()}
+            for stages in less.values():
+                stages[stage][block] = None
+            values = {name: stages if space.staged else stages[0] for name, stages in less.items()}
+            assert space.contains(replace(arch, **values)) == (block in space.skippable)
+
+
 @given(spaces(), seeds)
 def test_the_same_chance_draws_the_same(space: SearchSpace[Any], rng: Random):
     state = rng.getstate()
