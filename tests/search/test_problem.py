@@ -13,12 +13,12 @@ def test_samples_are_the_spaces_own_within_the_band():
     problem = small_problem(Constraint(max_params=3_000))
     members = [arch for arch in problem.space if toy_cost(arch).params <= 3_000]
     rng = Random(0)
-    drawn = Counter(problem.sample(rng) for _ in range(1_500))
+    drawn = Counter(problem.sample(rng) for _ in range(1_000))
     assert set(drawn) == set(members)
     weight = {arch: 0.25**arch.depth for arch in members}  # depth first, then 4 equal options per block
     for arch in members:
         p = weight[arch] / sum(weight.values())
-        assert abs(drawn[arch] - 1_500 * p) < 4 * (1_500 * p * (1 - p)) ** 0.5
+        assert abs(drawn[arch] - 1_000 * p) < 4 * (1_000 * p * (1 - p)) ** 0.5
 
 
 def test_sample_keeps_the_band_and_the_exclusion():
@@ -62,7 +62,6 @@ def test_the_last_members_of_a_listed_space_are_found_and_then_none():
 @pytest.mark.parametrize(
     ("constraint", "nearest"),
     [
-        (Constraint(max_params=9_000), r"nearest 9,376 params with 159,392 MACs \(above\)"),
         (Constraint(min_params=95_000), r"nearest 90,432 params with 1,537,344 MACs \(below\)"),
         (
             Constraint(min_params=9_377, max_params=9_380),

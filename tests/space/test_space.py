@@ -64,7 +64,7 @@ def test_size_is_the_number_of_members(space: SearchSpace[Any]):
 @settings(max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.filter_too_much])
 @given(spaces(largest=30), seeds)
 def test_every_member_is_reached_by_sampling_and_by_mutation(space: SearchSpace[Any], rng: Random):
-    members, arch, draws = set(space), space.smallest(), 40 * space.size()
+    members, arch, draws = set(space), space.smallest(), 25 * space.size()
     mutants = {arch := space.mutate(arch, rng, MutationRates(0.5, 0.5, 0.5)) for _ in range(draws)}
     samples = {space.sample(rng) for _ in range(draws)}
     # A member can be rarer than one in size, as the deepest are, so a few may be missing by chance.
