@@ -21,16 +21,18 @@ from raysearch.recipes import RECIPES
 
 def parse_search(arguments: Sequence[str]) -> SearchCommand:
     """The command of ``experiments/search.py``. Exits with 2 and one line for an unknown recipe, flag or value."""
-    defaults = {name: (help_line, SearchCommand(recipe)) for name, (help_line, recipe) in RECIPES.items()}
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
+        fail(f"unknown recipe {arguments[0]!r}; recipes: {', '.join(RECIPES)}")
+    if not arguments:
+        fail(f"give a recipe: {', '.join(RECIPES)}; --help tells more")
+    commands = {name: (help_line, SearchCommand(recipe)) for name, (help_line, recipe) in RECIPES.items()}
     with _one_line():
-        return tyro.extras.overridable_config_cli(
-            defaults, prog="search.py", args=list(arguments), config=(tyro.conf.FlagConversionOff,)
-        )
+        return tyro.extras.overridable_config_cli(commands, prog="search.py", args=list(arguments))
 
 
 @contextlib.contextmanager
 def _one_line() -> Generator[None]:
-    """Make one line of tyro's boxes."""
+    """Make one line of the command line parser's boxes."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -38,10 +40,18 @@ def _one_line() -> Generator[None]:
     except SystemExit as leave:
         if leave.code in (0, None):
             raise
-        words = re.sub(r"[─│╭╮╰╯]+|\x1b\[[0-9;]*m", " ", complaint.getvalue())
-        fail(" ".join(words.split()))
-    except ValueError as error:
-        fail(str(error))
+        fail(_essence(complaint.getvalue()))
+
+
+def _essence(boxed: str) -> str:
+    """What was wrong, and the nearest known flag; without frame, title and help texts."""
+    lines = [re.sub(r"[─│╭╮╰╯]|\x1b\[[0-9;]*m", " ", line).strip() for line in boxed.splitlines()]
+    lines = [line for line in lines if line][1:]
+    asides = ("Argument helptext", "For full helptext", "Perhaps you meant", "Similar arguments", "Available subcommands")
+    end = next((i for i, line in enumerate(lines) if line.startswith(asides)), len(lines))
+    message = re.sub(r"Error parsing __tyro\S*recipe\.(\S+):", r"\1:", " ".join(lines[:end]))
+    near = next((line.split()[0] for line in lines[end:] if line.startswith("--")), None)
+    return f"{message}{f'; did you mean {near}?' if near else ''}; --help lists all options"
 
 
 def fail(message: str) -> NoReturn:

@@ -37,7 +37,7 @@ class Constraint:
                 if limit is not None and not (math.isfinite(limit) and limit >= 0):
                     raise ValueError(f"constraint {which}-{name} is {limit}; give a number such as 6e6")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}")
+                raise ValueError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
 
     def admits(self, cost: Cost) -> bool:
         """Whether ``cost`` keeps every limit."""

@@ -48,7 +48,7 @@ from raysearch.search import (
     write_candidates,
 )
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
-from raysearch.tracking import Tracker, default_uri, ui_command, ui_url
+from raysearch.tracking import Tracker, default_uri, ui_command, ui_url, without_password
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 TEST_SPLIT = "test"
@@ -131,6 +131,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
             folder.add_seconds("prepare", time.perf_counter() - started)
             history = _train(plan, folder, tracker, console)
             summary = _search_and_report(plan, folder, tracker, console, history=history, line=line)
+        folder.finish()
     _close(summary, folder, console)
     return summary
 
@@ -312,7 +313,7 @@ def _search_and_report(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "search_id": folder.search_id,
         "mlflow_run_id": tracker.run_id,
-        "mlflow_uri": tracker.uri,
+        "mlflow_uri": without_password(tracker.uri),
         "mlflow_experiment_id": tracker.experiment_id,
         "counts": {
             "candidates": len(candidates),
@@ -336,7 +337,6 @@ def _search_and_report(
         {f"{which}/{key}": networks[which][key] for which in networks for key in ("score", "test_score", "params", "macs")},
         step=0,
     )
-    folder.finish()
     return summary
 
 

@@ -25,17 +25,17 @@ class Phase:
 
     def __init__(self, console: Console, name: str, total: int, bar: Progress | None) -> None:
         self._console, self._name, self._total, self._bar = console, name, total, bar
-        self._started = self._printed = time.monotonic()
-        self._first: int | None = None
+        self._printed = float("-inf")
+        self._first: tuple[float, int] | None = None
         self._task: TaskID | None = bar.add_task(name, total=total, step="", best="", left="") if bar else None
 
     def show(self, done: int, *, step: str, best: str = "") -> None:
-        """Show the state. ``step`` names the epoch or generation; what the first call reports came from an earlier run."""
+        """Show the state; ``step`` names the epoch or generation."""
         now = time.monotonic()
         if self._first is None:
-            self._first = done - 1 if done else 0
-        fresh = done - self._first
-        left = duration((now - self._started) / fresh * (self._total - done)) if fresh > 0 else "?"
+            self._first = (now, done)  # counted from here: starting processes took time, and an earlier run did the rest
+        since, fresh = now - self._first[0], done - self._first[1]
+        left = duration(since / fresh * (self._total - done)) if fresh > 0 else "?"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, step=step, best=best, left=f"{left} left")
         elif now - self._printed >= EVERY or done == self._total:

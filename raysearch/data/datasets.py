@@ -103,7 +103,7 @@ def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
     raise ValueError(
         f"no Fashion-MNIST in {' or '.join(str(f) for f in folders)} (looked for {', '.join(stems)}, each also with .gz): "
         '`apt-get install dataset-fashion-mnist` on Debian, or `python -c "import torchvision; '
-        "torchvision.datasets.FashionMNIST('DIR', download=True)\"` and give DIR as data.root"
+        "torchvision.datasets.FashionMNIST('DIR', download=True)\"` and give DIR as --data"
     )
 
 
@@ -148,9 +148,9 @@ def _array_images(
 
 def _root(config: DataConfig) -> Path:
     if config.root is None:
-        raise ValueError(f"the {config.dataset} data set needs data.root, the folder of the images")
+        raise ValueError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
     if not config.root.is_dir():
-        raise ValueError(f"data.root is {config.root}, which is not a folder: give the folder of the images")
+        raise ValueError(f"--data is {config.root}, which is not a folder: give the folder of the images")
     return config.root
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray._private import state as ray_state
@@ -19,10 +19,11 @@ Actor = Any
 """Handle of a Ray actor; Ray's types know neither its methods nor what they answer."""
 
 # Before any Tuner is built: no result files per trial, no snapshot while trials run (the journal is what a resumed search
-# reads), Ctrl-C reaches the caller, no usage report.
+# reads), Ctrl-C reaches the caller, no table of settings, no usage report.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
@@ -56,22 +57,35 @@ def answer(reference: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """Processors of a cluster: those it has or, where it scales, those it can grow to."""
+class Share:
+    """The part of a cluster that one kind of work may use."""
 
     cpus: float
     gpus: float
+    mark: str | None
+    """Custom resource to be asked for beside each GPU, where the cluster keeps nodes for this kind of work."""
+
+    @property
+    def per_gpu(self) -> dict[str, float]:
+        """Custom resources of a process that uses one GPU."""
+        return {self.mark: 1} if self.mark else {}
 
 
-def capacity() -> Capacity:
-    """What the cluster can hold. An autoscaling cluster counts with its limits: actors that wait for a node make it grow."""
-    present = ray.cluster_resources()
+def share_of(work: Literal["training", "evaluation"]) -> Share:
+    """What the cluster holds for ``work``: its present nodes, or what it can grow to where it scales.
+
+    Actors that wait for a node make a cluster grow, so its limits count. A cluster may keep GPU nodes for one kind of work: its
+    node types then declare a custom resource of that name, as many as GPUs (cluster/gpu.yaml).
+    """
     # Ray offers the autoscaler's limits only here; without an autoscaler the answer is None.
     limits = ray_state.state.get_max_resources_from_cluster_config() or {}
-    return Capacity(
-        cpus=max(present.get("CPU", 0.0), float(limits.get("CPU", 0))),
-        gpus=max(present.get("GPU", 0.0), float(limits.get("GPU", 0))),
-    )
+    present = ray.cluster_resources()
+
+    def most(resource: str) -> float:
+        return max(present.get(resource, 0.0), float(limits.get(resource, 0)))
+
+    kept = most(work)
+    return Share(cpus=most("CPU"), gpus=kept or most("GPU"), mark=work if kept else None)
 
 
 def beside_caller(actor: type, *arguments: Any, **options: Any) -> Actor:

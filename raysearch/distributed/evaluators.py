@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError
 
 from raysearch.data.cache import CachedImages, open_cache
 from raysearch.data.transforms import Normalisation
-from raysearch.distributed.cluster import Actor, beside_caller, capacity
+from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
 from raysearch.evaluation import Precision, Task, score
@@ -152,9 +152,9 @@ class Pool:
 
     def _plan(self) -> tuple[int, dict[str, Any]]:
         """How many evaluators the cluster holds, and what each asks for."""
-        room = capacity()
+        room = share_of("evaluation")
         if room.gpus >= 1:
-            count, options = int(room.gpus), {"num_gpus": 1}
+            count, options = int(room.gpus), {"num_gpus": 1, "resources": room.per_gpu}
         else:
             # A tenth less than its share: Tune's trial must find room beside the evaluators.
             count, options = math.floor(room.cpus / self.config.cpus), {"num_cpus": round(0.9 * self.config.cpus, 4)}

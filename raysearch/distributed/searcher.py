@@ -68,7 +68,8 @@ class SearchRun(Generic[A]):
     def advance(self) -> list[A]:
         """Ask for all candidates that can be asked now. Returns those that must be scored, in order."""
         fresh: list[A] = []
-        while not fresh and not self._queue:
+        asked = True
+        while asked:
             asked = False
             while (arch := self.algorithm.ask()) is not None:
                 asked = True
@@ -77,9 +78,7 @@ class SearchRun(Generic[A]):
                     self._outcomes[arch] = outcome  # pyright: ignore[reportArgumentType]
                 else:
                     fresh.append(arch)  # pyright: ignore[reportArgumentType]
-            if not asked:
-                break
-            self._settle()
+            self._settle()  # outcomes that are known let the algorithm go on
         self._queue.extend(fresh)
         return fresh
 

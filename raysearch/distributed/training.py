@@ -20,7 +20,7 @@ from raysearch.data.config import DataConfig
 from raysearch.data.datasets import load_splits
 from raysearch.data.loader import TrainLoader
 from raysearch.data.transforms import AugmentConfig
-from raysearch.distributed.cluster import Actor, answer, beside_caller, capacity
+from raysearch.distributed.cluster import Actor, answer, beside_caller, share_of
 from raysearch.evaluation import Task
 from raysearch.space import SearchSpace
 from raysearch.training import checkpoint
@@ -144,14 +144,20 @@ def _train_worker(config: dict[str, Any]) -> None:
         ray.get(saved)
 
 
-def _workers(config: TrainingConfig) -> tuple[int, bool, int]:
-    """Number of processes, whether each has a GPU, and threads of each on a CPU."""
-    room = capacity()
+def _scaling(config: TrainingConfig) -> tuple[ray.train.ScalingConfig, int]:
+    """Number and size of the training processes, and the threads of each on a CPU."""
+    room = share_of("training")
     if room.gpus >= 1:
-        return config.workers or int(room.gpus), True, 1
-    free = int(ray.available_resources().get("CPU", 1))
-    count = min(config.workers or 2, max(1, free))
-    return count, False, max(1, free // count)
+        count, threads = config.workers or int(room.gpus), 1
+        scaling = ray.train.ScalingConfig(num_workers=count, use_gpu=True, resources_per_worker={"GPU": 1, **room.per_gpu})
+    else:
+        free = max(1, int(ray.available_resources().get("CPU", 1)))
+        count = min(config.workers or 2, free)
+        threads = max(1, free // count)
+        scaling = ray.train.ScalingConfig(num_workers=count, resources_per_worker={"CPU": 1})
+    if config.batch_size % count:
+        raise ValueError(f"train.batch-size {config.batch_size} is not a multiple of {count} training workers")
+    return scaling, threads
 
 
 def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRecord], None]) -> list[EpochRecord]:
@@ -178,9 +184,7 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
 
     shown = show()
     if shown < job.train.epochs:
-        workers, use_gpu, threads = _workers(job.train)
-        if job.train.batch_size % workers:
-            raise ValueError(f"train.batch-size {job.train.batch_size} is not a multiple of {workers} training workers")
+        scaling, threads = _scaling(job.train)
         watcher = threading.Thread(target=watch, name="training-progress", daemon=True)
         watcher.start()
         try:
@@ -188,9 +192,7 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
                 ray.train.torch.TorchTrainer(
                     _train_worker,
                     train_loop_config={"job": job, "keeper": keeper, "threads": threads},
-                    scaling_config=ray.train.ScalingConfig(
-                        num_workers=workers, use_gpu=use_gpu, resources_per_worker=None if use_gpu else {"CPU": 1}
-                    ),
+                    scaling_config=scaling,
                     run_config=ray.train.RunConfig(
                         name="supernet",
                         storage_path=folder,

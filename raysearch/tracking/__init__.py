@@ -5,7 +5,7 @@ logs nothing twice and leaves no run RUNNING.
 """
 
 from raysearch.tracking.child_run import architecture_params
-from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url
+from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url, without_password
 from raysearch.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "TrackingError", "architecture_params", "default_uri", "ui_command", "ui_url"]
+__all__ = ["Tracker", "TrackingError", "architecture_params", "default_uri", "ui_command", "ui_url", "without_password"]

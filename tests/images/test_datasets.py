@@ -167,7 +167,7 @@ def test_of_large_sets_the_headers_are_read(tmp_path: Path, write_classes, monke
 
 
 def test_other_roots_are_refused(tmp_path: Path, write_classes) -> None:
-    assert "needs data.root" in refused(OWN)
+    assert "needs --data" in refused(OWN)
     assert f"{tmp_path / 'nowhere'}, which is not a folder" in refused(replace(OWN, root=tmp_path / "nowhere"))
     assert f"{tmp_path} has 0 class folders" in refused(replace(OWN, root=tmp_path))
     write_classes(tmp_path / "train", {"a": 5, "b": 5})
