@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 import ray.train.torch
@@ -59,25 +60,25 @@ class CheckpointKeeper:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records: list[EpochRecord] = []
-        if path.exists():
-            _, metadata = checkpoint.read(path)
-            self.records = [EpochRecord(**r) for r in metadata["history"]]
+        self.records = _history(checkpoint.read(path)[1]) if path.exists() else []
 
     def latest(self) -> bytes | None:
         """The last finished epoch's checkpoint; None before the first."""
         return self.path.read_bytes() if self.path.exists() else None
 
-    def save(self, tensors: dict[str, torch.Tensor], record: EpochRecord) -> None:
-        """Keep an epoch; on disk when this returns."""
-        history = [*(r for r in self.records if r.epoch < record.epoch), record]
-        metadata = {"kind": "training", "history": [r.to_dict() for r in history]}
-        checkpoint.write(self.path, checkpoint.pack(tensors, metadata))
-        self.records = history
+    def save(self, content: np.ndarray, records: list[EpochRecord]) -> None:
+        """Keep a checkpoint (its bytes, as uint8) and the epochs so far; on disk when this returns."""
+        checkpoint.write(self.path, content.data)
+        self.records = records
 
     def finished(self, start: int) -> list[EpochRecord]:
         """Records of the epochs from ``start`` on."""
         return self.records[start:]
+
+
+def _history(metadata: dict[str, Any]) -> list[EpochRecord]:
+    """The epochs that a training checkpoint has behind it."""
+    return [EpochRecord(**record) for record in metadata["history"]]
 
 
 def _train_worker(config: dict[str, Any]) -> None:
@@ -124,22 +125,22 @@ def _train_worker(config: dict[str, Any]) -> None:
         rank=rank,
         parallel=parallel if world_size > 1 else None,
     )
-    first = 0
+    history: list[EpochRecord] = []
     content: bytes | None = answer(keeper.latest.remote())
     if content is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "training.safetensors"
-            path.write_bytes(content)
-            tensors, metadata = checkpoint.read(path)
+        tensors, metadata = checkpoint.unpack(content)
         trainer.load_state(tensors)
-        first = len(metadata["history"])
+        history = _history(metadata)
     saved = None
-    for epoch in range(first, job.train.epochs):
-        record = trainer.train_epoch(epoch)
+    for epoch in range(len(history), job.train.epochs):
+        history.append(trainer.train_epoch(epoch))
         if rank == 0:
+            metadata = {"kind": "training", "history": [r.to_dict() for r in history]}
+            # As an array, which Ray hands over without a copy.
+            content_array = np.frombuffer(checkpoint.pack(trainer.state(), metadata), dtype=np.uint8)
             if saved is not None:
                 ray.get(saved)  # one epoch is written while the next is trained, never more
-            saved = keeper.save.remote({name: t.detach().cpu().clone() for name, t in trainer.state().items()}, record)
+            saved = keeper.save.remote(content_array, history)
     if saved is not None:
         ray.get(saved)
 

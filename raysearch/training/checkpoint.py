@@ -22,7 +22,7 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     return safetensors.torch.save(contiguous, {KEY: json.dumps(metadata)})
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes | memoryview) -> None:
     """Put ``content`` at ``path`` atomically and durably: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -34,20 +34,29 @@ def write(path: Path, content: bytes) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a checkpoint.
+    """Tensors, mapped from the file, and metadata of a checkpoint.
 
     Raises ValueError, with the path and the remedy, when the file is missing, damaged or not one of ours.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = cast(dict[str, str], file.metadata() or {})
-            if KEY not in metadata:
-                raise ValueError(f"{path} is a safetensors file, but not a checkpoint of raysearch")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata[KEY])  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file.metadata())  # noqa: SIM118
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged or not a checkpoint ({error}); delete it to start again, or restore it") from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or not a checkpoint of raysearch ({error}); restore it or start anew") from None
+
+
+def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Inverse of :func:`pack`."""
+    size = int.from_bytes(content[:8], "little")  # safetensors: the length of a JSON header, then the header
+    return safetensors.torch.load(content), _metadata(json.loads(content[8 : 8 + size]).get("__metadata__"))
+
+
+def _metadata(entries: dict[str, str] | None) -> dict[str, Any]:
+    if KEY not in (entries or {}):
+        raise ValueError("not written by raysearch")
+    return json.loads(cast(dict[str, str], entries)[KEY])
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

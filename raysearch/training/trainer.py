@@ -101,7 +101,7 @@ class SupernetTrainer(Generic[A]):
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
         self.model = parallel(supernet) if parallel else supernet
         groups = param_groups_weight_decay(supernet, config.weight_decay, no_weight_decay_list=NOT_DECAYED)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
         self.mixup = (
             Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
             if config.mixup or config.cutmix
