@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 CONFIG = "config.json"
+LOCK = ".lock"
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -22,11 +23,16 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON of our own. Raises ValueError that names a damaged file."""
+    """Read a JSON object of our own. Raises ValueError that names a missing or damaged file."""
     try:
-        return cast(dict[str, Any], json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; restore it or choose another --output") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged (it holds no JSON object); restore it or choose another --output")
+    return cast(dict[str, Any], values)
 
 
 class OutputFolder:
@@ -87,21 +93,27 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
     """The output folder of a search with ``config``, locked for the length of a ``with`` block.
 
     Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
-    ``resume`` is False, when that search had another configuration, or when it is somebody else's folder.
+    ``resume`` is False, when there is no search to resume, when it had another configuration, or when it is somebody else's
+    folder. A new folder is left empty when a ValueError ends the block before anything was computed in it.
     """
     file = path / CONFIG
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output {path} is a file, not a folder")
-    held = read_json(file) if file.exists() else None
-    if held is None and path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+    held = _held(file) if file.exists() else None
+    if held is None and path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
         raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
     if held is not None and not resume:
         raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
-    if held is not None and (changed := _changes(held.get("recipe", {}), config["recipe"])):
-        raise ValueError(f"--output {path} holds a search of another configuration ({'; '.join(changed)})")
+    if held is None and resume:
+        raise ValueError(f"--resume: there is no search in {path}; leave out --resume to start one, or correct --output")
+    if held is not None and (changed := _changes(held["recipe"], config["recipe"])):
+        raise ValueError(
+            f"--output {path} holds a search of another configuration ({'; '.join(changed)}); "
+            "repeat its settings, or choose another folder"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("a")
+        lock = (path / LOCK).open("a")
     except OSError as error:
         raise ValueError(f"--output {path} cannot be written: {error.strerror}") from None
     with lock:
@@ -110,10 +122,25 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
         except BlockingIOError:
             raise ValueError(f"--output {path} is in use by another search") from None
         os.set_inheritable(lock.fileno(), False)
-        if held is None:
-            held = {"search_id": uuid.uuid4().hex[:12], **config}
-            write_json(file, held)
-        yield OutputFolder(path, held)
+        if held is not None:
+            yield OutputFolder(path, held)
+            return
+        held = {"search_id": uuid.uuid4().hex[:12], **config}
+        write_json(file, held)
+        try:
+            yield OutputFolder(path, held)
+        except ValueError:
+            if {p.name for p in path.iterdir()} == {CONFIG, LOCK}:
+                file.unlink()
+            raise
+
+
+def _held(file: Path) -> dict[str, Any]:
+    """The configuration that a folder was made with."""
+    values = read_json(file)
+    if not isinstance(values.get("search_id"), str) or not isinstance(values.get("recipe"), dict):
+        raise ValueError(f"{file} is no configuration of raysearch; restore it or choose another --output")
+    return values
 
 
 def _changes(before: Any, after: Any, place: str = "") -> list[str]:

@@ -26,6 +26,7 @@ from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import SupernetScorer
 from raysearch.distributed.files import serve, share
+from raysearch.distributed.journal import Journal
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
@@ -49,6 +50,7 @@ from raysearch.search import (
 )
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
 from raysearch.tracking import Tracker, default_uri, ui_command, ui_url, without_password
+from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 TEST_SPLIT = "test"
@@ -110,6 +112,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
             console.print(f"{folder.path} is finished already:")
             _close(summary, folder, console)
             return summary
+        _check_held(folder)
         uri = command.tracking_uri or default_uri(output.absolute().parent)
         with (
             Tracker(
@@ -117,7 +120,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
                 experiment=recipe.name,
                 search_id=folder.search_id,
                 run_name=output.name,
-                params=_flat({**recipe.to_dict(), "command": line}),
+                params=_flat({**recipe.to_dict(), "command": folder.config["command"]}),
             ) as tracker,
             connected(command.ray_address),
         ):
@@ -153,7 +156,6 @@ def _plan(command: SearchCommand) -> _Plan:
         if differing := [k for k, v in _sizes(held).items() if v != _sizes(geometry)[k]]:
             pairs = ", ".join(f"{k} {_sizes(held)[k]} instead of {_sizes(geometry)[k]}" for k in differing)
             raise ValueError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {pairs}")
-        given.build()
     space = recipe.space.build()
     geometry.check(space.largest())
     problem = SearchProblem(space, geometry.cost, recipe.constraint)
@@ -175,6 +177,22 @@ def _output(command: SearchCommand) -> Path:
             raise ValueError(f"--resume: there is no search of {name} in runs/; name its folder with --output")
         return earlier[-1]
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"  # local time: a person reads it
+
+
+def _check_held(folder: OutputFolder) -> None:
+    """Raises ValueError for a damaged file of an earlier run, before anything is computed or recorded."""
+    _ = folder.seconds
+    if folder.supernet.exists():
+        read_supernet(folder.supernet)
+        read_json(folder.path / "training.json")
+        if folder.journal.exists():
+            Journal(folder.journal, weights=_digest(folder.supernet)).close()
+    elif folder.journal.exists():
+        raise ValueError(
+            f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"
+        )
+    elif folder.training.exists():
+        checkpoint.read(folder.training)
 
 
 def _digest(path: Path) -> str:

@@ -133,7 +133,11 @@ class _DecodedBatches:
 
     def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int) -> Iterator[Batch]:
         self._keys.order, self._keys.epoch = order, epoch
-        yield from self._loader
+        try:
+            yield from self._loader
+        except ValueError as error:
+            # A loader process sends its traceback as text; what the user needs is its last line.
+            raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
 
 
 Key = tuple[int, int, int]

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data.transforms_factory import transforms_imagenet_train
 from torch import Tensor
 from torchvision import transforms
@@ -101,6 +101,11 @@ def to_array(image: Image.Image) -> UInt8[np.ndarray, "chans height width"]:
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """At least one bit is kept: timm asks for none where a drawn magnitude reaches 10, which Pillow refuses."""
+    return image if bits >= 8 else ImageOps.posterize(image, max(1, bits))
+
+
 def training_transform(config: DataConfig, augment: AugmentConfig) -> Callable[[Image.Image], Tensor]:
     """A decoded image to a varied, normalised float32 tensor (chans, img_size, img_size).
 
@@ -122,6 +127,10 @@ def training_transform(config: DataConfig, augment: AugmentConfig) -> Callable[[
             separate=True,
         ),
     )
+    for step in colours.transforms:
+        for operation in getattr(step, "ops", ()):  # of RandAugment
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = _posterize
     if augment.crop_scale is None:
         steps: list[Callable[[Any], Any]] = [evaluation_crop(config)]
         if augment.shift:

@@ -27,7 +27,7 @@ from raysearch.space import SearchSpace
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import EpochRecord, SupernetTrainer, TrainingDivergedError
+from raysearch.training.trainer import EpochRecord, SupernetTrainer
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class CheckpointKeeper:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.complaint: str | None = None
+        """What ended training for good: an image or a setting. Starting processes again would not help."""
         self.records = _history(checkpoint.read(path)[1]) if path.exists() else []
 
     def latest(self) -> bytes | None:
@@ -70,6 +72,14 @@ class CheckpointKeeper:
         """Keep a checkpoint (its bytes, as uint8) and the epochs so far; on disk when this returns."""
         checkpoint.write(self.path, content.data)
         self.records = records
+
+    def complain(self, reason: str) -> None:
+        """Keep the first reason why training cannot go on."""
+        self.complaint = self.complaint or reason
+
+    def complained(self) -> str | None:
+        """The reason why training cannot go on, if there is one."""
+        return self.complaint
 
     def finished(self, start: int) -> list[EpochRecord]:
         """Records of the epochs from ``start`` on."""
@@ -83,13 +93,23 @@ def _history(metadata: dict[str, Any]) -> list[EpochRecord]:
 
 def _train_worker(config: dict[str, Any]) -> None:
     """What every training process runs."""
-    job: TrainingJob = config["job"]
     keeper: Actor = config["keeper"]
+    if answer(keeper.complained.remote()):
+        return  # Ray Train starts lost processes again, and knows no error that makes this useless
+    try:
+        _train(config["job"], keeper, threads=config["threads"])
+    except ValueError as error:
+        ray.get(keeper.complain.remote(str(error)))
+        raise
+
+
+def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
+    """Train from the last finished epoch to the end."""
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.set_num_threads(config["threads"])  # Ray's start commands export OMP_NUM_THREADS=1
+        torch.set_num_threads(threads)  # Ray's start commands export OMP_NUM_THREADS=1
     splits = load_splits(job.data, seed=job.seed, expected_digest=job.images)
     batches = TrainLoader(
         splits.train,
@@ -188,6 +208,7 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
         scaling, threads = _scaling(job.train)
         watcher = threading.Thread(target=watch, name="training-progress", daemon=True)
         watcher.start()
+        failure: RuntimeError | None = None
         try:
             with tempfile.TemporaryDirectory(prefix="raysearch-train-", ignore_cleanup_errors=True) as folder:
                 ray.train.torch.TorchTrainer(
@@ -201,24 +222,19 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
                     ),
                 ).fit()
         except TrainingFailedError as error:
-            raise _plain(error) from error
+            failure = RuntimeError(f"training failed: {str(error).strip().splitlines()[-1]}")
+            failure.__cause__ = error
         finally:
             stop.set()
             watcher.join()
+        if complaint := answer(keeper.complained.remote()):
+            raise ValueError(complaint)
+        if failure is not None:
+            raise failure
         shown = show()
     records: list[EpochRecord] = answer(keeper.finished.remote(0))
     ray.kill(keeper)
     return records
-
-
-def _plain(error: TrainingFailedError) -> Exception:
-    """A worker's own complaint about data or settings, or the failure as it came."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        cause = getattr(failure, "_exc", failure)
-        cause = getattr(cause, "cause", cause)
-        if isinstance(cause, TrainingDivergedError | ValueError):
-            return ValueError(str(cause).strip().splitlines()[-1])
-    return RuntimeError(f"training failed: {str(error).strip().splitlines()[-1]}")
 
 
 def trained_weights(path: Path) -> dict[str, torch.Tensor]:

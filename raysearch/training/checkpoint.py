@@ -43,7 +43,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file.metadata())  # noqa: SIM118
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged or not a checkpoint of raysearch ({error}); restore it or start anew") from None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from raysearch.spaces.autoformer import geometry_of, read_published
+from raysearch.spaces.autoformer.published import check_layout
 from raysearch.spaces.contract import Supernet
 from raysearch.spaces.registry import family as space_family
 from raysearch.training import checkpoint
@@ -33,13 +34,9 @@ class SupernetFile:
         checkpoint.write(path, checkpoint.pack(self.weights, metadata))
 
     def build(self) -> Supernet[Any]:
-        """The supernet; its parameters are the file's tensors, not copies of them. Raises ValueError when they do not fit."""
+        """The supernet; its parameters are the file's tensors, not copies of them."""
         supernet = space_family(self.family).supernet(**self.settings)
-        try:
-            supernet.load_state_dict(self.weights, assign=True)
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            raise ValueError(f"the weights are not a {self.family} supernet: {lines[min(1, len(lines) - 1)]}") from None
+        supernet.load_state_dict(self.weights, assign=True)
         return supernet
 
 
@@ -48,13 +45,32 @@ def read_supernet(path: Path) -> SupernetFile:
 
     Raises ValueError, with the path, for a file that is missing, damaged or something else.
     """
-    if path.suffix != ".safetensors":
-        weights = read_published(path)
-        return SupernetFile("autoformer", {**asdict(geometry_of(weights)), "drop_path_rate": 0.0}, weights)
-    weights, metadata = checkpoint.read(path)
-    if metadata.get("kind") != KIND:
-        raise ValueError(f"{path} is a checkpoint of raysearch, but holds no supernet ({metadata.get('kind')})")
-    return SupernetFile(metadata["family"], metadata["settings"], weights)
+    if _is_safetensors(path):
+        weights, metadata = checkpoint.read(path)
+        if metadata.get("kind") != KIND:
+            raise ValueError(f"{path} is a checkpoint of raysearch, but holds no supernet (a {metadata.get('kind')})")
+        family, settings = metadata["family"], metadata["settings"]
+    else:
+        weights, family, settings = read_published(path), "autoformer", None
+    try:
+        settings = settings or {**asdict(geometry_of(weights)), "drop_path_rate": 0.0}
+        with torch.device("meta"):  # names and shapes, without memory
+            expected = space_family(family).supernet(**settings).state_dict()
+        check_layout(weights, expected=expected)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no usable supernet: {error}") from None
+    return SupernetFile(family, settings, weights)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By name or by content: a node keeps files of another one under their digest."""
+    if path.suffix == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"  # after the length of the JSON header
+    except OSError:
+        return False  # the other reader says what is wrong
 
 
 def build_supernet(

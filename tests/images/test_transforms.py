@@ -11,7 +11,7 @@ from timm.data.transforms_factory import transforms_imagenet_eval
 
 from raysearch.data import IMAGES, AugmentConfig, DataConfig, Normalisation
 from raysearch.data.images import read_image
-from raysearch.data.transforms import evaluation_crop, to_array
+from raysearch.data.transforms import evaluation_crop, to_array, training_transform
 
 
 @pytest.mark.parametrize("size", [(50, 37), (33, 90), (32, 32)])
@@ -43,10 +43,10 @@ def test_files_of_every_kind_become_grey_or_colour(tmp_path: Path, mode: str) ->
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"in_chans": 2}, r"data\.in-chans is 2"),
-        ({"mean": (0.5, 0.5)}, r"data\.mean is \(0\.5, 0\.5\)"),
-        ({"search_images": 1.5}, r"data\.search-images is 1\.5"),
-        ({"crop_pct": 0.0}, r"data\.crop-pct is 0\.0"),
+        ({"in_chans": 2}, r"dataset\.in-chans is 2"),
+        ({"mean": (0.5, 0.5)}, r"dataset\.mean is \(0\.5, 0\.5\)"),
+        ({"search_images": 1.5}, r"dataset\.search-images is 1\.5"),
+        ({"crop_pct": 0.0}, r"dataset\.crop-pct is 0\.0"),
     ],
 )
 def test_wrong_data_settings_are_named(wrong: dict, words: str) -> None:
@@ -65,3 +65,12 @@ def test_wrong_data_settings_are_named(wrong: dict, words: str) -> None:
 def test_wrong_augmentation_settings_are_named(wrong: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         AugmentConfig(**wrong)
+
+
+def test_the_published_augmentation_survives_its_rarest_draws() -> None:
+    """RandAugment's magnitude is drawn around 9; at 10 timm asks Pillow to keep no bit of a pixel, which is an error there."""
+    strongest = AugmentConfig(crop_scale=(0.5, 1.0), rand_augment="rand-m10-mstd0.5-inc1")
+    transform = training_transform(replace(IMAGES, img_size=16), strongest)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    for _ in range(200):
+        assert transform(image).shape == (3, 16, 16)
