@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
 Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"]
 Interpolation = Literal["bicubic", "bilinear"]
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Pixels of ImageNet per channel, as every published model is normalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ IMAGES = DataConfig(
     in_chans=3,
     search_images=0.15,
     test_images=0.15,
-    mean=IMAGENET_DEFAULT_MEAN,
-    std=IMAGENET_DEFAULT_STD,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
     crop_pct=0.875,
 )
 """A folder of your own; set ``root``."""
@@ -78,8 +81,8 @@ IMAGENET = DataConfig(
     img_size=224,
     in_chans=3,
     search_images=10_000,
-    mean=IMAGENET_DEFAULT_MEAN,
-    std=IMAGENET_DEFAULT_STD,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
     crop_pct=0.875,
 )
 """ImageNet-1k; set ``root``. 10,000 training images are held out for the search (the paper's number)."""

@@ -12,8 +12,6 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
-from torchvision.datasets import FashionMNIST
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from raysearch.data.config import DataConfig
 from raysearch.data.folders import check_images, is_image, list_images, subfolders
@@ -78,6 +76,8 @@ def _digits(config: DataConfig, seed: int) -> Splits:
 
 def _fashion_mnist(config: DataConfig, seed: int) -> Splits:
     files = _fashion_mnist_files(config.root)
+    from torchvision.datasets import FashionMNIST  # takes two seconds to import, for this data set only
+
     classes = tuple(FashionMNIST.classes)
     published = {part: _read_idx(files, part, classes=len(classes)) for part in ("train", "t10k")}
     images = _array_images(*published["train"], config)
@@ -109,6 +109,8 @@ def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
 
 def _read_idx(files: dict[str, Path], part: str, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (uint8, n x height x width) and labels (int64, n) of one published part."""
+    from torchvision.datasets.mnist import read_image_file, read_label_file  # see above
+
     loaded: list[np.ndarray] = []
     for kind, read in (("images-idx3-ubyte", read_image_file), ("labels-idx1-ubyte", read_label_file)):
         path = files[f"{part}-{kind}"]

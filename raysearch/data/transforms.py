@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
-from timm.data.transforms_factory import transforms_imagenet_train
 from torch import Tensor
-from torchvision import transforms
 
 from raysearch.data.config import DataConfig
 
@@ -86,6 +84,8 @@ class AugmentConfig:
 
 def evaluation_crop(config: DataConfig) -> Callable[[Image.Image], Image.Image]:
     """Resize the shorter side to ``img_size / crop_pct`` and cut out the centre, as timm and torchvision evaluate."""
+    from torchvision import transforms  # here and below: seconds to import, and an evaluator needs neither
+
     mode = transforms.InterpolationMode(config.interpolation)
     return transforms.Compose(
         [
@@ -111,6 +111,9 @@ def training_transform(config: DataConfig, augment: AugmentConfig) -> Callable[[
 
     timm's operations draw from the global generators of random, numpy and torch: the caller seeds them.
     """
+    from timm.data.transforms_factory import transforms_imagenet_train
+    from torchvision import transforms
+
     crop, colours, tensor = cast(
         tuple[Any, Any, Any],
         transforms_imagenet_train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path
     """
     if summary is None:
         summary = read_json(_existing(folder / "summary.json"))
-    front: Any = read_json(_existing(folder / "front.json"))
+    front: list[Row] = json.loads(_existing(folder / "front.json").read_text())
     rows = pq.read_table(_existing(folder / "candidates.parquet")).to_pylist()
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".tmp")

@@ -12,8 +12,6 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 import torch.distributed
-from timm.data.mixup import Mixup
-from timm.optim._param_groups import param_groups_weight_decay
 from torch import Tensor, nn
 
 from raysearch.evaluation import Task, autocast
@@ -100,13 +98,17 @@ class SupernetTrainer(Generic[A]):
         self.supernet, self.space, self.batches, self.config = supernet, space, batches, config
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
         self.model = parallel(supernet) if parallel else supernet
-        groups = param_groups_weight_decay(supernet, config.weight_decay, no_weight_decay_list=NOT_DECAYED)
+        decayed = {name: p.ndim > 1 and name not in NOT_DECAYED for name, p in supernet.named_parameters()}
+        groups = [
+            {"params": [p for name, p in supernet.named_parameters() if decayed[name] == decay], "weight_decay": rate}
+            for decay, rate in ((True, config.weight_decay), (False, 0.0))
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
-        self.mixup = (
-            Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
-            if config.mixup or config.cutmix
-            else None
-        )
+        self.mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        if config.mixup or config.cutmix:
+            from timm.data.mixup import Mixup  # seconds to import, for the recipes that use it
+
+            self.mixup = Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
 
     def train_epoch(self, epoch: int) -> EpochRecord:
         """Train one epoch (0-based). Raises TrainingDivergedError on every process when any loss was not finite."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from timm.layers.drop import drop_path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raysearch.nn.attention import attention
+from raysearch.nn.drop_path import drop_path
 from raysearch.nn.entangled import LAYER_NORM_EPS
 from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry

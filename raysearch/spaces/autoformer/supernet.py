@@ -8,12 +8,12 @@ from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
-from timm.layers.drop import drop_path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raysearch.cost import Cost
 from raysearch.nn.attention import attention
+from raysearch.nn.drop_path import drop_path
 from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, EntangledPatchEmbed, EntangledQKV
 from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry

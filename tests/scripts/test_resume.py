@@ -1,0 +1,136 @@
+"""The main job killed in every phase, as users' machines do it, and continued by the same command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+
+from raysearch.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = [
+    "digits",
+    *("--train.epochs", "24", "--train.warmup-epochs", "2"),
+    *("--search.population", "16", "--search.generations", "4", "--search.mutations", "8", "--search.crossovers", "4"),
+    *("--report.random-subnets", "40"),
+]
+CANDIDATES = 64
+
+
+def start(output: Path, *flags: str) -> subprocess.Popen[str]:
+    """The script, as a user starts it."""
+    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "experiments/search.py", *SETTINGS, "--output", str(output), *flags]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    return printed
+
+
+def children(pid: int) -> list[int]:
+    """All processes below ``pid``."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            child = int(entry.name)
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents.setdefault(parent, []).append(child)
+    found, queue = list[int](), [pid]
+    while queue:
+        below = parents.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """SIGKILL to the driver as soon as ``ready``; then to what it leaves behind."""
+    pulse = threading.Event()
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        pulse.wait(0.01)
+    below = children(process.pid)
+    process.kill()
+    process.communicate()
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def journal(output: Path) -> list[dict[str, Any]]:
+    """Whole lines of the journal but the first, which names the weights."""
+    path = output / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)[1:] if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def table(output: Path) -> list[dict[str, Any]]:
+    """candidates.parquet without the time that each took."""
+    return pq.read_table(output / "candidates.parquet").drop_columns(["seconds"]).to_pylist()
+
+
+@pytest.mark.timeout(600)
+def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+    finish(start(whole))
+
+    def epochs() -> list[dict[str, Any]]:
+        path = killed / "training.safetensors"
+        return checkpoint.read(path)[1]["history"] if path.exists() else []
+
+    kill_when(start(killed), lambda: len(epochs()) >= 3)
+    trained = epochs()
+    assert len(trained) < 24
+
+    kill_when(start(killed, "--resume"), lambda: len(journal(killed)) >= 24)
+    scored = journal(killed)
+    assert len(scored) < CANDIDATES
+    history = json.loads((killed / "training.json").read_text())["history"]
+    assert history[: len(trained)] == trained  # each epoch's seconds too: none was trained again
+
+    kill_when(start(killed, "--resume"), lambda: any(entry["split"] == "test" for entry in journal(killed)))
+    reported = journal(killed)
+    assert reported[: len(scored)] == scored
+    assert not (killed / ".finished").exists()
+
+    finish(start(killed, "--resume"))
+    assert journal(killed)[: len(reported)] == reported
+    keys = [(entry["split"], entry["id"]) for entry in journal(killed)]
+    assert len(set(keys)) == len(keys)  # nothing was scored twice
+    assert json.loads((killed / "training.json").read_text())["history"] == history
+
+    assert table(killed) == table(whole)
+    assert len(table(killed)) == CANDIDATES
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (whole, killed)]
+    assert summaries[0]["networks"] == summaries[1]["networks"]
+
+    client = MlflowClient(f"sqlite:///{killed.parent / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    logged = [run.data.tags["raysearch.key"] for run in runs if run.data.tags["raysearch.role"] == "candidate"]
+    assert sorted(logged) == sorted(row["id"] for row in table(killed))
+    (parent,) = [run for run in runs if run.data.tags["raysearch.role"] == "search"]
+    curve = client.get_metric_history(parent.info.run_id, "train/loss")
+    assert sorted(point.step for point in curve) == list(range(24))
+
+    again = finish(start(killed, "--resume"))
+    assert "finished already" in again
