@@ -50,7 +50,8 @@ def _essence(boxed: str) -> str:
     asides = ("Argument helptext", "For full helptext", "Perhaps you meant", "Similar arguments", "Available subcommands")
     end = next((i for i, line in enumerate(lines) if line.startswith(asides)), len(lines))
     message = re.sub(r"Error parsing __tyro\S*recipe\.(\S+):", r"\1:", " ".join(lines[:end]))
-    near = next((line.split()[0] for line in lines[end:] if line.startswith("--")), None)
+    named = message.replace(":", " ").replace(",", " ").split()
+    near = next((line.split()[0] for line in lines[end:] if line.startswith("--") and line.split()[0] not in named), None)
     return f"{message}{f'; did you mean {near}?' if near else ''}; --help lists all options"
 
 
