@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
+import toy
 from ray.cluster_utils import Cluster
 
-import toy
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
@@ -23,11 +22,10 @@ from raysearch.space import Architecture
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _toy_travels(cluster: Cluster) -> Iterator[None]:
+def _toy_travels(cluster: Cluster) -> None:
     """Workers cannot import the tests' modules: what is defined there travels by value."""
     for module in (toy, sys.modules[__name__]):
         ray.cloudpickle.register_pickle_by_value(module)
-    yield
 
 
 class Rendezvous:
@@ -219,3 +217,36 @@ def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluste
         assert [c.proposal.arch.id for c in candidates] == _expected()
     cluster.remove_node(node)
     ray.kill(rendezvous)
+
+
+class PlaceScorer:
+    """Writes down its node and GPUs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+        context = ray.get_runtime_context()
+        place = f"{context.get_node_id()} {','.join(map(str, ray.get_gpu_ids()))}\n"
+        with (self.folder / str(os.getpid())).open("a") as file:
+            file.write(place)
+        assert isinstance(arch, toy.ToyArchitecture)
+        return Result(toy.toy_score(arch), 1, toy.cost(arch).params, toy.cost(arch).macs)
+
+
+def test_where_there_are_gpus_each_evaluator_asks_for_one_of_those_kept_for_it(
+    cluster: Cluster, tmp_path: Path, images: NodeFile
+) -> None:
+    places = tmp_path / "places"
+    places.mkdir()
+    training = cluster.add_node(num_cpus=1, num_gpus=2, resources={"training": 2})
+    evaluation = cluster.add_node(num_cpus=2, num_gpus=2, resources={"evaluation": 2})
+    with _service(partial(PlaceScorer, places), EvaluatorConfig(), tmp_path, images) as service:
+        candidates = _search(service)
+
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    by_process = [set(path.read_text().splitlines()) for path in places.iterdir()]
+    assert all(len(lines) == 1 for lines in by_process)  # a process keeps its GPU
+    assert {line for lines in by_process for line in lines} <= {f"{evaluation.node_id} 0", f"{evaluation.node_id} 1"}
+    for node in (training, evaluation):
+        cluster.remove_node(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,9 +34,17 @@ def start(output: Path, *flags: str) -> subprocess.Popen[str]:
     """The script, as a user starts it."""
     environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "experiments/search.py", *SETTINGS, "--output", str(output), *flags]
+    # As `ray submit` does: the script alone, in a folder of its own.
+    script = Path(shutil.copy(ROOT / "experiments" / "search.py", output.parents[1]))
+    command = [sys.executable, script.name, *SETTINGS, "--output", str(output), *flags]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=script.parent,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 

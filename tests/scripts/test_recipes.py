@@ -1,0 +1,202 @@
+"""The recipes beyond the demo, by the same script: own images, Fashion-MNIST and ImageNet, trained here or given a supernet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from search_script import FEW_CANDIDATES, SMALL_NET, one_line, small_supernet, start, succeed, write_tones
+
+from raysearch.cost import Constraint
+from raysearch.data import DIGITS, ArrayImages, AugmentConfig, DataConfig, Normalisation, load_splits
+from raysearch.data.cache import open_cache
+from raysearch.data.config import IMAGES
+from raysearch.export import load_subnet
+from raysearch.recipes import RECIPES, Recipe
+from raysearch.spaces.autoformer import AutoFormerSpace
+from raysearch.training import checkpoint
+from raysearch.training.supernets import SupernetFile
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "supernet", "band"),
+    [
+        ("imagenet-tiny", AutoFormerSpace.tiny(), (256, 14, 4), (5e6, 6e6)),
+        ("imagenet-small", AutoFormerSpace.small(), (448, 14, 7), (22e6, 23e6)),
+        ("imagenet-base", AutoFormerSpace.base(), (640, 16, 10), (52e6, 54e6)),
+    ],
+)
+def test_imagenet_recipes_are_the_published_ones(
+    name: str, space: AutoFormerSpace, supernet: tuple[int, int, int], band: tuple[float, float]
+) -> None:
+    _, recipe = RECIPES[name]
+    assert recipe.name == name
+    assert recipe.space.build() == space or recipe.space.build().size() == space.size()
+    assert recipe.constraint == Constraint(min_params=band[0], max_params=band[1])
+    net = recipe.net
+    assert (net.embed_dim, net.depth, net.num_heads) == supernet
+    assert (net.patch_size, net.mlp_ratio, net.head_dim, net.max_relative_position) == (16, 4.0, 64, 14)
+    assert (net.global_pool, net.relative_position, net.abs_pos) == ("avg", True, True)
+
+    train = recipe.train
+    assert (train.epochs, train.batch_size, train.warmup_epochs) == (500, 1024, 20)
+    assert (train.lr, train.min_lr, train.warmup_lr, train.weight_decay) == (1e-3, 1e-5, 1e-6, 0.05)
+    assert (train.label_smoothing, train.mixup, train.cutmix, train.drop_path) == (0.1, 0.8, 1.0, 0.1)
+    assert (train.archs_per_step, train.weight_init, train.clip_grad) == (1, "trunc_normal", None)
+    assert recipe.augment == AugmentConfig(
+        crop_scale=(0.08, 1.0),
+        hflip=0.5,
+        rand_augment="rand-m9-mstd0.5-inc1",
+        color_jitter=0.4,
+        random_erasing=0.25,
+        interpolation="bicubic",
+        repeated_augmentation=3,
+    )
+    assert (recipe.dataset.img_size, recipe.dataset.in_chans, recipe.dataset.search_images) == (224, 3, 10_000)
+    search = recipe.search
+    assert (search.population, search.generations, search.parents) == (50, 20, 10)
+    assert (search.mutations, search.crossovers, search.rates) == (25, 25, "code")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_fits_together(name: str) -> None:
+    """The largest subnet fits the supernet, and the smallest and largest lie on the two sides of the band."""
+    _, recipe = RECIPES[name]
+    geometry, space = recipe.net.geometry(recipe.dataset, num_classes=10), recipe.space.build()
+    least, most = geometry.cost(space.smallest()).params, geometry.cost(space.largest()).params
+    band = recipe.constraint
+    assert band.min_params is not None
+    assert band.max_params is not None
+    assert least < band.max_params
+    assert most > band.min_params
+    assert recipe.search.population == 50
+
+
+def test_the_splits_of_digits_are_disjoint() -> None:
+    """Told by the pixels: no image is in two splits, and the three together are the data set."""
+    recipe: Recipe = RECIPES["digits"][1]
+    splits = load_splits(recipe.dataset, seed=recipe.seed)
+    parts: list[set[bytes]] = []
+    for part in (splits.train, splits.search, splits.test):
+        assert isinstance(part, ArrayImages)
+        parts.append({image.tobytes() for image in part.pixels})
+    assert [len(part) for part in parts] == [1000, 397, 400]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    assert recipe.dataset == DIGITS
+
+
+# --- from the images to the champion ---
+
+
+def summary_of(output: Path) -> dict[str, Any]:
+    return json.loads((output / "summary.json").read_text())
+
+
+def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
+    """Top-1 accuracy of an exported network on a cache of images, by its own card alone."""
+    network, card = load_subnet(champion), json.loads(champion.read_text())
+    said = card["preprocessing"]
+    normalise = Normalisation(tuple(said["mean"]), tuple(said["std"]))
+    assert (said["img_size"], said["in_chans"]) == (config.img_size, config.in_chans)
+    cached = open_cache(images)
+    with torch.inference_mode():
+        hits = network(normalise(torch.tensor(cached.images))).argmax(dim=1) == torch.tensor(cached.labels)
+    return hits.float().mean().item()
+
+
+def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
+    """Before the report, nothing reads the test images: they are broken until the search is over."""
+    data, output = write_tones(tmp_path / "data", count=40), tmp_path / "run"
+    config = replace(IMAGES, root=data, img_size=16)
+    test = load_splits(config, seed=0).test
+    flags = [
+        *("images", "--data", str(data), "--output", str(output), "--dataset.img-size", "16", "--net.patch-size", "4"),
+        *("--train.epochs", "12", "--train.warmup-epochs", "2", "--train.batch-size", "28", "--train.lr", "2e-3"),
+        *("--train.loader-workers", "1", "--augment.repeated-augmentation", "1", "--augment.color-jitter", "0"),
+        *SMALL_NET,
+        *FEW_CANDIDATES,
+    ]
+    whole = {path: path.read_bytes() for path in map(test.path, range(len(test)))}  # pyright: ignore[reportAttributeAccessIssue]
+    process = start(*flags)
+    assert process.stdout is not None
+    assert "12 to test" in process.stdout.readline()
+    for path, content in whole.items():
+        path.write_bytes(b"\0" * len(content))
+    printed, complaints = process.communicate()
+    message = one_line(process.returncode, complaints)
+    assert message.partition(" ")[0] in map(str, whole)
+    assert "generation 2/2" in printed
+    assert (output / "candidates.parquet").exists()
+    assert [path.name for path in (output / "cache").glob("*.arrow")] == ["search.arrow"]
+
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert "champion" in succeed(*flags, "--resume")
+    summary = summary_of(output)
+    assert summary["training"]["epochs"] == 12
+    assert summary["counts"]["candidates"] == 8
+    found = accuracy(output / "champion.json", config, output / "cache" / "test.arrow")
+    assert found == pytest.approx(summary["networks"]["champion"]["test_score"])
+    found = accuracy(output / "champion.json", config, output / "cache" / "search.arrow")
+    assert found == pytest.approx(summary["networks"]["champion"]["score"])
+    assert json.loads((output / "champion.json").read_text())["classes"] == ["dark", "light"]
+
+
+def write_idx(folder: Path, *, train: int, test: int) -> Path:
+    """Fashion-MNIST's four files in torchvision's layout, with noise for clothes."""
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("t10k", test)):
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
+    return folder
+
+
+def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> None:
+    data, output, given = write_idx(tmp_path / "data", train=60, test=20), tmp_path / "run", tmp_path / "supernet.pth"
+    weights = small_supernet(img_size=28, patch_size=14, in_chans=1, num_classes=10).state_dict()
+    torch.save({"model": weights, "args": argparse.Namespace(model="", lr=5e-4, output_dir=Path("out"))}, given)
+    flags = ("--dataset.search-images", "30", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES)
+    printed = succeed("fashion-mnist", "--data", str(data), "--supernet", str(given), "--output", str(output), *flags)
+    assert "train  " not in printed
+    summary = summary_of(output)
+    assert summary["training"] == {"epochs": 0, "history": []}
+    assert "train" not in summary["seconds"]
+    counts = summary["counts"]
+    assert (counts["train_images"], counts["search_images"], counts["test_images"]) == (30, 30, 20)
+    assert counts["candidates"] == counts["scored"] == 8
+    kept, _ = checkpoint.read(output / "supernet.safetensors")
+    assert kept.keys() == weights.keys()
+    assert all(torch.equal(kept[name], weights[name]) for name in weights)
+
+
+def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
+    data, output, given = tmp_path / "data", tmp_path / "run", tmp_path / "supernet.safetensors"
+    write_tones(data / "train", count=8)
+    write_tones(data / "val", count=3)
+    supernet = small_supernet(img_size=16, patch_size=8, num_classes=2)
+    SupernetFile("autoformer", supernet.settings(), supernet.state_dict()).write(given)
+    size = ("--dataset.img-size", "16", "--dataset.search-images", "6", "--net.patch-size", "8")
+    succeed(
+        *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--output", str(output), "--algorithm", "random"),
+        *(*size, *SMALL_NET, *FEW_CANDIDATES),
+    )
+    table = pq.read_table(output / "candidates.parquet").to_pylist()
+    assert {row["origin"] for row in table} == {"random"}
+    assert [row["images_seen"] for row in table] == [6] * 8
+    assert summary_of(output)["counts"]["test_images"] == 6
