@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import ray
 import torch
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from raysearch.data.cache import CachedImages, open_cache
 from raysearch.data.transforms import Normalisation
@@ -27,7 +27,7 @@ from raysearch.training.supernets import read_supernet
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How many evaluators a candidate may lose before it counts as failed: it may be what ends them."""
+"""How many evaluators may be lost while scoring a candidate, or while starting one after the other, until that is its fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,9 @@ class Evaluator:
         """Build the scorer. Not in the constructor: an error here is a bug to be shown, not a lost actor."""
         self.scorer = make_scorer()
 
+    def ping(self) -> None:
+        """Answer, if the process lives."""
+
     def score(self, arch: Architecture, images: NodeFile) -> dict[str, Any]:
         """The outcome as JSON values."""
         return outcome_to_dict(self.scorer.score(arch, images))
@@ -128,7 +131,7 @@ class Pool:
         self.futures: dict[tuple[str, str], asyncio.Future[Result | Failure]] = {}
         self.free: asyncio.Queue[Actor] = asyncio.Queue()
         self.evaluators: set[Actor] = set()
-        self.ready = 0
+        self.failed_starts = 0
         self.tasks: set[asyncio.Task[Any]] = set()
         self.broken: asyncio.Future[None] = asyncio.get_event_loop().create_future()
         self._spawn(self._follow_cluster())
@@ -165,12 +168,18 @@ class Pool:
             await evaluator.open.remote(self.make_scorer)
         except RayActorError as error:
             self._lose(evaluator, error)
+            self.failed_starts += 1
+            if self.failed_starts >= ATTEMPTS:
+                self._break(RuntimeError(f"{ATTEMPTS} evaluators in turn ended while they loaded the supernet: out of memory?"))
         except Exception as error:  # kept, and raised to every caller of result
-            if not self.broken.done():
-                self.broken.set_exception(error)
+            self._break(error)
         else:
-            self.ready += 1
+            self.failed_starts = 0
             self.free.put_nowait(evaluator)
+
+    def _break(self, error: Exception) -> None:
+        if not self.broken.done():
+            self.broken.set_exception(error)
 
     def _lose(self, evaluator: Actor, error: RayActorError) -> None:
         log.warning("an evaluator was lost: %s", str(error).partition("\n")[0])
@@ -203,26 +212,27 @@ class Pool:
             self.broken.result()
         return outcome_to_dict(future.result())
 
-    async def size(self) -> int:
-        """How many evaluators are ready."""
-        return self.ready
-
     async def _score(self, split: str, arch: Architecture) -> Result | Failure:
-        for _ in range(ATTEMPTS):
+        outcome: Result | Failure = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
+        lost = 0
+        while lost < ATTEMPTS:
             evaluator = await self.free.get()
             try:
-                values = await evaluator.score.remote(arch, self.images[split])
-            except RayActorError as error:
+                await evaluator.ping.remote()
+            except RayActorError as error:  # lost while it was idle: no candidate's fault
                 self._lose(evaluator, error)
                 continue
-            except BaseException:
+            try:
+                outcome = outcome_from_dict(await evaluator.score.remote(arch, self.images[split]))
+            except RayActorError as error:
+                self._lose(evaluator, error)
+                lost += 1
+                continue
+            except RayTaskError:  # a bug in the scorer; the evaluator lives
                 self.free.put_nowait(evaluator)
                 raise
             self.free.put_nowait(evaluator)
-            outcome = outcome_from_dict(values)
             break
-        else:
-            outcome = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
         self.journal.append((split, arch.id), outcome)
         return outcome
 

@@ -158,6 +158,21 @@ def test_a_candidate_that_ends_every_evaluator_is_recorded_as_failed(tmp_path: P
     assert "evaluators were lost" in failures[0].outcome.reason
 
 
+class FatalScorer:
+    """Ends its process while it is built, as one that runs out of memory."""
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_evaluators_that_end_while_loading_end_the_search(tmp_path: Path, images: NodeFile) -> None:
+    with (
+        _service(FatalScorer, EvaluatorConfig(), tmp_path, images) as service,
+        pytest.raises(ScoringError, match="ended while they loaded the supernet"),
+    ):
+        _search(service)
+
+
 class FaultyScorer:
     """Has a bug that one candidate brings to light, as long as the file ``bug`` is there."""
 
