@@ -1,208 +1,20 @@
-"""Declared search spaces and the architectures drawn from them.
-
-A :class:`SearchSpace` is a list of named :class:`Choice` values plus, where the network has blocks, its depth. All that a
-search needs (``sample``, ``mutate``, ``crossover``, ``contains``, ``smallest``, ``largest``, ``size``, iteration) follows from
-that declaration; a new space writes an :class:`Architecture` dataclass and its choices, nothing else.
-"""
+"""All architectures that a declaration allows, and everything that a search asks of them."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
-import types
-import typing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-Option = int | float | str | bool
-"""One value that a choice can take."""
-
-
-# --- architectures ----------------------------------------------------------------------------------------------------
-
-
-@cache
-def _field_types(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls)}
-
-
-def _normalised(hint: Any, value: Any, place: str) -> Any:
-    """``value`` as its declared type, so that ``4`` and ``4.0``, lists and tuples, JSON and Python agree."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and not isinstance(value, str):
-        try:
-            items = tuple(value)
-        except TypeError:
-            raise ValueError(f"{place} is {value!r}, not a sequence") from None
-        hints = itertools.repeat(arguments[0]) if arguments[-1] is Ellipsis else arguments
-        if arguments[-1] is not Ellipsis and len(arguments) != len(items):
-            raise ValueError(f"{place} has {len(items)} entries, not {len(arguments)}")
-        return tuple(_normalised(h, v, f"{place}[{i}]") for i, (h, v) in enumerate(zip(hints, items, strict=False)))
-    if origin in (types.UnionType, typing.Union):
-        if value is None and types.NoneType in arguments:
-            return None
-        rest = [a for a in arguments if a is not types.NoneType]
-        if len(rest) == 1:
-            return _normalised(rest[0], value, place)
-        return value
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and not isinstance(value, bool | str):
-        try:
-            whole = int(value)
-        except (TypeError, ValueError, OverflowError):
-            whole = None
-        if whole is not None and whole == value:
-            return whole
-    if hint is float and not isinstance(value, bool | str):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if math.isfinite(number):
-            return number + 0.0  # -0.0 equals 0.0 but is written differently, which would give equal architectures two ids
-    if hint is str and isinstance(value, str):
-        return value
-    raise ValueError(f"{place} is {value!r}, not {getattr(hint, '__name__', hint)}")
-
-
-class Architecture:
-    """One subnet: the base of a space's frozen dataclass. Hashable, so it is its own key in caches and populations.
-
-    A subclass is a ``@dataclass(frozen=True)`` whose fields are named like the space's choices. Values are normalised to the
-    declared types (``4`` and ``4.0`` are the same architecture). A subclass with its own ``__post_init__`` calls this first.
-    """
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        """Normalise every field; raises ValueError that names the field which does not fit."""
-        for name, hint in _field_types(type(self)).items():
-            object.__setattr__(self, name, _normalised(hint, getattr(self, name), name))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Field names and values, tuples as lists, ready for JSON."""
-        return json.loads(self.to_json())
-
-    def to_json(self) -> str:
-        """One line of JSON with sorted keys: equal architectures give equal text."""
-        values = {name: getattr(self, name) for name in _field_types(type(self))}
-        return json.dumps(values, sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`. Raises ValueError for missing or unknown names."""
-        names = set(_field_types(cls))
-        if set(values) != names:
-            odd = ", ".join(sorted(names ^ set(values)))
-            raise ValueError(f"not a {cls.__name__}: missing or unknown {odd}")
-        return cls(**values)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Inverse of :meth:`to_json`. Raises ValueError when the text is not such an architecture."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not a {cls.__name__}: {error}") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"not a {cls.__name__}: {text[:60]!r}")
-        return cls.from_dict(cast(dict[str, Any], values))
-
-    @property
-    def id(self) -> str:
-        """Twelve hexadecimal digits, the same in every process: a hash of the JSON text."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
-
+from raysearch.space.architecture import Architecture, field_types
+from raysearch.space.choice import Choice, MutationRates, Option, depth_options
 
 A = TypeVar("A", bound=Architecture)
-
-
-# --- the declaration --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One named decision of a search space.
-
-    ``per`` says how often it is taken: once for the net, once per stage or once per block. Options are ordered from smallest to
-    largest; numbers are sorted here. A per-stage or per-block choice of a staged space may give one tuple of options per stage.
-    """
-
-    name: str
-    """The field of the Architecture that holds the value."""
-    options: tuple[Option, ...] | tuple[tuple[Option, ...], ...]
-    per: Literal["net", "stage", "block"] = "net"
-    weight_free: bool = False
-    """True when the choice carries no weights (a window, a factor), so that it may change freely at evaluation."""
-
-    def __post_init__(self) -> None:
-        """Sort and check the options; raises ValueError when they are empty, repeated or per stage without stages."""
-        if not self.name.isidentifier():
-            raise ValueError(f"choice name {self.name!r} is not an identifier")
-        if self.options and all(isinstance(o, tuple) for o in self.options):
-            if self.per == "net":
-                raise ValueError(f"{self.name}: options per stage, but the choice is taken once per net")
-            grouped = cast(tuple[tuple[Option, ...], ...], self.options)
-            options: Any = tuple(_ordered(self.name, group) for group in grouped)
-        else:
-            options = _ordered(self.name, cast(tuple[Option, ...], self.options))
-        object.__setattr__(self, "options", options)
-
-    @property
-    def by_stage(self) -> bool:
-        """True when each stage has options of its own."""
-        return isinstance(self.options[0], tuple)
-
-    def at(self, stage: int) -> tuple[Option, ...]:
-        """The options of ``stage`` (0-based; ignored where all stages share them)."""
-        return cast(tuple[Option, ...], self.options[stage] if self.by_stage else self.options)
-
-
-def _ordered(name: str, options: Sequence[Option]) -> tuple[Option, ...]:
-    values = tuple(options)
-    if not values:
-        raise ValueError(f"{name} has no options")
-    if len(set(values)) != len(values):
-        raise ValueError(f"{name} repeats an option: {values}")
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        return tuple(sorted(cast(tuple[float, ...], values)))
-    return values
-
-
-@dataclass(frozen=True, slots=True)
-class MutationRates:
-    """Probabilities of a redraw in :meth:`SearchSpace.mutate`. A redraw may return the old value."""
-
-    depth: float = 0.4
-    """Of the depth (of each stage): a cut keeps the prefix, growth appends random blocks."""
-    net: float = 0.4
-    """Of each choice taken once per net or per stage, as embed_dim."""
-    block: float = 0.2
-    """Of each choice of each block, as num_heads and mlp_ratio."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a probability outside 0..1."""
-        for name in ("depth", "net", "block"):
-            rate = getattr(self, name)
-            if not 0 <= rate <= 1:
-                raise ValueError(f"mutation rate {name}={rate} is not a probability")
-
-    @classmethod
-    def published_code(cls) -> MutationRates:
-        """AutoFormer as its code runs it: depth and embed_dim 0.4, blocks 0.2 (the default)."""
-        return cls()
-
-    @classmethod
-    def published_paper(cls) -> MutationRates:
-        """AutoFormer as its paper states it: depth 0.2, blocks 0.4."""
-        return cls(depth=0.2, net=0.2, block=0.4)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -241,7 +53,7 @@ class SearchSpace(Generic[A]):
         self.architecture = architecture
         self.choices = tuple(choices)
         self.staged = stages is not None or (depth is not None and isinstance(depth[0] if len(depth) else 0, Sequence))
-        self._depths = _depth_options(depth, staged=self.staged)
+        self._depths = depth_options(depth, staged=self.staged)
         if stages is not None and depth is not None and stages != len(self._depths):
             raise ValueError(f"{stages} stages, but depth is given for {len(self._depths)}")
         self.stages = len(self._depths) if depth is not None else (stages or 1)
@@ -253,7 +65,7 @@ class SearchSpace(Generic[A]):
 
     def _check(self) -> None:
         names = [c.name for c in self.choices]
-        expected = list(_field_types(self.architecture))
+        expected = list(field_types(self.architecture))
         if sorted(names) != sorted(expected):
             raise ValueError(f"choices {sorted(names)} are not the fields {sorted(expected)} of {self.architecture.__name__}")
         if bool(self._depths) != bool(self._block):
@@ -481,21 +293,5 @@ class SearchSpace(Generic[A]):
             yield from itertools.product(*([None, *present] if b in self.skippable else present for b in range(depth)))
 
 
-T = TypeVar("T")
-
-
 def _coin(rng: Random, a: T, b: T) -> T:
     return a if rng.random() < 0.5 else b
-
-
-def _depth_options(depth: Sequence[int] | Sequence[Sequence[int]] | None, *, staged: bool) -> tuple[tuple[int, ...], ...]:
-    if depth is None:
-        return ()
-    groups = cast(Sequence[Sequence[int]], depth if staged else [depth])
-    options: list[tuple[int, ...]] = []
-    for group in groups:
-        ordered = cast(tuple[int, ...], _ordered("depth", tuple(group)))
-        if any(d != int(d) or d < 0 for d in ordered):
-            raise ValueError(f"depth {ordered} is not all whole numbers of blocks")
-        options.append(ordered)
-    return tuple(options)
