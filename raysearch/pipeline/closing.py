@@ -1,0 +1,166 @@
+"""The end of a search: the champion beside other subnets, on the test split once, and everything that is left in the folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from rich.console import Console
+
+from raysearch.distributed.scoring import ScoringService
+from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.export import save_subnet
+from raysearch.output import OutputFolder, write_json
+from raysearch.pipeline.plan import Plan
+from raysearch.progress import phase
+from raysearch.report import closing_table, write_report
+from raysearch.search import Candidate, Result
+from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.tracking import Tracker, ui_command, ui_url, without_password
+from raysearch.training.supernets import read_supernet
+
+TEST_SPLIT = "test"
+
+
+def compare(plan: Plan, best: Candidate, service: ScoringService, console: Console) -> dict[str, dict[str, Any]]:
+    """Champion, largest, smallest and random subnets on the search split and, once, on the test split."""
+    problem, seed = plan.problem, plan.recipe.seed
+    arch = best.proposal.arch
+    assert isinstance(arch, AutoFormerArchitecture)
+    random: list[AutoFormerArchitecture] = []
+    for i in range(plan.recipe.report.random_subnets):
+        drawn = problem.sample(Random(f"{seed}/report/{i}"), exclude=random)
+        if drawn is not None:
+            random.append(drawn)
+    chosen = list(dict.fromkeys([arch, problem.space.largest(), problem.space.smallest(), *random]))
+    scores: dict[str, dict[AutoFormerArchitecture, Result]] = {SEARCH_SPLIT: {}, TEST_SPLIT: {}}
+    with phase(console, "report", len(chosen) * len(scores)) as shown:
+        done = 0
+        for split, results in scores.items():
+            for subnet, outcome in service.score(split, chosen):
+                done += 1
+                shown.show(done, step=f"{split} split")
+                if isinstance(outcome, Result):
+                    results[subnet] = outcome
+
+    def network(subnet: AutoFormerArchitecture) -> dict[str, Any]:
+        result, test = scores[SEARCH_SPLIT].get(subnet), scores[TEST_SPLIT].get(subnet)
+        cost = problem.cost(subnet)
+        return {
+            "id": subnet.id,
+            "arch": subnet.to_dict(),
+            "score": result.score if result else None,
+            "test_score": test.score if test else None,
+            "params": cost.params,
+            "macs": cost.macs,
+        }
+
+    networks = {
+        "champion": network(arch),
+        "largest": network(problem.space.largest()),
+        "smallest": network(problem.space.smallest()),
+    }
+    drawn = [n for n in map(network, random) if n["score"] is not None and n["test_score"] is not None]
+    if drawn:
+        medians = {key: statistics.median(n[key] for n in drawn) for key in ("score", "test_score", "params", "macs")}
+        networks["random"] = {
+            **medians,
+            "subnets": len(drawn),
+            "scores": [n["score"] for n in drawn],
+            "test_scores": [n["test_score"] for n in drawn],
+            "ids": [n["id"] for n in drawn],
+        }
+    return networks
+
+
+def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> None:
+    """Extract the champion with its inherited weights and write ``champion.json`` and ``champion.safetensors``."""
+    dataset = plan.recipe.dataset
+    card = {
+        **network,
+        "classes": list(plan.splits.classes),
+        "preprocessing": {
+            "img_size": dataset.img_size,
+            "in_chans": dataset.in_chans,
+            "mean": dataset.mean,
+            "std": dataset.std,
+            "interpolation": dataset.interpolation,
+            "crop_pct": dataset.crop_pct,
+        },
+        "search_id": folder.search_id,
+    }
+    subnet = read_supernet(folder.supernet).build().extract(AutoFormerArchitecture.from_dict(network["arch"]))
+    settings = {name: value for name, value in plan.settings.items() if name != "drop_path_rate"}
+    save_subnet(folder.path / "champion.json", subnet, family="autoformer", settings=settings, card=card)
+
+
+def write_summary(
+    plan: Plan,
+    folder: OutputFolder,
+    tracker: Tracker,
+    *,
+    candidates: Sequence[Candidate],
+    networks: dict[str, dict[str, Any]],
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
+    failed = sum(c.result is None for c in candidates)
+    summary: dict[str, Any] = {
+        "recipe": plan.recipe.name,
+        "seed": plan.recipe.seed,
+        "command": folder.config["command"],
+        "constraint": str(plan.problem.constraint),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "search_id": folder.search_id,
+        "mlflow_run_id": tracker.run_id,
+        "mlflow_uri": without_password(tracker.uri),
+        "mlflow_experiment_id": tracker.experiment_id,
+        "counts": {
+            "candidates": len(candidates),
+            "scored": len(candidates) - failed,
+            "failed": failed,
+            "generations": 1 + max(c.proposal.generation for c in candidates),
+            "train_images": len(plan.splits.train),
+            "search_images": len(plan.splits.search),
+            "test_images": len(plan.splits.test),
+        },
+        "seconds": folder.seconds,
+        "networks": networks,
+        "training": {"epochs": len(history), "history": history},
+        "versions": _versions(),
+    }
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    for name in ("report.html", "candidates.parquet", "front.json", "champion.json", "champion.safetensors", "config.json"):
+        tracker.log_artifact(folder.path / name)
+    keys = ("score", "test_score", "params", "macs")
+    tracker.log_metrics({f"{which}/{key}": network[key] for which, network in networks.items() for key in keys}, step=0)
+    return summary
+
+
+def _versions() -> dict[str, str]:
+    names = ("raysearch", "torch", "timm", "ray", "mlflow", "pyarrow")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console) -> None:
+    """Print the closing table, the time by phase, and how to open the record."""
+    console.print(closing_table(summary))
+    seconds = summary["seconds"]
+    console.print(
+        f"{summary['counts']['candidates']} candidates in {sum(seconds.values()):.0f} s ("
+        + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+        + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    opened = ui_command(summary["mlflow_uri"])
+    url = ui_url(summary["mlflow_uri"], summary["mlflow_experiment_id"])
+    console.print(
+        f"every candidate in MLflow: {opened + '  then open  ' if opened else ''}{url}", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,278 @@
+"""The main job, phase by phase: images, supernet, search, closing report. Each phase continues where a killed run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from raysearch.data.cache import write_cache
+from raysearch.data.images import ImageSet
+from raysearch.data.transforms import Normalisation
+from raysearch.distributed.cluster import connected
+from raysearch.distributed.evaluators import SupernetScorer
+from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.journal import Journal
+from raysearch.distributed.scoring import ScoringService
+from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
+from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
+from raysearch.evaluation import Classification
+from raysearch.output import OutputFolder, open_folder, read_json, write_json
+from raysearch.pipeline.closing import TEST_SPLIT, compare, save_champion, show_summary, write_summary
+from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
+from raysearch.progress import Phase, phase
+from raysearch.search import (
+    Candidate,
+    Evolution,
+    Failure,
+    RandomConfig,
+    RandomSearch,
+    SearchAlgorithm,
+    champion,
+    pareto_front,
+    write_candidates,
+)
+from raysearch.tracking import Tracker, default_uri
+from raysearch.training import checkpoint
+from raysearch.training.supernets import SupernetFile, read_supernet
+from raysearch.training.trainer import EpochRecord
+
+
+def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any]:
+    """Run or continue a search; returns what ``summary.json`` holds.
+
+    Raises ValueError, in one line with the remedy, for what the user can mend; nothing of an earlier search is changed then.
+    """
+    started = time.perf_counter()
+    plan = plan_search(command)
+    recipe = plan.recipe
+    output = output_path(command)
+    config = {
+        "command": line,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": {
+            **recipe.to_dict(),
+            "images": plan.splits.digest[:12],
+            "supernet": None if command.supernet is None else _digest(command.supernet)[:12],
+        },
+    }
+    with open_folder(output, config, resume=command.resume) as folder:
+        if folder.finished:
+            summary = read_json(folder.summary)
+            console.print(f"{folder.path} is finished already:")
+            show_summary(summary, folder, console)
+            return summary
+        _check_held(folder)
+        uri = command.tracking_uri or default_uri(output.absolute().parent)
+        with (
+            Tracker(
+                uri=uri,
+                experiment=recipe.name,
+                search_id=folder.search_id,
+                run_name=output.name,
+                params=_flat({**recipe.to_dict(), "command": folder.config["command"]}),
+            ) as tracker,
+            connected(command.ray_address),
+        ):
+            console.print(
+                f"{recipe.name}: {plan.problem.space.size():,} subnets, {plan.problem.constraint}; "
+                f"{len(plan.splits.train):,} images to train, {len(plan.splits.search):,} to search, "
+                f"{len(plan.splits.test):,} to test  ->  {output}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            folder.add_seconds("prepare", time.perf_counter() - started)
+            history = _train(plan, folder, tracker, console)
+            summary = _search_and_compare(plan, folder, tracker, console, history=history)
+        folder.finish()
+    show_summary(summary, folder, console)
+    return summary
+
+
+def _check_held(folder: OutputFolder) -> None:
+    """Raises ValueError for a damaged file of an earlier run, before anything is computed or recorded."""
+    _ = folder.seconds
+    if folder.supernet.exists():
+        read_supernet(folder.supernet)
+        read_json(folder.path / "training.json")
+        if folder.journal.exists():
+            Journal(folder.journal, weights=_digest(folder.supernet)).close()
+    elif folder.journal.exists():
+        raise ValueError(
+            f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"
+        )
+    elif folder.training.exists():
+        checkpoint.read(folder.training)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flat(values: dict[str, Any], place: str = "") -> dict[str, object]:
+    """Nested settings as ``train.epochs``: names that MLflow's tables show well."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{place}{name}.") if isinstance(value, dict) else {place + name: value}
+    return flat
+
+
+@contextmanager
+def _timed(folder: OutputFolder, name: str) -> Generator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        folder.add_seconds(name, time.perf_counter() - started)
+
+
+# --- the supernet -----------------------------------------------------------------------------------------------------
+
+
+def _train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) -> list[dict[str, Any]]:
+    """Leave the supernet in the folder. Returns the records of its epochs; none for a given supernet."""
+    recipe = plan.recipe
+    epochs = folder.path / "training.json"
+    if folder.supernet.exists():
+        history = read_json(epochs)["history"]
+    elif plan.given is not None:
+        history = []
+        write_json(epochs, {"history": history})
+        plan.given.write(folder.supernet)
+    else:
+        with _timed(folder, "train"), phase(console, "train", recipe.train.epochs) as shown:
+
+            def on_epoch(record: EpochRecord) -> None:
+                _log_epoch(tracker, record.to_dict())
+                done = record.epoch + 1
+                shown.show(done, step=f"epoch {done}/{recipe.train.epochs}", best=f"loss {record.loss:.3f}")
+
+            job = TrainingJob(
+                family="autoformer",
+                settings=plan.settings,
+                space=plan.problem.space,
+                data=recipe.dataset,
+                augment=recipe.augment,
+                train=recipe.train,
+                task=Classification(label_smoothing=recipe.train.label_smoothing),
+                seed=recipe.seed,
+                images=plan.splits.digest,
+            )
+            records = train_supernet(
+                job,
+                folder.training,
+                on_epoch=on_epoch,
+            )
+        history = [record.to_dict() for record in records]
+        write_json(epochs, {"history": history})
+        SupernetFile("autoformer", plan.settings, trained_weights(folder.training)).write(folder.supernet)
+        folder.training.unlink()
+    for record in history:
+        _log_epoch(tracker, record)  # those that an earlier run trained and did not come to log
+    return history
+
+
+def _log_epoch(tracker: Tracker, record: dict[str, Any]) -> None:
+    tracker.log_metrics({"train/loss": record["loss"], "train/lr": record["lr"]}, step=record["epoch"])
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+def _algorithm(plan: Plan) -> SearchAlgorithm:
+    recipe = plan.recipe
+    if recipe.algorithm == "random":
+        candidates = recipe.search.population * recipe.search.generations
+        return RandomSearch(plan.problem, RandomConfig(candidates, recipe.search.population), seed=recipe.seed)
+    return Evolution(plan.problem, recipe.search, seed=recipe.seed)
+
+
+class _Watcher:
+    """Follows a search: the progress line, a child run per candidate, curves over the generations."""
+
+    def __init__(self, tracker: Tracker, shown: Phase, *, generations: int) -> None:
+        self.tracker, self.shown, self.generations = tracker, shown, generations
+        self.generation = 0
+        self.scores: list[float] = []
+        """Of the generation in progress."""
+        self.best: float | None = None
+
+    def __call__(self, candidate: Candidate) -> None:
+        """Take the next candidate in the order asked."""
+        proposal, result = candidate.proposal, candidate.result
+        if proposal.generation != self.generation:
+            self.end_generation()
+            self.generation = proposal.generation
+        if result is not None:
+            self.scores.append(result.score)
+            self.best = result.score if self.best is None else max(self.best, result.score)
+        self.tracker.log_candidate(candidate)
+        self.shown.show(
+            proposal.index + 1,
+            step=f"generation {proposal.generation + 1}/{self.generations}",
+            best="" if self.best is None else f"best {self.best:.2%}",
+        )
+
+    def end_generation(self) -> None:
+        """Record the generation's point of each curve."""
+        if self.scores and self.best is not None:
+            values = {"search/best": self.best, "search/median": statistics.median(self.scores)}
+            self.tracker.log_metrics(values, step=self.generation)
+        self.scores = []
+
+
+def _search(plan: Plan, tracker: Tracker, console: Console, service: ScoringService) -> Sequence[Candidate]:
+    """Every candidate of the search, in the order asked. Raises ValueError when none could be scored."""
+    algorithm = _algorithm(plan)
+    with phase(console, "search", algorithm.total) as shown:
+        watcher = _Watcher(tracker, shown, generations=plan.recipe.search.generations)
+        search = SearchRun(algorithm, cost=plan.problem.cost, known=service.known(SEARCH_SPLIT), on_candidate=watcher)
+        run_search(search, service.pool, pool_name=service.name)
+        watcher.end_generation()
+    if all(c.result is None for c in search.candidates):
+        reasons = sorted({c.outcome.reason for c in search.candidates if isinstance(c.outcome, Failure)})
+        raise ValueError(f"no candidate could be scored ({'; '.join(reasons)}): is this supernet trained?")
+    return search.candidates
+
+
+def _search_and_compare(
+    plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console, *, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    recipe = plan.recipe
+    server = serve()
+    weights = share(folder.supernet, server=server)
+    make_scorer = partial(
+        SupernetScorer,
+        weights,
+        task=Classification(),
+        normalise=Normalisation(recipe.dataset.mean, recipe.dataset.std),
+        config=recipe.evaluators,
+    )
+
+    def cached(split: str, images: ImageSet) -> NodeFile:
+        path = folder.path / "cache" / f"{split}.arrow"
+        write_cache(images, path, recipe.dataset)
+        return share(path, server=server)
+
+    name = f"pool-{folder.search_id}"
+    with ScoringService(make_scorer, recipe.evaluators, name=name, journal=folder.journal, weights=weights.digest) as service:
+        with _timed(folder, "search"):
+            service.add_images(SEARCH_SPLIT, cached(SEARCH_SPLIT, plan.splits.search))
+            candidates = _search(plan, tracker, console, service)
+            write_candidates(folder.path / "candidates.parquet", candidates)
+            write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates)])
+        with _timed(folder, "report"):
+            # Only here, when the choice is made, are the test images read.
+            service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
+            networks = compare(plan, champion(candidates), service, console)
+            save_champion(plan, folder, networks["champion"])
+    return write_summary(plan, folder, tracker, candidates=candidates, networks=networks, history=history)

@@ -1,0 +1,83 @@
+"""What is asked for, and what follows from it before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from raysearch.data.datasets import load_splits
+from raysearch.data.splits import Splits
+from raysearch.recipes import Recipe
+from raysearch.search import SearchProblem
+from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.training.supernets import SupernetFile, read_supernet
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCommand:
+    """One search from images to champion, as the command line gives it."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    output: Path | None = None
+    """Folder for all results. Default: a new one, runs/RECIPE-DATE-TIME; with --resume the newest of this recipe."""
+    resume: bool = False
+    """Continue the search in the output folder where it stopped."""
+    data: Path | None = None
+    """Folder of the images, for the recipes that need one."""
+    supernet: Path | None = None
+    """A trained supernet: our own checkpoint or a published AutoFormer file. Training is skipped."""
+    tracking_uri: str | None = None
+    """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folders."""
+    ray_address: str | None = None
+    """Ray cluster. Default: Ray's own rule, a cluster that runs on this node or else a new one on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What follows from the command before anything is computed."""
+
+    recipe: Recipe
+    splits: Splits
+    settings: dict[str, Any]
+    """Constructor arguments of the supernet."""
+    problem: SearchProblem[AutoFormerArchitecture]
+    given: SupernetFile | None
+
+
+def plan_search(command: SearchCommand) -> Plan:
+    """Check a command against its images, files and budget. Raises ValueError, in one line with the remedy."""
+    recipe = command.recipe
+    if command.data is not None:
+        recipe = replace(recipe, dataset=replace(recipe.dataset, root=command.data))
+    splits = load_splits(recipe.dataset, seed=recipe.seed)
+    geometry = recipe.net.geometry(recipe.dataset, num_classes=len(splits.classes))
+    settings = {**geometry.settings(), "drop_path_rate": recipe.train.drop_path}
+    given = None
+    if command.supernet is not None:
+        given = read_supernet(command.supernet)
+        sizes = geometry.settings()
+        if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
+            pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)
+            raise ValueError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {pairs}")
+    space = recipe.space.build()
+    geometry.check(space.largest())
+    problem = SearchProblem(space, geometry.cost, recipe.constraint)
+    problem.check()
+    return Plan(recipe, splits, settings, problem, given)
+
+
+def output_path(command: SearchCommand) -> Path:
+    """The folder for a command's results. Raises ValueError when there is nothing to resume."""
+    if command.output is not None:
+        return command.output
+    name = command.recipe.name
+    if command.resume:
+        earlier = sorted(p.parent for p in Path("runs").glob(f"{name}-*/config.json"))
+        if not earlier:
+            raise ValueError(f"--resume: there is no search of {name} in runs/; name its folder with --output")
+        return earlier[-1]
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"  # local time: a person reads it
