@@ -1,4 +1,4 @@
-"""The main job: supernet (unless given), search, report, champion. ``python experiments/search.py --help`` lists the recipes."""
+"""The main job: supernet (unless given), search, report, champion. ``search.py --help`` lists the recipes."""
 
 from raysearch.cli import search
 
