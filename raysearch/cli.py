@@ -46,7 +46,7 @@ def _one_line() -> Generator[None]:
 def _essence(boxed: str) -> str:
     """What was wrong, and the nearest known flag; without frame, title and help texts."""
     lines = [re.sub(r"[─│╭╮╰╯]|\x1b\[[0-9;]*m", " ", line).strip() for line in boxed.splitlines()]
-    lines = [line for line in lines if line][1:]
+    lines = [line for line in lines if line.strip("-+| ")][1:]  # in plain ASCII, frames are made of these
     asides = ("Argument helptext", "For full helptext", "Perhaps you meant", "Similar arguments", "Available subcommands")
     end = next((i for i, line in enumerate(lines) if line.startswith(asides)), len(lines))
     message = re.sub(r"Error parsing __tyro\S*recipe\.(\S+):", r"\1:", " ".join(lines[:end]))
