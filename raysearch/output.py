@@ -24,15 +24,24 @@ def write_json(path: Path, values: Any) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of our own. Raises ValueError that names a missing or damaged file."""
+    return cast(dict[str, Any], _read(path, dict))
+
+
+def read_json_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON list of objects of our own. Raises ValueError that names a missing or damaged file."""
+    return cast(list[dict[str, Any]], _read(path, list))
+
+
+def _read(path: Path, kind: type) -> Any:
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; restore it or choose another --output") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged (it holds no JSON object); restore it or choose another --output")
-    return cast(dict[str, Any], values)
+    if not isinstance(values, kind):
+        raise ValueError(f"{path} is damaged (it holds no JSON {kind.__name__}); restore it or choose another --output")
+    return values
 
 
 class OutputFolder:

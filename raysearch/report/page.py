@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import plotly.graph_objects as go
 import pyarrow.parquet as pq
 from plotly.offline import get_plotlyjs
 
-from raysearch.output import read_json
+from raysearch.output import read_json, read_json_rows
 from raysearch.report.pictures import Row, score_against_params, score_by_generation, training_curve, value_text
 from raysearch.report.tables import COLUMNS, closing_rows, count_text, duration_text, score_text
 
@@ -54,7 +53,7 @@ def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path
     """
     if summary is None:
         summary = read_json(_existing(folder / "summary.json"))
-    front: list[Row] = json.loads(_existing(folder / "front.json").read_text())
+    front: list[Row] = read_json_rows(_existing(folder / "front.json"))
     rows = pq.read_table(_existing(folder / "candidates.parquet")).to_pylist()
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".tmp")
