@@ -31,11 +31,15 @@ def save_subnet(path: Path, subnet: nn.Module, *, family: str, settings: dict[st
 
 
 def load_subnet(path: Path) -> nn.Module:
-    """The network of ``champion.json``, in evaluation mode. Raises ValueError when a file is missing or damaged."""
-    if not path.exists():
-        raise ValueError(f"{path} does not exist")
+    """The network of ``champion.json``, in evaluation mode. Raises ValueError when a file is missing, damaged or another's."""
     values = read_json(path)
-    tensors, _ = checkpoint.read(path.parent / values["weights"])
+    if absent := {"family", "settings", "weights", "arch"} - values.keys():
+        raise ValueError(f"{path} describes no subnet ({', '.join(sorted(absent))} missing); give a file such as champion.json")
+    weights = path.parent / values["weights"]
+    tensors, _ = checkpoint.read(weights)
     subnet = build_subnet(values["family"], values["settings"], values["arch"])
-    subnet.load_state_dict(tensors)
+    try:
+        subnet.load_state_dict(tensors)
+    except RuntimeError:
+        raise ValueError(f"{weights} does not hold the weights of {path}; copy both files again") from None
     return subnet.eval()

@@ -55,6 +55,12 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "archs_per_step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 1")
+        for name in ("label_smoothing", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must lie between 0 and 1")
+        for name in ("mixup", "cutmix", "weight_decay", "min_lr", "warmup_lr", "loader_workers", "max_failures"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 0")
         if not self.lr > 0:
             raise ValueError(f"train.lr is {self.lr}, must be above 0")
         if not 0 <= self.warmup_epochs <= self.epochs:

@@ -143,6 +143,11 @@ class SupernetTrainer(Generic[A]):
         self.optimizer.zero_grad(set_to_none=True)
         targets = labels
         if self.mixup is not None:
+            if len(images) % 2:
+                raise ValueError(
+                    f"Mixup and CutMix pair the images of a step, and a training process has {len(images)} of them; choose a "
+                    "train.batch-size that gives each process an even number, or set train.mixup and train.cutmix to 0"
+                )
             images, targets = self.mixup(images, labels)
         mean = torch.zeros((), device=self.device)
         for k in range(self.config.archs_per_step):
@@ -173,6 +178,5 @@ class SupernetTrainer(Generic[A]):
         parameters: dict[str, Any] = dict(self.supernet.named_parameters())
         for name, value in moments.items():
             owner, key = name.rsplit("/", 1)
-            # Adam counts steps on the CPU; its moments live beside their parameter.
-            target = value if key == "step" else value.to(self.device)
-            self.optimizer.state[parameters[owner]][key] = target
+            # The fused AdamW keeps its step counts beside the parameters too.
+            self.optimizer.state[parameters[owner]][key] = value.to(self.device)
