@@ -53,7 +53,7 @@ def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path
     """
     if summary is None:
         summary = read_json(_existing(folder / "summary.json"))
-    front: list[Row] = read_json_rows(_existing(folder / "front.json"))
+    front = read_json_rows(_existing(folder / "front.json"))
     rows = pq.read_table(_existing(folder / "candidates.parquet")).to_pylist()
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".tmp")
