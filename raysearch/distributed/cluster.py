@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def connected(address: str | None) -> Generator[None]:
     if ray.is_initialized():
         yield
         return
+    _probe(address or os.environ.get("RAY_ADDRESS"))
     try:
         ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -45,6 +47,17 @@ def connected(address: str | None) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _probe(address: str | None) -> None:
+    """Raises ValueError when nothing listens at ``HOST:PORT``, for which Ray would wait for minutes."""
+    host, separator, port = (address or "").rpartition(":")
+    if not separator or not port.isdigit() or "/" in host:
+        return  # auto, local, a client's URI: Ray's own business
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(f"no Ray cluster at {address}: {error}; start one or correct --ray-address") from None
 
 
 def _first_line(error: BaseException) -> str:
