@@ -9,7 +9,7 @@ from search_script import FEW_CANDIDATES, succeed
 
 DIGITS = (
     "digits",
-    *("--train.epochs", "4", "--train.warmup-epochs", "1"),
+    *("--train.epochs", "4", "--train.warmup-epochs", "1", "--train.workers", "1"),
     *FEW_CANDIDATES,
 )
 
