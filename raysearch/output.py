@@ -102,8 +102,8 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
     """The output folder of a search with ``config``, locked for the length of a ``with`` block.
 
     Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
-    ``resume`` is False, when there is no search to resume, when it had another configuration, or when it is somebody else's
-    folder. A new folder is left empty when a ValueError ends the block before anything was computed in it.
+    ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
+    when a ValueError ends the block before anything was computed in it.
     """
     file = path / CONFIG
     if path.exists() and not path.is_dir():
@@ -113,8 +113,6 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
         raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
     if held is not None and not resume:
         raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
-    if held is None and resume:
-        raise ValueError(f"--resume: there is no search in {path}; leave out --resume to start one, or correct --output")
     if held is not None and (changed := _changes(held["recipe"], config["recipe"])):
         raise ValueError(
             f"--output {path} holds a search of another configuration ({'; '.join(changed)}); "

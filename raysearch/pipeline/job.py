@@ -25,7 +25,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.evaluation import Classification
-from raysearch.output import OutputFolder, open_folder, read_json, write_json
+from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.pipeline.closing import TEST_SPLIT, compare, save_champion, show_summary, write_summary
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.progress import Phase, phase
@@ -64,6 +64,8 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
             "supernet": None if command.supernet is None else _digest(command.supernet)[:12],
         },
     }
+    if command.resume and not (output / CONFIG).exists():  # killed before it wrote anything, or a slip of the pen
+        console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
     with open_folder(output, config, resume=command.resume) as folder:
         if folder.finished:
             summary = read_json(folder.summary)

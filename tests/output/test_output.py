@@ -98,3 +98,11 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert read_json(path) == {"a": 1}
+
+
+def test_resuming_a_search_that_left_nothing_starts_it(tmp_path: Path) -> None:
+    """A search killed before its first file was there."""
+    with open_folder(tmp_path / "run", CONFIG, resume=True) as folder:
+        assert not folder.finished
+    with open_folder(tmp_path / "run", CONFIG, resume=True) as again:
+        assert again.search_id == folder.search_id
