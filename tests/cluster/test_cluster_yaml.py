@@ -58,6 +58,13 @@ def test_the_head_has_no_gpu_and_workers_are_on_demand_and_spot(config):
     assert all(kind["resources"]["GPU"] >= 1 and kind["node_config"]["InstanceType"][0] in "pg" for kind in kinds.values())
 
 
+def test_each_gpu_is_kept_for_one_kind_of_work(config):
+    """The names are those that the trainer and the pool ask for (raysearch.distributed.cluster.share_of)."""
+    resources = {name: kind["resources"] for name, kind in config["available_node_types"].items()}
+    assert resources["gpu_train"]["training"] == resources["gpu_train"]["GPU"]
+    assert resources["gpu_eval_spot"]["evaluation"] == resources["gpu_eval_spot"]["GPU"]
+
+
 def test_every_node_installs_the_tested_package(config):
     """The paths in the setup command exist in the checkout that is copied, and Ray and Python are the tested ones."""
     ((remote, local),) = config["file_mounts"].items()
