@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,7 +96,9 @@ def share_of(work: Literal["training", "evaluation"]) -> Share:
     present = ray.cluster_resources()
 
     def most(resource: str) -> float:
-        return max(present.get(resource, 0.0), float(limits.get(resource, 0)))
+        limit = limits.get(resource, 0)
+        # A node type without a limit answers sys.maxsize, which is no number of processes to start.
+        return max(present.get(resource, 0.0), float(limit) if limit < sys.maxsize else 0.0)
 
     kept = most(work)
     return Share(cpus=most("CPU"), gpus=kept or most("GPU"), mark=work if kept else None)
