@@ -51,8 +51,6 @@ class SearchRun(Generic[A]):
     ) -> None:
         self.algorithm, self.cost, self.known, self.on_candidate = algorithm, cost, known, on_candidate
         self.candidates: list[Candidate] = []
-        self.fresh = 0
-        """Candidates that this run scored rather than read from the journal."""
         self._waiting: deque[A] = deque()
         """Asked, not told; in the order asked."""
         self._outcomes: dict[A, Result | Failure] = {}
@@ -88,7 +86,6 @@ class SearchRun(Generic[A]):
 
     def complete(self, arch: A, outcome: Result | Failure) -> None:
         """Take the outcome of a candidate from :meth:`next`."""
-        self.fresh += 1
         self._outcomes[arch] = outcome
         self._settle()
 
