@@ -64,9 +64,10 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
             "supernet": None if command.supernet is None else _digest(command.supernet)[:12],
         },
     }
-    if command.resume and not (output / CONFIG).exists():  # killed before it wrote anything, or a slip of the pen
-        console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
+    nothing_yet = not (output / CONFIG).exists()
     with open_folder(output, config, resume=command.resume) as folder:
+        if command.resume and nothing_yet:  # killed before it wrote anything, or a slip of the pen
+            console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
         if folder.finished:
             summary = read_json(folder.summary)
             console.print(f"{folder.path} is finished already:")
