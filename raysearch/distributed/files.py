@@ -51,11 +51,17 @@ def serve() -> Actor:
     return beside_caller(FileServer)
 
 
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal: by it other nodes and the journal know weights and images."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def share(path: Path, *, server: Actor) -> NodeFile:
     """Offer a file of this node to the cluster. It must not change afterwards."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return NodeFile(str(path.resolve()), ray.get_runtime_context().get_node_id(), digest, path.stat().st_size, server)
+    return NodeFile(
+        str(path.resolve()), ray.get_runtime_context().get_node_id(), content_digest(path), path.stat().st_size, server
+    )
 
 
 def local_path(file: NodeFile) -> Path:

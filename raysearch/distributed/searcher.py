@@ -7,7 +7,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import ray
 from ray import tune
@@ -69,13 +69,14 @@ class SearchRun(Generic[A]):
         asked = True
         while asked:
             asked = False
-            while (arch := self.algorithm.ask()) is not None:
+            # An algorithm asks members of its own space, which its protocol does not name.
+            while (arch := cast("A | None", self.algorithm.ask())) is not None:
                 asked = True
-                self._waiting.append(arch)  # pyright: ignore[reportArgumentType]  # an algorithm asks members of its own space
+                self._waiting.append(arch)
                 if (outcome := self.known.get(arch.id)) is not None:
-                    self._outcomes[arch] = outcome  # pyright: ignore[reportArgumentType]
+                    self._outcomes[arch] = outcome
                 else:
-                    fresh.append(arch)  # pyright: ignore[reportArgumentType]
+                    fresh.append(arch)
             self._settle()  # outcomes that are known let the algorithm go on
         self._queue.extend(fresh)
         return fresh

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +17,7 @@ from raysearch.data.images import ImageSet
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import SupernetScorer
-from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.files import NodeFile, content_digest, serve, share
 from raysearch.distributed.journal import Journal
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
@@ -61,7 +59,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
         "recipe": {
             **recipe.to_dict(),
             "images": plan.splits.digest[:12],
-            "supernet": None if command.supernet is None else _digest(command.supernet)[:12],
+            "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
         },
     }
     nothing_yet = not (output / CONFIG).exists()
@@ -107,18 +105,13 @@ def _check_held(folder: OutputFolder) -> None:
         read_supernet(folder.supernet)
         read_json(folder.path / "training.json")
         if folder.journal.exists():
-            Journal(folder.journal, weights=_digest(folder.supernet)).close()
+            Journal(folder.journal, weights=content_digest(folder.supernet)).close()
     elif folder.journal.exists():
         raise ValueError(
             f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"
         )
     elif folder.training.exists():
         checkpoint.read(folder.training)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flat(values: dict[str, Any], place: str = "") -> dict[str, object]:

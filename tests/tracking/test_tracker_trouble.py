@@ -65,7 +65,7 @@ def refused_at_opening(uri: str) -> str:
         ("gopher://somewhere", "unsupported URI"),
         ("sqlite:////proc/nowhere/mlflow.db", "No such file"),
         (f"sqlite:///{__file__}", "not a database"),
-        ("/tmp/mlruns", "sqlite:///mlflow.db"),
+        ("/srv/mlruns", "sqlite:///mlflow.db"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_named_with_the_remedy(uri, reason):
