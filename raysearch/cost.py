@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Exact size of one subnet."""
+    """What one subnet costs."""
 
     params: int
     """Parameters that the extracted subnet holds."""
     macs: int
     """Multiply-accumulates of one forward pass of one image."""
+    latency_ms: float | None = None
+    """Predicted milliseconds of one forward pass of a batch, where a latency table was fitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A budget: inclusive limits on parameters and on multiply-accumulates. None means no limit."""
+    """A budget: inclusive limits on parameters, multiply-accumulates and latency. None means no limit."""
 
     min_params: float | None = None
     """Fewest parameters, as 5e6."""
@@ -28,6 +30,8 @@ class Constraint:
     """Fewest multiply-accumulates per image, as 1e9."""
     max_macs: float | None = None
     """Most multiply-accumulates per image, as 1.5e9."""
+    max_latency_ms: float | None = None
+    """Most milliseconds per forward pass, measured on the evaluator's device."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a limit that is not positive and finite, and for min above max."""
@@ -38,6 +42,8 @@ class Constraint:
                     raise ValueError(f"constraint {which}-{name} is {limit}; give a number such as 6e6")
             if low is not None and high is not None and low > high:
                 raise ValueError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
+        if self.max_latency_ms is not None and not (math.isfinite(self.max_latency_ms) and self.max_latency_ms > 0):
+            raise ValueError(f"constraint max-latency-ms is {self.max_latency_ms}; give milliseconds such as 20")
 
     def admits(self, cost: Cost) -> bool:
         """Whether ``cost`` keeps every limit."""
@@ -54,6 +60,8 @@ class Constraint:
                 total += (low - value) / low
             if high is not None and value > high:
                 total += (value - high) / max(high, 1)
+        if self.max_latency_ms is not None and cost.latency_ms is not None and cost.latency_ms > self.max_latency_ms:
+            total += (cost.latency_ms - self.max_latency_ms) / self.max_latency_ms
         return total
 
     def __str__(self) -> str:
@@ -64,4 +72,6 @@ class Constraint:
                 left = f"{low:,.0f} <= " if low is not None else ""
                 right = f" <= {high:,.0f}" if high is not None else ""
                 parts.append(f"{left}{name}{right}")
+        if self.max_latency_ms is not None:
+            parts.append(f"latency <= {self.max_latency_ms:g} ms")
         return ", ".join(parts) or "no limit"

@@ -3,7 +3,7 @@
 from raysearch.search.evolution import Evolution, EvolutionConfig
 from raysearch.search.front import champion, pareto_front
 from raysearch.search.problem import InfeasibleError, SearchProblem
-from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.protocol import Direction, Exclusion, Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.search.record import Candidate, write_candidates
 
@@ -12,6 +12,7 @@ __all__ = [
     "Direction",
     "Evolution",
     "EvolutionConfig",
+    "Exclusion",
     "Failure",
     "InfeasibleError",
     "Proposal",

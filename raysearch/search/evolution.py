@@ -124,6 +124,11 @@ class Evolution(SearchAlgorithm, Generic[A]):
         return self._ledger.proposal(arch)
 
     @property
+    def threshold(self) -> A | None:
+        """The last of the parents: what is worse than it has no offspring. None while there are fewer parents than wanted."""
+        return self._ledger.arch(self._parents[-1]) if len(self._parents) == self.config.parents else None
+
+    @property
     def finished(self) -> bool:
         """True when all generations are told, or the space has nothing new to offer."""
         return self._ledger.settled
@@ -135,7 +140,7 @@ class Evolution(SearchAlgorithm, Generic[A]):
 
     @property
     def parents(self) -> tuple[A, ...]:
-        """The best candidates of all generations that are told completely, best first; failures are never among them."""
+        """The best candidates of all generations that are told completely, best first; never failures and excluded ones."""
         return tuple(self._ledger.arch(i) for i in self._parents)
 
     def state_dict(self) -> dict[str, Any]:
@@ -177,7 +182,7 @@ class Evolution(SearchAlgorithm, Generic[A]):
         ranked: list[tuple[tuple[float, float, int, int], int]] = []
         for index in itertools.chain(self._parents, range(self._start, len(self._ledger))):
             outcome = self._ledger.outcome(index)
-            if isinstance(outcome, Result):
+            if isinstance(outcome, Result) and outcome.excluded is None:
                 ranked.append((preference(outcome, index=index, direction=self.direction), index))
         self._parents = [index for _, index in heapq.nsmallest(self.config.parents, ranked)]
 

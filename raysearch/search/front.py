@@ -16,17 +16,21 @@ def preference(result: Result, *, index: int, direction: Direction) -> tuple[flo
 
 
 def _ranked(candidates: Iterable[Candidate], direction: Direction) -> list[Candidate]:
-    """The scored candidates, best first."""
-    scored = [(c, c.result) for c in candidates]
-    keyed = [(preference(r, index=c.proposal.index, direction=direction), c) for c, r in scored if r is not None]
+    """The candidates that compete, best first: scored and not excluded."""
+    competing = [(c, c.result) for c in candidates]
+    keyed = [
+        (preference(r, index=c.proposal.index, direction=direction), c)
+        for c, r in competing
+        if r is not None and r.excluded is None
+    ]
     return [c for _, c in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def champion(candidates: Iterable[Candidate], direction: Direction = "max") -> Candidate:
-    """The best scored candidate. Raises ValueError when none was scored."""
+    """The best candidate that competes. Raises ValueError when there is none."""
     ranked = _ranked(candidates, direction)
     if not ranked:
-        raise ValueError("no candidate was scored, so there is no champion: the reasons stand in the candidate table")
+        raise ValueError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
     return ranked[0]
 
 

@@ -133,7 +133,7 @@ def _outcome_to_json(outcome: Result | Failure | None) -> dict[str, Any] | None:
         return None
     if isinstance(outcome, Failure):
         return {"reason": outcome.reason}
-    names = ("score", "images_seen", "params", "macs", "loss", "latency_ms")
+    names = ("score", "images_seen", "params", "macs", "loss", "latency_ms", "excluded")
     return {name: getattr(outcome, name) for name in names}
 
 

@@ -10,6 +10,9 @@ from raysearch.space import Architecture
 Direction = Literal["max", "min"]
 """Whether a higher or a lower score is better."""
 
+Exclusion = Literal["raced", "slow"]
+"""Why a scored candidate can be neither parent nor champion: racing stopped it, or its measured latency breaks the limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -26,6 +29,9 @@ class Result:
     correct: bytes = b""
     """Per-image correctness: ``numpy.packbits`` over the images in the order of the split."""
     latency_ms: float | None = None
+    """Measured on the evaluator's device, where that was asked for."""
+    excluded: Exclusion | None = None
+    """None: the candidate competes. A raced one has the score of the images that it saw, fewer than all."""
     seconds: float = 0.0
     """Time that the evaluator took. Never part of a decision."""
 
@@ -67,6 +73,15 @@ class SearchAlgorithm(Protocol):
 
     def proposal(self, arch: Architecture) -> Proposal:
         """Where an asked candidate comes from. Raises KeyError for one that was never asked."""
+        ...
+
+    @property
+    def threshold(self) -> Architecture | None:
+        """The scored candidate that those asked now must at least equal to matter: racing compares them with it.
+
+        It changes only when a generation (or a look-ahead) is planned. None: every candidate matters, as while there are fewer
+        parents than wanted.
+        """
         ...
 
     @property

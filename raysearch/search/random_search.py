@@ -67,6 +67,11 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
         return self._ledger.proposal(arch)
 
     @property
+    def threshold(self) -> None:
+        """None: random candidates stand for themselves."""
+        return None
+
+    @property
     def finished(self) -> bool:
         """True when all candidates are told, or those of the band are used up."""
         return self._ledger.settled

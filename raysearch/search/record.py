@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
         ("origin", pa.string()),
         ("parents", pa.list_(pa.string())),
         ("arch", pa.string()),  # JSON
-        ("status", pa.string()),  # "scored" or "failed"
+        ("status", pa.string()),  # "scored", "raced", "slow" or "failed"
         ("reason", pa.string()),  # of a failure
         ("score", pa.float64()),
         ("loss", pa.float64()),
@@ -48,6 +48,13 @@ class Candidate:
         """The result; None for a failure."""
         return self.outcome if isinstance(self.outcome, Result) else None
 
+    @property
+    def status(self) -> Literal["scored", "raced", "slow", "failed"]:
+        """What became of it; only scored candidates compete."""
+        if self.result is None:
+            return "failed"
+        return self.result.excluded or "scored"
+
     def row(self) -> dict[str, Any]:
         """The columns of :data:`SCHEMA`."""
         result = self.result
@@ -58,7 +65,7 @@ class Candidate:
             "origin": self.proposal.origin,
             "parents": list(self.proposal.parents),
             "arch": self.proposal.arch.to_json(),
-            "status": "scored" if result else "failed",
+            "status": self.status,
             "reason": self.outcome.reason if isinstance(self.outcome, Failure) else None,
             "score": result.score if result else None,
             "loss": result.loss if result else None,
