@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raysearch.cost import Cost
-from raysearch.data.cache import CachedImages
+from raysearch.data.device import DeviceImages, image_format
 from raysearch.data.transforms import Normalisation
 from raysearch.search.protocol import Direction, Failure, Result
 
@@ -79,27 +79,25 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 @torch.inference_mode()
 def score(
     subnet: nn.Module,
-    images: CachedImages,
+    images: DeviceImages,
     *,
     task: Task,
     cost: Cost,
     normalise: Normalisation,
     batch_size: int,
-    device: torch.device,
     precision: Precision,
 ) -> Result | Failure:
-    """One pass of ``subnet`` over all ``images``.
+    """One pass of ``subnet`` over all ``images``, on their device.
 
     Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search.
     """
     started = time.perf_counter()
-    subnet = subnet.to(device).eval()
+    device = images.device
+    subnet = subnet.to(device).to(memory_format=image_format(device)).eval()
     correct: list[Tensor] = []
     losses: list[Tensor] = []
-    for start in range(0, len(images.labels), batch_size):
-        # Copies: the cache is a read-only mapping of a file, which torch would warn about.
-        pixels = torch.from_numpy(np.array(images.images[start : start + batch_size])).to(device, non_blocking=True)
-        labels = torch.from_numpy(np.array(images.labels[start : start + batch_size])).to(device, non_blocking=True)
+    for start in range(0, len(images), batch_size):
+        pixels, labels = images.batch(slice(start, start + batch_size))
         with autocast(device, precision):
             outputs = subnet(normalise(pixels))
         hits, loss = task.judge(outputs, labels)

@@ -113,7 +113,9 @@ class _ArrayBatches:
             pixels = self._windows[index, :, down[step], right[step]]
             if self._augment.hflip:
                 pixels = torch.where(flipped[step].view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-            yield self._normalise(pixels), self._labels[index]
+            batch = self._normalise(pixels), self._labels[index]
+            # As the loader of decoded images does: a copy from pinned memory does not wait.
+            yield (batch[0].pin_memory(), batch[1].pin_memory()) if torch.cuda.is_available() else batch
 
 
 class _DecodedBatches:

@@ -14,7 +14,8 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
-from raysearch.data.cache import CachedImages, open_cache
+from raysearch.data.cache import open_cache
+from raysearch.data.device import DeviceImages, room_on
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile, local_path
@@ -77,12 +78,13 @@ class SupernetScorer:
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, round(config.cpus)))  # Ray's start commands export OMP_NUM_THREADS=1
         self.supernet = read_supernet(local_path(weights)).build()
-        self.opened: dict[str, CachedImages] = {}
+        self.opened: dict[str, DeviceImages] = {}
 
     def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
         """Extract the subnet, then one pass over the images."""
         if images.digest not in self.opened:
-            self.opened[images.digest] = open_cache(local_path(images))
+            cached = open_cache(local_path(images))
+            self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
         return score(
             self.supernet.extract(arch),
             self.opened[images.digest],
@@ -90,7 +92,6 @@ class SupernetScorer:
             cost=self.supernet.cost(arch),
             normalise=self.normalise,
             batch_size=self.config.batch_size,
-            device=self.device,
             precision=self.config.precision,
         )
 

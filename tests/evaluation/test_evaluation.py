@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from raysearch.cost import Cost
 from raysearch.data import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
+from raysearch.data.device import DeviceImages
 from raysearch.evaluation import Classification, Precision, score
 from raysearch.search.protocol import Failure, Result
 
@@ -43,12 +44,11 @@ def scored(
 ) -> Result | Failure:
     return score(
         network,
-        cached,
+        DeviceImages(cached, torch.device("cpu"), room_bytes=0),
         task=Classification(),
         cost=Cost(params=320, macs=321),
         normalise=NORMALISE,
         batch_size=batch_size,
-        device=torch.device("cpu"),
         precision=precision,
     )
 
