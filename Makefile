@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install search test lint ui
+.PHONY: help install search test bench lint ui
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ search: $(STAMP)  ## search the best small transformer for handwritten digits; A
 
 test: $(STAMP)  ## run the tests; ARGS="-k space" selects
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP)  ## measure orchestration, memory and speed on this machine, about 20 minutes; docs/benchmarks.md explains
+	for script in experiments/benchmarks/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
 
 lint: $(STAMP)  ## ruff, pyright (strict) and the import layers
 	$(BIN)/ruff check .
