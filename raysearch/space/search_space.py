@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 from typing import Any, Generic, TypeVar, cast
 
@@ -75,6 +76,10 @@ class SearchSpace(Generic[A]):
         for choice in self.choices:
             if choice.by_stage and len(choice.options) != self.stages:
                 raise ValueError(f"{choice.name} has options for {len(choice.options)} stages, the space has {self.stages}")
+        if self._block and "depth" in names:
+            raise ValueError("depth is the number of blocks here and no choice's name; choose another")
+        if self.skippable and "skip" in names:
+            raise ValueError("skip tells of skippable blocks here and is no choice's name; choose another")
         deepest = max((d[-1] for d in self._depths), default=0)
         if any(not 0 <= position < deepest for position in self.skippable):
             raise ValueError(f"skippable blocks {sorted(self.skippable)} are not all within depth {deepest}")
@@ -263,6 +268,85 @@ class SearchSpace(Generic[A]):
             ],
         )
         return self._build(genes)
+
+    # --- as a flat list of decisions, for what knows no spaces: Tune's searchers, regressors ---
+
+    @cached_property
+    def param_space(self) -> dict[str, tuple[Option, ...]]:
+        """Every decision by name with its options: ``depth``, ``embed_dim``, ``num_heads.3`` for block 3.
+
+        Blocks are declared up to the greatest depth, and a staged net's names hold the stage: ``depth.1``, ``num_heads.1.3``.
+        A skippable block has ``skip.3`` with False and True.
+        """
+        found: dict[str, tuple[Option, ...]] = {c.name: c.at(0) for c in self._net}
+        found |= {f"{c.name}.{s}": c.at(s) for c in self._stage for s in range(self.stages)}
+        for s, depths in enumerate(self._depths):
+            stage = f".{s}" if self.staged else ""
+            found[f"depth{stage}"] = depths
+            for b in range(depths[-1]):
+                if b in self.skippable:
+                    found[f"skip{stage}.{b}"] = (False, True)
+                found |= {f"{c.name}{stage}.{b}": c.at(s) for c in self._block}
+        return found
+
+    def to_params(self, arch: A) -> dict[str, Option]:
+        """The decisions of :attr:`param_space` that ``arch`` takes: none for blocks that it lacks."""
+        genes = self._genes(arch)
+        params: dict[str, Option] = dict(genes.net)
+        params |= {f"{name}.{s}": value for name, values in genes.stage.items() for s, value in enumerate(values)}
+        for s, blocks in enumerate(genes.blocks):
+            stage = f".{s}" if self.staged else ""
+            params[f"depth{stage}"] = len(blocks)
+            for b, block in enumerate(blocks):
+                if b in self.skippable:
+                    params[f"skip{stage}.{b}"] = block is None
+                params |= {f"{name}{stage}.{b}": value for name, value in (block or {}).items()}
+        return params
+
+    def from_params(self, params: Mapping[str, Option]) -> A:
+        """The architecture of these decisions. Those for blocks beyond the depth, and for skipped ones, change nothing.
+
+        Raises ValueError for a decision that is missing or is none of its options.
+        """
+
+        def decided(name: str) -> Option:
+            if name not in params or params[name] not in self.param_space[name]:
+                given = repr(params[name]) if name in params else "missing"
+                raise ValueError(f"{name} is {given}; give one of {self.param_space[name]}")
+            return params[name]
+
+        genes = _Genes(
+            net={c.name: decided(c.name) for c in self._net},
+            stage={c.name: [decided(f"{c.name}.{s}") for s in range(self.stages)] for c in self._stage},
+        )
+        for s in range(len(self._depths)):
+            stage = f".{s}" if self.staged else ""
+            genes.blocks.append(
+                [
+                    None
+                    if b in self.skippable and decided(f"skip{stage}.{b}")
+                    else {c.name: decided(f"{c.name}{stage}.{b}") for c in self._block}
+                    for b in range(int(decided(f"depth{stage}")))
+                ]
+            )
+        return self._build(genes)
+
+    def features(self, arch: A) -> tuple[float, ...]:
+        """``arch`` as numbers for a regressor: of the same length and meaning throughout the space, different for each member.
+
+        Each decision gives one 0 or 1 per option and, where options are numbers, the value scaled to 0..1. A decision that
+        ``arch`` does not take gives zeros; one of a single option gives nothing.
+        """
+        params, found = self.to_params(arch), list[float]()
+        for name, options in self.param_space.items():
+            if len(options) == 1:
+                continue
+            taken = params.get(name)
+            found += [float(taken == option) for option in options]
+            numbers = [o for o in options if isinstance(o, int | float) and not isinstance(o, bool)]
+            if len(numbers) == len(options):
+                found.append(0.0 if taken is None else (float(taken) - numbers[0]) / (numbers[-1] - numbers[0]))
+        return tuple(found)
 
     def size(self) -> int:
         """The exact number of architectures in the space."""

@@ -84,6 +84,29 @@ def test_json_round_trip(space: SearchSpace[Any], rng: Random):
 
 
 @given(spaces(), seeds)
+def test_decisions_round_trip(space: SearchSpace[Any], rng: Random):
+    arch = space.sample(rng)
+    params = space.to_params(arch)
+    assert all(value in space.param_space[name] for name, value in params.items())
+    assert space.from_params(params) == arch
+    surplus = {name: rng.choice(options) for name, options in space.param_space.items()}
+    assert space.from_params(surplus | params) == arch, "decisions for blocks that are not there change nothing"
+    assert space.contains(space.from_params(surplus))
+    for name in params:
+        with pytest.raises(ValueError, match=f"{name} is missing; give one of"):
+            space.from_params({k: v for k, v in params.items() if k != name})
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.filter_too_much])
+@given(spaces(largest=60))
+def test_features_tell_members_apart(space: SearchSpace[Any]):
+    rows = [space.features(arch) for arch in space]
+    assert len({len(row) for row in rows}) == 1
+    assert len(set(rows)) == len(rows)
+    assert all(0 <= value <= 1 for row in rows for value in row)
+
+
+@given(spaces(), seeds)
 def test_identities(space: SearchSpace[Any], rng: Random):
     arch = space.sample(rng)
     assert space.mutate(arch, rng, MutationRates(0, 0, 0)) == arch
@@ -259,6 +282,12 @@ def test_a_cut_keeps_the_prefix_and_growth_appends():
 # --- declarations that make no space ---
 
 
+@dataclass(frozen=True)
+class Named(Architecture):
+    depth: int
+    skip: tuple[int, ...]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -268,6 +297,10 @@ def test_a_cut_keeps_the_prefix_and_growth_appends():
         (lambda: Choice("a", ((1,), (2,))), "options per stage, but the choice is taken once per net"),
         (lambda: MutationRates(depth=1.5), r"depth=1.5 is not a probability"),
         (lambda: SearchSpace(Net, [Choice("embed_dim", (1,))]), "are not the fields"),
+        (
+            lambda: SearchSpace(Named, [Choice("depth", (1,)), Choice("skip", (1,), per="block")], depth=(2,)),
+            "no choice's name",
+        ),
     ],
 )
 def test_mistakes_in_a_declaration_are_named(make: Any, message: str):
