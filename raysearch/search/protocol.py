@@ -27,7 +27,7 @@ class Result:
     loss: float | None = None
     """Mean loss over the same images: tells candidates of equal score apart."""
     correct: bytes = b""
-    """Per-image correctness: ``numpy.packbits`` over the images in the order of the split."""
+    """Per-image correctness: ``numpy.packbits`` over the images in the order of the split; False for an image not seen."""
     latency_ms: float | None = None
     """Measured on the evaluator's device, where that was asked for."""
     excluded: Exclusion | None = None
@@ -51,7 +51,7 @@ class Proposal:
     index: int
     """Place in the order asked, from 0."""
     generation: int
-    origin: Literal["random", "mutation", "crossover", "seed"]
+    origin: Literal["random", "mutation", "crossover", "predicted", "seed"]
     parents: tuple[str, ...] = ()
     """Ids of the architectures it was made from."""
 

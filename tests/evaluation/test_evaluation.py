@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from raysearch.cost import Cost
 from raysearch.data import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
 from raysearch.data.device import DeviceImages
 from raysearch.evaluation import Classification, Precision, score
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Direction, Failure, Result
+from raysearch.search.racing import Race
 
 NORMALISE = Normalisation(DIGITS.mean, DIGITS.std)
 
@@ -40,7 +42,12 @@ class Linear(nn.Module):
 
 
 def scored(
-    network: nn.Module, cached: CachedImages, *, batch_size: int = 10, precision: Precision = "auto"
+    network: nn.Module,
+    cached: CachedImages,
+    *,
+    batch_size: int = 10,
+    precision: Precision = "auto",
+    race: Race | None = None,
 ) -> Result | Failure:
     return score(
         network,
@@ -50,6 +57,7 @@ def scored(
         normalise=NORMALISE,
         batch_size=batch_size,
         precision=precision,
+        race=race,
     )
 
 
@@ -88,3 +96,54 @@ def test_the_training_loss_smooths_labels_once() -> None:
     smooth = F.one_hot(labels, 5) * 0.9 + 0.1 / 5
     assert task.loss(outputs, labels) == pytest.approx(F.cross_entropy(outputs, labels, label_smoothing=0.1).item())
     assert task.loss(outputs, smooth) == pytest.approx(task.loss(outputs, labels).item())
+
+
+def bits(result: Result | Failure) -> np.ndarray:
+    assert isinstance(result, Result)
+    return np.unpackbits(np.frombuffer(result.correct, np.uint8), count=37).astype(bool)
+
+
+@pytest.mark.parametrize(("block", "batch_size"), [(5, 10), (8, 3), (100, 10)])
+def test_a_candidate_that_stays_in_the_race_has_its_full_result(cached: CachedImages, block: int, batch_size: int) -> None:
+    """Against an incumbent with the same images right."""
+    full = scored(Linear(), cached)
+    assert isinstance(full, Result)
+    raced = scored(Linear(), cached, batch_size=batch_size, race=Race("i", "0", error=0.02, block=block, correct=full.correct))
+    assert isinstance(raced, Result)
+    assert raced.loss == pytest.approx(full.loss, rel=1e-6)
+    assert replace(raced, loss=full.loss, seconds=full.seconds) == full
+
+
+def test_a_candidate_out_of_the_race_keeps_what_it_has_seen(cached: CachedImages) -> None:
+    """Against an incumbent that has everything right: out as soon as it has an image wrong, at the next look."""
+    full = bits(scored(Linear(), cached))
+    race = Race("i", "0", error=0.0, block=5, correct=np.packbits(np.ones(37, bool)).tobytes())
+    raced = scored(Linear(), cached, race=race)
+    assert isinstance(raced, Result)
+    assert raced.excluded == "raced"
+    order = race.order(37)
+    first_wrong = int(np.argmin(full[order])) + 1
+    assert raced.images_seen == 5 * -(-first_wrong // 5) < 37
+    seen = order[: raced.images_seen]
+    assert raced.score == full[seen].mean()
+    assert np.array_equal(bits(raced)[seen], full[seen])
+    assert bits(raced).sum() == full[seen].sum()
+
+
+@dataclass(frozen=True)
+class FewerIsBetter(Classification):
+    direction: Direction = "min"
+
+
+def test_a_race_needs_a_score_of_correct_answers(cached: CachedImages) -> None:
+    with pytest.raises(ValueError, match="switch racing off"):
+        score(
+            Linear(),
+            DeviceImages(cached, torch.device("cpu"), room_bytes=0),
+            task=FewerIsBetter(),
+            cost=Cost(params=320, macs=321),
+            normalise=NORMALISE,
+            batch_size=10,
+            precision="auto",
+            race=Race("i", "0", error=0.0, block=5, correct=b"\xff" * 5),
+        )
