@@ -76,6 +76,12 @@ def device_name(device: torch.device) -> str:
     return f"{found[1] if found else platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
+def computes_in(device: torch.device, precision: Precision) -> str:
+    """``float32`` or ``bfloat16``: what ``precision`` comes to on ``device``."""
+    with autocast(device, precision):
+        return "bfloat16" if torch.is_autocast_enabled(device.type) else "float32"
+
+
 @torch.inference_mode()
 def measure(
     subnet: nn.Module,

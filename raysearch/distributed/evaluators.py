@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +18,13 @@ from raysearch.data.cache import open_cache
 from raysearch.data.device import DeviceImages, room_on
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import Actor, beside_caller, share_of
-from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.device_lock import DeviceLock
+from raysearch.distributed.files import NodeFile, local_path, node_folder
 from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
 from raysearch.evaluation import Precision, Task, score
+from raysearch.latency import LatencyRule, device_name, measure
 from raysearch.search.protocol import Failure, Result
+from raysearch.search.racing import Race
 from raysearch.space import Architecture
 from raysearch.training.supernets import read_supernet
 
@@ -29,6 +32,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How many evaluators may be lost while scoring a candidate, or while starting one after the other, until that is its fault."""
+
+LOOKS = 3
+"""How often a candidate is measured before it counts as too slow; the least of these counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,30 @@ class EvaluatorConfig:
             raise ValueError(f"evaluators.max-evaluators is {self.max_evaluators}, must be at least 1")
 
 
+def plan_evaluators(config: EvaluatorConfig) -> tuple[int, dict[str, Any]]:
+    """How many evaluators the cluster holds, and what each asks for."""
+    room = share_of("evaluation")
+    if room.gpus >= 1:
+        count, options = int(room.gpus), {"num_gpus": 1, "resources": room.per_gpu}
+    else:
+        # A tenth less than its share: Tune's trial must find room beside the evaluators.
+        count, options = math.floor(room.cpus / config.cpus), {"num_cpus": round(0.9 * config.cpus, 4)}
+    return max(1, min(count, config.max_evaluators or count)), options
+
+
+def evaluator_device(config: EvaluatorConfig) -> tuple[torch.device, DeviceLock]:
+    """The device of this process, which computes on a CPU with as many threads as its share allows, and its lock."""
+    if gpus := ray.get_gpu_ids():
+        return torch.device("cuda"), DeviceLock(node_folder(), f"gpu-{gpus[0]}")
+    torch.set_num_threads(max(1, round(config.cpus)))  # Ray's start commands export OMP_NUM_THREADS=1
+    return torch.device("cpu"), DeviceLock(node_folder(), "cpu")
+
+
 class Scorer(Protocol):
     """What an evaluator runs."""
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
-        """Score one architecture on the cached images."""
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        """Score one architecture on the cached images, or on as many of them as the race takes."""
         ...
 
 
@@ -69,31 +94,67 @@ class SupernetScorer:
         task: what counts as correct.
         normalise: pixels to network input.
         config: batch size and precision.
+        latency: how candidates are measured once they are scored; None: they are not. Raises ValueError when this process
+            computes on another device than the one whose latency table the search uses.
 
     """
 
-    def __init__(self, weights: NodeFile, *, task: Task, normalise: Normalisation, config: EvaluatorConfig) -> None:
-        self.task, self.normalise, self.config = task, normalise, config
-        self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-        if self.device.type == "cpu":
-            torch.set_num_threads(max(1, round(config.cpus)))  # Ray's start commands export OMP_NUM_THREADS=1
+    def __init__(
+        self,
+        weights: NodeFile,
+        *,
+        task: Task,
+        normalise: Normalisation,
+        config: EvaluatorConfig,
+        latency: LatencyRule | None = None,
+    ) -> None:
+        self.task, self.normalise, self.config, self.latency = task, normalise, config, latency
+        self.device, self.lock = evaluator_device(config)
+        if latency is not None and (here := device_name(self.device)) != latency.device:
+            raise ValueError(
+                f"this evaluator computes on {here}, but the search predicts the latency of {latency.device}: "
+                "keep evaluators on one kind of device, or start a new search"
+            )
         self.supernet = read_supernet(local_path(weights)).build()
         self.opened: dict[str, DeviceImages] = {}
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
-        """Extract the subnet, then one pass over the images."""
-        if images.digest not in self.opened:
-            cached = open_cache(local_path(images))
-            self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
-        return score(
-            self.supernet.extract(arch),
-            self.opened[images.digest],
-            task=self.task,
-            cost=self.supernet.cost(arch),
-            normalise=self.normalise,
-            batch_size=self.config.batch_size,
-            precision=self.config.precision,
-        )
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        """Extract the subnet, then one pass over the images, or as much of it as the race takes.
+
+        Then, where that is asked for, its latency is measured, alone on the device; not that of one that is out of its race.
+        """
+        with self.lock.shared():
+            if images.digest not in self.opened:
+                cached = open_cache(local_path(images))
+                self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
+            opened = self.opened[images.digest]
+            subnet = self.supernet.extract(arch)
+            outcome = score(
+                subnet,
+                opened,
+                task=self.task,
+                cost=self.supernet.cost(arch),
+                normalise=self.normalise,
+                batch_size=self.config.batch_size,
+                precision=self.config.precision,
+                race=race,
+            )
+        if self.latency is None or isinstance(outcome, Failure) or outcome.excluded is not None:
+            return outcome
+        with self.lock.alone():
+            return self._measured(outcome, subnet, opened.cached.info.shape[1:], self.latency)
+
+    def _measured(
+        self, result: Result, subnet: torch.nn.Module, image_shape: tuple[int, int, int], rule: LatencyRule
+    ) -> Result:
+        """``result`` with the subnet's latency; one above the limit is measured again, as something may have disturbed it."""
+        milliseconds = math.inf
+        for _ in range(LOOKS):
+            found = measure(subnet, image_shape, device=self.device, precision=self.config.precision, config=rule.config)
+            milliseconds = min(milliseconds, found)
+            if rule.max_ms is None or milliseconds <= rule.max_ms:
+                return replace(result, latency_ms=milliseconds)
+        return replace(result, latency_ms=milliseconds, excluded="slow")
 
 
 class Evaluator:
@@ -106,9 +167,11 @@ class Evaluator:
     def ping(self) -> None:
         """Answer, if the process lives."""
 
-    def score(self, arch: Architecture, images: NodeFile) -> dict[str, Any]:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None) -> dict[str, Any]:
         """The outcome as JSON values."""
-        return outcome_to_dict(self.scorer.score(arch, images))
+        # A scorer that knows no races is one as long as none is run.
+        outcome = self.scorer.score(arch, images) if race is None else self.scorer.score(arch, images, race)
+        return outcome_to_dict(outcome)
 
 
 class Pool:
@@ -147,22 +210,12 @@ class Pool:
 
     async def _follow_cluster(self) -> None:
         while True:
-            wanted, options = await asyncio.to_thread(self._plan)
+            wanted, options = await asyncio.to_thread(plan_evaluators, self.config)
             for _ in range(wanted - len(self.evaluators)):
                 evaluator: Actor = ray.remote(**options)(Evaluator).remote()
                 self.evaluators.add(evaluator)
                 self._spawn(self._open(evaluator))
             await asyncio.sleep(2)
-
-    def _plan(self) -> tuple[int, dict[str, Any]]:
-        """How many evaluators the cluster holds, and what each asks for."""
-        room = share_of("evaluation")
-        if room.gpus >= 1:
-            count, options = int(room.gpus), {"num_gpus": 1, "resources": room.per_gpu}
-        else:
-            # A tenth less than its share: Tune's trial must find room beside the evaluators.
-            count, options = math.floor(room.cpus / self.config.cpus), {"num_cpus": round(0.9 * self.config.cpus, 4)}
-        return max(1, min(count, self.config.max_evaluators or count)), options
 
     async def _open(self, evaluator: Actor) -> None:
         try:
@@ -193,9 +246,12 @@ class Pool:
         """Name the images of a split, which must come before its candidates."""
         self.images[split] = images
 
-    async def prefetch(self, split: str, archs: list[Architecture]) -> None:
-        """Queue candidates in this order; each is scored once, however often it is asked for."""
-        for arch in archs:
+    async def prefetch(self, split: str, candidates: dict[Architecture, Race | None]) -> None:
+        """Queue candidates in this order, each with its race; each is scored once, however often it is asked for.
+
+        The incumbent of a race was scored in full on this split.
+        """
+        for arch, race in candidates.items():
             key = (split, arch.id)
             if key in self.futures:
                 continue
@@ -203,7 +259,7 @@ class Pool:
                 self.futures[key] = asyncio.get_event_loop().create_future()
                 self.futures[key].set_result(known)
             else:
-                self.futures[key] = self._spawn(self._score(split, arch))
+                self.futures[key] = self._spawn(self._score(split, arch, race))
 
     async def result(self, split: str, arch_id: str) -> dict[str, Any]:
         """The outcome of a queued candidate, as JSON values, when it is known. Raises the error of a scorer."""
@@ -213,7 +269,12 @@ class Pool:
             self.broken.result()
         return outcome_to_dict(future.result())
 
-    async def _score(self, split: str, arch: Architecture) -> Result | Failure:
+    async def _score(self, split: str, arch: Architecture, race: Race | None) -> Result | Failure:
+        if race is not None:
+            incumbent = self.journal.outcomes[split, race.incumbent]
+            assert isinstance(incumbent, Result)
+            assert incumbent.excluded is None
+            race = replace(race, correct=incumbent.correct)
         outcome: Result | Failure = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
         lost = 0
         while lost < ATTEMPTS:
@@ -224,7 +285,7 @@ class Pool:
                 self._lose(evaluator, error)
                 continue
             try:
-                outcome = outcome_from_dict(await evaluator.score.remote(arch, self.images[split]))
+                outcome = outcome_from_dict(await evaluator.score.remote(arch, self.images[split], race))
             except RayActorError as error:
                 self._lose(evaluator, error)
                 lost += 1

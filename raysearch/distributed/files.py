@@ -64,12 +64,18 @@ def share(path: Path, *, server: Actor) -> NodeFile:
     )
 
 
+def node_folder() -> Path:
+    """The folder of this node that all our processes on it know: fetched files and locks."""
+    folder = Path(tempfile.gettempdir()) / f"raysearch-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def local_path(file: NodeFile) -> Path:
     """The file on this node; fetched when no process of the node has done so. Raises OSError when a fetch is damaged."""
     if ray.get_runtime_context().get_node_id() == file.node_id:
         return Path(file.path)
-    folder = Path(tempfile.gettempdir()) / f"raysearch-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = node_folder()
     path = folder / file.digest
     with (folder / f"{file.digest}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
