@@ -49,6 +49,11 @@ class Constraint:
         """Whether ``cost`` keeps every limit."""
         return self.distance(cost) == 0
 
+    def exceeded_by(self, cost: Cost) -> bool:
+        """Whether ``cost`` is above an upper limit."""
+        pairs = ((cost.params, self.max_params), (cost.macs, self.max_macs), (cost.latency_ms, self.max_latency_ms))
+        return any(value is not None and high is not None and value > high for value, high in pairs)
+
     def distance(self, cost: Cost) -> float:
         """How far ``cost`` lies outside the band, relative to the limit that it breaks; 0 inside."""
         total = 0.0

@@ -46,7 +46,7 @@ class SearchProblem(Generic[A]):
         self._feasible: list[A] | None = None
 
     def cost(self, arch: A) -> Cost:
-        """Parameters and multiply-accumulates of ``arch``."""
+        """Parameters and multiply-accumulates of ``arch``, and its predicted latency where there is a table."""
         known = self._costs.get(arch)
         if known is None:
             known = self._cost(arch)
@@ -133,23 +133,27 @@ class SearchProblem(Generic[A]):
     def _shortfall(self) -> str:
         """The band asked, what the space offers and the nearest subnets among all that were tried, on one line."""
         tried = [*self._costs.values()]
-        params, macs = [c.params for c in tried], [c.macs for c in tried]
         limit = self.constraint
-        above = [
-            c
-            for c in tried
-            if (limit.max_params is not None and c.params > limit.max_params)
-            or (limit.max_macs is not None and c.macs > limit.max_macs)
-        ]
+        params, macs = [c.params for c in tried], [c.macs for c in tried]
+        times = [] if limit.max_latency_ms is None else [c.latency_ms for c in tried if c.latency_ms is not None]
+        above = [c for c in tried if limit.exceeded_by(c)]
         larger = set(above)
         below = [c for c in tried if c not in larger]
         nearest = " and ".join(
-            f"{min(costs, key=limit.distance).params:,} params with {min(costs, key=limit.distance).macs:,} MACs ({side})"
+            f"{_described(min(costs, key=limit.distance), latency=bool(times))} ({side})"
             for side, costs in (("below", below), ("above", above))
             if costs
         )
         found = "has no subnet" if self.size <= ENUMERABLE else "shows no subnet"
+        offers = [f"{min(params):,} to {max(params):,} params", f"{min(macs):,} to {max(macs):,} MACs"]
+        if times:
+            offers.append(f"{min(times):.3g} to {max(times):.3g} ms (predicted)")
         return (
-            f"the space {found} with {limit}: it offers {min(params):,} to {max(params):,} params and "
-            f"{min(macs):,} to {max(macs):,} MACs; nearest {nearest}. Widen the band or change the space"
+            f"the space {found} with {limit}: it offers {', '.join(offers[:-1])} and {offers[-1]}; nearest {nearest}. "
+            "Widen the band or change the space"
         )
+
+
+def _described(cost: Cost, *, latency: bool) -> str:
+    time = f" and {cost.latency_ms:.3g} ms" if latency and cost.latency_ms is not None else ""
+    return f"{cost.params:,} params with {cost.macs:,} MACs{time}"

@@ -28,7 +28,8 @@ SCHEMA = pa.schema(
         ("params", pa.int64()),
         ("macs", pa.int64()),
         ("images_seen", pa.int64()),
-        ("latency_ms", pa.float64()),
+        ("latency_ms", pa.float64()),  # measured
+        ("predicted_latency_ms", pa.float64()),
         ("seconds", pa.float64()),
     ]
 )
@@ -73,6 +74,7 @@ class Candidate:
             "macs": self.cost.macs,
             "images_seen": result.images_seen if result else 0,
             "latency_ms": result.latency_ms if result else None,
+            "predicted_latency_ms": self.cost.latency_ms,
             "seconds": result.seconds if result else 0.0,
         }
 

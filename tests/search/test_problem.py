@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -102,3 +103,23 @@ def test_cost_is_computed_once_per_architecture():
         seen.add(arch)
     assert len(calls) == problem.size
     assert set(calls.values()) == {1}
+
+
+def test_a_latency_limit_is_kept_as_predicted_and_named_when_nothing_keeps_it():
+    """Milliseconds that grow with the depth alone."""
+
+    def cost(arch: Toy) -> Cost:
+        return replace(toy_cost(arch), latency_ms=2.5 * arch.depth)
+
+    limited = SearchProblem(toy_space(6, 7, 8), cost, Constraint(max_latency_ms=15))
+    limited.check()
+    for i in range(20):
+        arch = limited.sample(Random(i))
+        assert arch is not None
+        assert arch.depth == 6
+    impossible = SearchProblem(toy_space(6, 7, 8), cost, Constraint(min_params=20_000, max_latency_ms=14.5))
+    with pytest.raises(InfeasibleError, match=r"nearest .* params with .* MACs and 15 ms \(above\)") as caught:
+        impossible.check()
+    assert "20,000 <= params, latency <= 14.5 ms" in str(caught.value)
+    assert "and 15 to 20 ms (predicted); nearest" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -36,11 +36,24 @@ def test_distance_shrinks_towards_the_band(value: int, step: int):
         ({"max_macs": math.nan}, "max-macs is nan; give a number such as 6e6"),
         ({"min_macs": -1}, "min-macs is -1"),
         ({"max_params": math.inf}, "max-params is inf"),
+        ({"max_latency_ms": -2.5}, "max-latency-ms is -2.5; give milliseconds such as 20"),
+        ({"max_latency_ms": 0.0}, "max-latency-ms is 0"),
     ],
 )
 def test_mistakes_in_a_budget_are_named(limits: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         Constraint(**limits)
+
+
+def test_a_latency_limit_counts_where_latency_is_known():
+    limit = Constraint(max_latency_ms=20)
+    assert limit.admits(Cost(1, 1))
+    assert limit.admits(Cost(1, 1, latency_ms=20))
+    assert not limit.admits(Cost(1, 1, latency_ms=20.1))
+    assert limit.exceeded_by(Cost(1, 1, latency_ms=20.1))
+    assert not limit.exceeded_by(Cost(1, 1, latency_ms=20))
+    assert Constraint(min_params=5, max_macs=2).exceeded_by(Cost(1, 3))
+    assert not Constraint(min_params=5, max_macs=2).exceeded_by(Cost(1, 2))
 
 
 def test_a_budget_reads_as_people_write_it():
