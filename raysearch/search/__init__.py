@@ -1,7 +1,10 @@
 """Search algorithms: pure, deterministic, unaware of models and machines."""
 
+from raysearch.search.ageing import AgeingConfig, AgeingEvolution
 from raysearch.search.evolution import Evolution, EvolutionConfig
-from raysearch.search.front import champion, pareto_front
+from raysearch.search.front import Objective, champion, hypervolume, pareto_front
+from raysearch.search.nsga2 import NSGA2, NSGA2Config
+from raysearch.search.predictor import PredictorConfig, PredictorEvolution
 from raysearch.search.problem import InfeasibleError, SearchProblem
 from raysearch.search.protocol import Direction, Exclusion, Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.racing import Race, RacingConfig
@@ -9,6 +12,9 @@ from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.search.record import Candidate, write_candidates
 
 __all__ = [
+    "NSGA2",
+    "AgeingConfig",
+    "AgeingEvolution",
     "Candidate",
     "Direction",
     "Evolution",
@@ -16,6 +22,10 @@ __all__ = [
     "Exclusion",
     "Failure",
     "InfeasibleError",
+    "NSGA2Config",
+    "Objective",
+    "PredictorConfig",
+    "PredictorEvolution",
     "Proposal",
     "Race",
     "RacingConfig",
@@ -25,6 +35,7 @@ __all__ = [
     "SearchAlgorithm",
     "SearchProblem",
     "champion",
+    "hypervolume",
     "pareto_front",
     "write_candidates",
 ]

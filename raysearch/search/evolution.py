@@ -5,14 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Generic, Literal, TypeVar
 
 from raysearch.search.front import preference
-from raysearch.search.ledger import Ledger, require_same_settings
+from raysearch.search.ledger import Ledger
 from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.settings import checked_initial, require_at_least, require_same_settings, search_settings
 from raysearch.space import Architecture, MutationRates
 
 A = TypeVar("A", bound=Architecture)
@@ -39,12 +40,8 @@ class EvolutionConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a count that makes no search."""
-        for name in ("population", "generations", "parents", "max_tries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is at least 1")
-        for name in ("mutations", "crossovers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is at least 0")
+        require_at_least(self, 1, "population", "generations", "parents", "max_tries")
+        require_at_least(self, 0, "mutations", "crossovers")
         if self.mutations + self.crossovers > self.population:
             raise ValueError(
                 f"{self.mutations} mutations and {self.crossovers} crossovers do not fit into a population of {self.population}"
@@ -91,14 +88,7 @@ class Evolution(SearchAlgorithm, Generic[A]):
         self.config = config or EvolutionConfig()
         self.seed = seed
         self.direction: Direction = direction
-        self.initial = tuple(dict.fromkeys(initial))
-        if len(self.initial) > self.config.population:
-            raise ValueError(f"{len(self.initial)} initial architectures, but a generation holds {self.config.population}")
-        for arch in self.initial:
-            if not problem.space.contains(arch):
-                raise ValueError(f"initial architecture {arch} is not in the space")
-            if not problem.in_band(arch):
-                raise ValueError(f"initial architecture {arch} ({problem.cost(arch)}) is not within {problem.constraint}")
+        self.initial = checked_initial(initial, problem, places=self.config.population)
         self._ledger = Ledger(problem.space.architecture)
         self._generation = 0
         self._start = 0  # index of the generation's first candidate
@@ -162,15 +152,9 @@ class Evolution(SearchAlgorithm, Generic[A]):
         self._parents = list(state["parents"])
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "algorithm": "evolution",
-            **asdict(self.config),
-            "seed": self.seed,
-            "direction": self.direction,
-            "initial": [arch.id for arch in self.initial],
-            "space": self.problem.space.to_dict(),
-            "constraint": asdict(self.problem.constraint),
-        }
+        return search_settings(
+            "evolution", self.config, self.problem, seed=self.seed, initial=self.initial, direction=self.direction
+        )
 
     # --- a generation ---
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from raysearch.search.protocol import Direction, Result
 from raysearch.search.record import Candidate
+
+if TYPE_CHECKING:
+    from raysearch.cost import Cost
+
+# moocore is imported where it is used: evaluators import this package and rank nothing.
+
+Objective = Literal["score", "params", "macs", "latency"]
+"""What a front weighs: the task's score, parameters, multiply-accumulates, milliseconds (measured, or else predicted)."""
+
+SCORE_AND_PARAMS: tuple[Objective, ...] = ("score", "params")
 
 
 def preference(result: Result, *, index: int, direction: Direction) -> tuple[float, float, int, int]:
@@ -15,15 +26,37 @@ def preference(result: Result, *, index: int, direction: Direction) -> tuple[flo
     return score, math.inf if result.loss is None else result.loss, result.params, index
 
 
-def _ranked(candidates: Iterable[Candidate], direction: Direction) -> list[Candidate]:
+def require_objectives(objectives: Sequence[Objective]) -> None:
+    """Raises ValueError unless there are two or more objectives, none of them twice."""
+    if len(objectives) < 2 or len(set(objectives)) < len(objectives):
+        raise ValueError(f"objectives are {' '.join(objectives) or 'none'}; name two or more, each once, as: score params")
+
+
+def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective], direction: Direction) -> tuple[float, ...]:
+    """One number per objective, lower is better. Raises ValueError for a latency neither measured nor predicted."""
+    values: list[float] = []
+    for objective in objectives:
+        if objective == "score":
+            values.append(-result.score if direction == "max" else result.score)
+        elif objective == "latency":
+            latency = cost.latency_ms if result.latency_ms is None else result.latency_ms
+            if latency is None:
+                raise ValueError("objective latency: neither measured nor predicted; measure it or choose macs instead")
+            values.append(latency)
+        else:
+            values.append(result.params if objective == "params" else result.macs)
+    return tuple(values)
+
+
+def _ranked(candidates: Iterable[Candidate], direction: Direction) -> list[tuple[Candidate, Result]]:
     """The candidates that compete, best first: scored and not excluded."""
     competing = [(c, c.result) for c in candidates]
     keyed = [
-        (preference(r, index=c.proposal.index, direction=direction), c)
+        (preference(r, index=c.proposal.index, direction=direction), c, r)
         for c, r in competing
         if r is not None and r.excluded is None
     ]
-    return [c for _, c in sorted(keyed, key=lambda pair: pair[0])]
+    return [(c, r) for _, c, r in sorted(keyed, key=lambda entry: entry[0])]
 
 
 def champion(candidates: Iterable[Candidate], direction: Direction = "max") -> Candidate:
@@ -31,23 +64,55 @@ def champion(candidates: Iterable[Candidate], direction: Direction = "max") -> C
     ranked = _ranked(candidates, direction)
     if not ranked:
         raise ValueError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
-    return ranked[0]
+    return ranked[0][0]
 
 
-def pareto_front(candidates: Iterable[Candidate], direction: Direction = "max") -> list[Candidate]:
-    """The candidates that no other beats in score and parameters at once, fewest parameters first.
+def pareto_front(
+    candidates: Iterable[Candidate], direction: Direction = "max", *, objectives: Sequence[Objective] = SCORE_AND_PARAMS
+) -> list[Candidate]:
+    """The candidates that no other beats in all objectives at once, ascending in the second (as: fewest parameters first).
 
-    Of candidates with equal score and equal parameters the preferred one stands for all: lower loss, then asked earlier.
+    Of candidates equal in all objectives the preferred one stands for all: lower loss, fewer parameters, asked earlier. Raises
+    ValueError for objectives that make no front.
     """
-    front: list[Candidate] = []
-    fewest, last = math.inf, math.nan
-    for candidate in _ranked(candidates, direction):
-        result = candidate.result
-        assert result is not None
-        # Best score first: only a candidate with fewer parameters than all better ones adds to the front.
-        if result.params < fewest:
-            if result.score == last:
-                front.pop()  # the same score with more parameters came first for its lower loss
-            front.append(candidate)
-            fewest, last = result.params, result.score
-    return front[::-1]
+    require_objectives(objectives)
+    import moocore
+
+    ranked = _ranked(candidates, direction)
+    if not ranked:
+        return []
+    points = [objective_values(result, c.cost, objectives, direction) for c, result in ranked]
+    on_front = moocore.is_nondominated(points)  # of equal points the first, so the preferred one
+    front = [(point[1:], c) for point, (c, _), stays in zip(points, ranked, on_front, strict=True) if stays]
+    return [c for _, c in sorted(front, key=lambda entry: entry[0])]
+
+
+def hypervolume(
+    candidates: Iterable[Candidate],
+    reference: Sequence[float],
+    *,
+    direction: Direction = "max",
+    objectives: Sequence[Objective] = SCORE_AND_PARAMS,
+) -> float:
+    """What the front covers up to ``reference``: the product of the objectives' units, larger is better.
+
+    Args:
+        candidates: of one search; those that do not compete, and those worse than the reference, add nothing.
+        reference: one value per objective in its own unit, as ``(0.9, 6e6)``: the worst that counts.
+        direction: whether a higher or a lower score is better.
+        objectives: what the front weighs.
+
+    Raises:
+        ValueError: the reference does not have one value per objective.
+
+    """
+    require_objectives(objectives)
+    if len(reference) != len(objectives):
+        raise ValueError(f"reference {tuple(reference)} does not have one value for each of {' '.join(objectives)}")
+    import moocore
+
+    points = [objective_values(result, c.cost, objectives, direction) for c, result in _ranked(candidates, direction)]
+    worst = [
+        -value if name == "score" and direction == "max" else value for name, value in zip(objectives, reference, strict=True)
+    ]
+    return float(moocore.hypervolume(points, ref=worst)) if points else 0.0

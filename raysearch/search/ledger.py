@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,7 +55,7 @@ class Ledger(Generic[A]):
         arch: A,
         *,
         generation: int,
-        origin: Literal["random", "mutation", "crossover", "seed"],
+        origin: Literal["random", "mutation", "crossover", "predicted", "seed"],
         parents: Sequence[Architecture] = (),
     ) -> None:
         """Append a candidate that was never planned before."""
@@ -141,14 +140,3 @@ def _outcome_from_json(values: dict[str, Any] | None) -> Result | Failure | None
     if values is None:
         return None
     return Failure(values["reason"]) if "reason" in values else Result(**values)
-
-
-def require_same_settings(ours: dict[str, Any], stored: dict[str, Any]) -> None:
-    """Raises ValueError that names the first setting in which a stored search differs from this one."""
-    ours = json.loads(json.dumps(ours))
-    for name in sorted(ours.keys() | stored.keys()):
-        mine, theirs = ours.get(name), stored.get(name)
-        if mine != theirs:
-            raise ValueError(
-                f"the stored search has {name} = {theirs}, this one {mine}: continue it with its own settings or start anew"
-            )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Generic, TypeVar
 
-from raysearch.search.ledger import Ledger, require_same_settings
+from raysearch.search.ledger import Ledger
 from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.settings import checked_initial, require_at_least, require_same_settings, search_settings
 from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
@@ -25,9 +27,7 @@ class RandomConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a count below one."""
-        for name in ("candidates", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is at least 1")
+        require_at_least(self, 1, "candidates", "batch")
 
 
 class RandomSearch(SearchAlgorithm, Generic[A]):
@@ -36,16 +36,26 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
     A candidate's generation is its batch of :attr:`RandomConfig.batch`. There is no barrier between batches: one result makes
     room for one more candidate.
 
+    Args:
+        problem: the space and its budget.
+        config: sizes.
+        seed: decides every candidate.
+        initial: architectures that open the first batch, as an earlier search's best.
+
     Raises:
         InfeasibleError: no subnet of the band can be found.
+        ValueError: an initial architecture is outside the space or the band, or there are more than a batch holds.
 
     """
 
-    def __init__(self, problem: SearchProblem[A], config: RandomConfig | None = None, *, seed: int) -> None:
+    def __init__(
+        self, problem: SearchProblem[A], config: RandomConfig | None = None, *, seed: int, initial: Sequence[A] = ()
+    ) -> None:
         problem.check()
         self.problem = problem
         self.config = config or RandomConfig()
         self.seed = seed
+        self.initial = checked_initial(initial, problem, places=min(self.config.batch, self.config.candidates))
         self._ledger = Ledger(problem.space.architecture)
         self._plan_batch()
 
@@ -91,18 +101,15 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
         self._ledger = Ledger.from_state_dict(self.problem.space.architecture, state)
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "algorithm": "random",
-            **asdict(self.config),
-            "seed": self.seed,
-            "space": self.problem.space.to_dict(),
-            "constraint": asdict(self.problem.constraint),
-        }
+        return search_settings("random", self.config, self.problem, seed=self.seed, initial=self.initial)
 
     def _plan_batch(self) -> None:
         start = len(self._ledger)
         generation = start // self.config.batch
-        for i in range(min(self.config.batch, self.config.candidates - start)):
+        if generation == 0:
+            for arch in self.initial:
+                self._ledger.plan(arch, generation=0, origin="seed")
+        for i in range(min(start + self.config.batch, self.config.candidates) - len(self._ledger)):
             arch = self.problem.sample(Random(f"{self.seed}/random/{generation}/{i}"), self._ledger)
             if arch is None:
                 return

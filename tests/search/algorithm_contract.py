@@ -7,14 +7,25 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
-from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score
+from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score, toy_space
 
 from raysearch.cost import Constraint
-from raysearch.search import Failure, InfeasibleError, RandomConfig, RandomSearch, SearchAlgorithm, SearchProblem
+from raysearch.search import (
+    Direction,
+    Failure,
+    InfeasibleError,
+    RandomConfig,
+    RandomSearch,
+    Result,
+    SearchAlgorithm,
+    SearchProblem,
+)
 
 BAND = Constraint(min_params=18_000, max_params=45_000)
 """Holds about half of the large problem's space."""
@@ -29,8 +40,19 @@ def ids_of_a_whole_search(module: str, suite: str) -> list[str]:
 class SearchAlgorithmContract:
     """Inherited as ``class TestMine(SearchAlgorithmContract)``."""
 
-    def make(self, problem: SearchProblem[Toy], *, seed: int, candidates: int = 120) -> SearchAlgorithm:
-        """An algorithm that asks ``candidates`` candidates and lets at least 8 be scored at once."""
+    optimum_within = 600
+    """So many candidates find the best of 2,187 members, whatever the seed."""
+
+    def make(
+        self,
+        problem: SearchProblem[Toy],
+        *,
+        seed: int,
+        candidates: int = 120,
+        direction: Direction = "max",
+        initial: Sequence[Toy] = (),
+    ) -> SearchAlgorithm:
+        """An algorithm that asks ``candidates`` candidates and lets 8 to 20 be scored at once."""
         raise NotImplementedError
 
     def test_same_seed_same_candidates(self):
@@ -76,6 +98,7 @@ class SearchAlgorithmContract:
         second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         assert second.state_dict() == first.state_dict()
         assert second.finished == first.finished
+        assert second.threshold == first.threshold
         for arch in awaited[:1]:
             assert second.proposal(arch) == first.proposal(arch)
             second.tell(arch, result(arch))
@@ -112,6 +135,63 @@ class SearchAlgorithmContract:
             assert len(set(asked)) == len(asked) == 120
             assert algorithm.finished
             assert algorithm.ask() is None
+
+    def test_excluded_candidates_have_no_offspring(self):
+        def outcome(arch: Toy) -> Result:
+            return (
+                replace(result(arch), excluded="raced" if noise(arch) < 0.3 else "slow") if noise(arch) < 0.6 else result(arch)
+            )
+
+        algorithm = self.make(large_problem(BAND), seed=3)
+        asked = drive(algorithm, outcome)
+        assert len(set(asked)) == len(asked) == 120
+        excluded = {arch.id for arch in asked if outcome(arch).excluded}
+        assert excluded.isdisjoint(parent for arch in asked for parent in algorithm.proposal(arch).parents)
+
+    def test_threshold_is_a_candidate_that_competes(self):
+        def outcome(arch: Toy) -> Result | Failure:
+            draw = noise(arch)
+            return Failure("lost") if draw < 0.1 else replace(result(arch), excluded="raced" if draw < 0.3 else None)
+
+        algorithm = self.make(large_problem(BAND), seed=3)
+        assert algorithm.threshold is None
+        told: set[Toy] = set()
+        while (arch := algorithm.ask()) is not None:
+            assert isinstance(arch, Toy)
+            threshold = algorithm.threshold
+            assert threshold is None or (threshold in told and outcome(threshold) == result(threshold))
+            told.add(arch)
+            algorithm.tell(arch, outcome(arch))
+        assert len(told) == 120
+
+    def test_lower_scores_are_better_when_they_are_errors(self):
+        highest = drive(self.make(large_problem(BAND), seed=3))
+        lowest = drive(self.make(large_problem(BAND), seed=3, direction="min"), lambda arch: result(arch, -toy_score(arch)))
+        assert highest == lowest
+
+    def test_initial_architectures_open_the_search(self):
+        problem = large_problem(BAND)
+        given = drive(RandomSearch(problem, RandomConfig(3, 3), seed=9))
+        algorithm = self.make(problem, seed=0, initial=[*given, given[0]])
+        asked = drive(algorithm)
+        assert asked[:3] == given
+        assert [algorithm.proposal(arch).origin for arch in asked[:5]] == ["seed"] * 3 + ["random"] * 2
+        assert len(set(asked)) == len(asked) == 120
+        with pytest.raises(ValueError, match="initial"):
+            self.make(problem, seed=0).load_state_dict(algorithm.state_dict())
+        with pytest.raises(ValueError, match="not in the space"):
+            self.make(problem, seed=0, initial=[Toy(17, (1,) * 6, (2,) * 6)])
+        with pytest.raises(ValueError, match=r"not within 18,000 <= params <= 45,000"):
+            self.make(problem, seed=0, initial=[problem.space.largest()])
+        many = drive(RandomSearch(problem, RandomConfig(60, 60), seed=9))
+        with pytest.raises(ValueError, match="60 initial architectures, but a generation holds"):
+            self.make(problem, seed=0, initial=many)
+
+    def test_the_known_optimum_is_found(self):
+        problem = SearchProblem(toy_space(3), toy_cost, Constraint())
+        best = max(map(toy_score, problem.space))
+        for seed in range(3):
+            assert best in map(toy_score, drive(self.make(problem, seed=seed, candidates=self.optimum_within)))
 
     @pytest.mark.parametrize("constraint", [Constraint(), Constraint(max_params=5_000), Constraint(max_params=1_696)])
     def test_small_space_is_asked_whole_and_ends(self, constraint: Constraint):

@@ -2,20 +2,29 @@ import itertools
 import math
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from algorithm_contract import BAND, SearchAlgorithmContract
 from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score
 
-from raysearch.search import Evolution, EvolutionConfig, Failure, RandomConfig, RandomSearch, Result, SearchProblem
+from raysearch.search import Direction, Evolution, EvolutionConfig, Failure, RandomConfig, RandomSearch, Result, SearchProblem
 
 
 class TestEvolution(SearchAlgorithmContract):
-    def make(self, problem: SearchProblem[Toy], *, seed: int, candidates: int = 120) -> Evolution[Toy]:
+    def make(
+        self,
+        problem: SearchProblem[Toy],
+        *,
+        seed: int,
+        candidates: int = 120,
+        direction: Direction = "max",
+        initial: Sequence[Toy] = (),
+    ) -> Evolution[Toy]:
         config = EvolutionConfig(
             population=20, generations=math.ceil(candidates / 20), parents=5, mutations=10, crossovers=6, max_tries=20
         )
-        return Evolution(problem, config, seed=seed)
+        return Evolution(problem, config, seed=seed, direction=direction, initial=initial)
 
 
 def generations(evolution: Evolution[Toy], asked: list[Toy]) -> list[list[Toy]]:
@@ -132,21 +141,6 @@ def test_results_decide_the_next_generation_only():
     one, two = drive(first), drive(second, lambda arch: result(arch, score=noise(arch)))
     assert one[:50] == two[:50]
     assert one[50:100] != two[50:100]
-
-
-def test_initial_architectures_open_the_search():
-    problem = large_problem(BAND)
-    given = drive(RandomSearch(problem, RandomConfig(3, 3), seed=9))
-    evolution = Evolution(problem, EvolutionConfig(generations=2), seed=0, initial=[*given, given[0]])
-    asked = drive(evolution)
-    assert asked[:3] == given
-    assert origins(evolution, asked[:50]) == {"seed": 3, "random": 47}
-    with pytest.raises(ValueError, match="not in the space"):
-        Evolution(problem, seed=0, initial=[Toy(17, (1,) * 6, (2,) * 6)])
-    with pytest.raises(ValueError, match=r"not within 18,000 <= params <= 45,000"):
-        Evolution(problem, seed=0, initial=[problem.space.largest()])
-    with pytest.raises(ValueError, match="a generation holds 2"):
-        Evolution(problem, EvolutionConfig(2, 2, mutations=1, crossovers=1), seed=0, initial=given)
 
 
 def test_a_lone_parent_has_mutants_only():

@@ -1,12 +1,24 @@
+from collections.abc import Sequence
+
 from algorithm_contract import SearchAlgorithmContract
 from toy_space import Toy, drive, large_problem, result
 
-from raysearch.search import RandomConfig, RandomSearch, SearchProblem
+from raysearch.search import Direction, RandomConfig, RandomSearch, SearchProblem
 
 
 class TestRandomSearch(SearchAlgorithmContract):
-    def make(self, problem: SearchProblem[Toy], *, seed: int, candidates: int = 120) -> RandomSearch[Toy]:
-        return RandomSearch(problem, RandomConfig(candidates, batch=20), seed=seed)
+    optimum_within = 2_187  # all members
+
+    def make(
+        self,
+        problem: SearchProblem[Toy],
+        *,
+        seed: int,
+        candidates: int = 120,
+        direction: Direction = "max",
+        initial: Sequence[Toy] = (),
+    ) -> RandomSearch[Toy]:
+        return RandomSearch(problem, RandomConfig(candidates, batch=20), seed=seed, initial=initial)
 
 
 def test_look_ahead_is_the_batch_whatever_the_evaluators():

@@ -1,0 +1,64 @@
+"""Regressors that learn a score from a few hundred architectures in a second: what predictor-assisted evolution asks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+Regressor = Callable[[Sequence[Sequence[float]]], tuple[list[float], list[float]]]
+"""Rows of features to the mean and the standard deviation of each row's predicted score."""
+
+LENGTHS = (0.5, 1.0, 2.0, 4.0)
+"""Length scales of a Gaussian process that are tried, in units of the typical distance of two architectures."""
+NOISES = (0.01, 0.1, 0.4)
+"""Shares of noise in the scores' variance that are tried."""
+
+
+def fitted(kind: Literal["gp", "ridge", "forest"], lessons: Sequence[tuple[Sequence[float], float]], *, seed: int) -> Regressor:
+    """A regressor that learned from ``lessons``, pairs of features and score; the same for the same arguments.
+
+    Features are standardised, scores too, so that no setting depends on their units. scikit-learn is imported here, not with
+    the package: only the driver of such a search pays for it.
+    """
+    rows = np.asarray([features for features, _ in lessons], dtype=np.float64)
+    scores = np.asarray([score for _, score in lessons], dtype=np.float64)
+    centre, spread = rows.mean(0), rows.std(0)
+    spread[spread == 0] = 1.0
+    level, scale = float(scores.mean()), float(scores.std()) or 1.0
+    model = _fit(kind, (rows - centre) / spread, (scores - level) / scale, seed=seed)
+
+    def predict(features: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+        wanted = (np.asarray(features, dtype=np.float64) - centre) / spread
+        if kind == "forest":
+            votes = np.stack([tree.predict(wanted) for tree in model.estimators_])
+            mean, deviation = votes.mean(0), votes.std(0)
+        else:
+            mean, deviation = model.predict(wanted, return_std=True)
+        return (mean * scale + level).tolist(), (deviation * scale).tolist()
+
+    return predict
+
+
+def _fit(kind: Literal["gp", "ridge", "forest"], rows: np.ndarray, scores: np.ndarray, *, seed: int) -> Any:
+    """A fitted model of scikit-learn, for standardised features and scores."""
+    if kind == "ridge":
+        from sklearn.linear_model import BayesianRidge
+
+        return BayesianRidge().fit(rows, scores)
+    if kind == "forest":
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        return ExtraTreesRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=seed).fit(rows, scores)
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+
+    # The likeliest of a few kernels: a gradient's path would depend on the last digits, and often ends at a bound.
+    models = [
+        GaussianProcessRegressor(RBF(length * math.sqrt(rows.shape[1])) + WhiteKernel(noise), optimizer=None).fit(rows, scores)
+        for length, noise in itertools.product(LENGTHS, NOISES)
+    ]
+    return max(models, key=lambda model: model.log_marginal_likelihood_value_)
