@@ -57,7 +57,12 @@ class ScoringService:
         ray.get(self.pool.add_images.remote(split, images))
 
     def score(self, split: str, archs: Sequence[A]) -> Iterator[tuple[A, Result | Failure]]:
-        """Outcomes of ``archs`` in this order, each as soon as it is known."""
-        ray.get(self.pool.prefetch.remote(split, list(archs)))
+        """Outcomes of ``archs`` on all images of a split, in this order, each as soon as it is known.
+
+        Not for a split on which some of them were raced: that outcome stands for the split, and a search replays it.
+        """
+        ray.get(self.pool.prefetch.remote(split, dict.fromkeys(archs)))
         for arch in archs:
-            yield arch, outcome_from_dict(answer(self.pool.result.remote(split, arch.id)))
+            outcome = outcome_from_dict(answer(self.pool.result.remote(split, arch.id)))
+            assert not (isinstance(outcome, Result) and outcome.excluded == "raced"), f"{arch.id} was raced on {split}"
+            yield arch, outcome

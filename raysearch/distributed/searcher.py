@@ -17,6 +17,7 @@ from raysearch.cost import Cost
 from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.journal import outcome_from_dict
 from raysearch.search.protocol import Failure, Result, SearchAlgorithm
+from raysearch.search.racing import Race, RacingConfig
 from raysearch.search.record import Candidate
 from raysearch.space import Architecture
 
@@ -33,11 +34,16 @@ class SearchRun(Generic[A]):
     not depend on evaluators, speed or crashes. Outcomes that a journal knows are told at once, so a resumed search replays
     itself without scoring anything twice.
 
+    With racing, a candidate runs against the algorithm's threshold at the time it is asked: its outcome is decided then,
+    whoever scores it and when.
+
     Args:
         algorithm: proposes candidates.
         cost: closed-form cost of a candidate.
         known: outcomes of an earlier run, by architecture id.
         on_candidate: called with every candidate, in the order asked.
+        racing: whether candidates race, and how; they do not when not given.
+        seed: of the order in which racing candidates see the images.
 
     """
 
@@ -48,8 +54,11 @@ class SearchRun(Generic[A]):
         cost: Callable[[A], Cost],
         known: Mapping[str, Result | Failure],
         on_candidate: Callable[[Candidate], None],
+        racing: RacingConfig | None = None,
+        seed: int = 0,
     ) -> None:
         self.algorithm, self.cost, self.known, self.on_candidate = algorithm, cost, known, on_candidate
+        self.racing, self.seed = racing or RacingConfig(enabled=False), seed
         self.candidates: list[Candidate] = []
         self._waiting: deque[A] = deque()
         """Asked, not told; in the order asked."""
@@ -63,9 +72,9 @@ class SearchRun(Generic[A]):
         """True when the algorithm asks nothing more."""
         return self.algorithm.finished and not self._waiting
 
-    def advance(self) -> list[A]:
-        """Ask for all candidates that can be asked now. Returns those that must be scored, in order."""
-        fresh: list[A] = []
+    def advance(self) -> dict[A, Race | None]:
+        """Ask for all candidates that can be asked now. Returns those that must be scored, in order, and their races."""
+        fresh: dict[A, Race | None] = {}
         asked = True
         while asked:
             asked = False
@@ -76,10 +85,17 @@ class SearchRun(Generic[A]):
                 if (outcome := self.known.get(arch.id)) is not None:
                     self._outcomes[arch] = outcome
                 else:
-                    fresh.append(arch)
+                    fresh[arch] = self._race(arch)
             self._settle()  # outcomes that are known let the algorithm go on
         self._queue.extend(fresh)
         return fresh
+
+    def _race(self, arch: A) -> Race | None:
+        incumbent = self.algorithm.threshold if self.racing.enabled else None
+        if incumbent is None:
+            return None
+        draw = f"{self.seed}/race/{incumbent.id}/{arch.id}"
+        return Race(incumbent.id, draw, error=self.racing.error, block=self.racing.block)
 
     def next(self) -> A | None:
         """The next candidate to score; None when all are under way."""

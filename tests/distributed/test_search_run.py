@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
+import torch
 import toy
 from ray.cluster_utils import Cluster
+from torch import Tensor, nn
 
+from raysearch.data import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
+from raysearch.data.device import DeviceImages
 from raysearch.distributed.evaluators import EvaluatorConfig
-from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, ScoringError, SearchRun, run_search
-from raysearch.search import Candidate, Failure, Result
+from raysearch.evaluation import Classification, score
+from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
 
 
@@ -65,9 +72,13 @@ def _service(make_scorer: object, config: EvaluatorConfig, folder: Path, images:
     return service
 
 
-def _search(service: ScoringService, *, seed: int = 0) -> list[Candidate]:
+def _search(service: ScoringService, *, seed: int = 0, racing: RacingConfig | None = None) -> list[Candidate]:
     run = SearchRun(
-        toy.evolution(seed=seed), cost=toy.cost, known=service.known(SEARCH_SPLIT), on_candidate=lambda candidate: None
+        toy.evolution(seed=seed),
+        cost=toy.cost,
+        known=service.known(SEARCH_SPLIT),
+        on_candidate=lambda candidate: None,
+        racing=racing,
     )
     run_search(run, service.pool, pool_name=service.name)
     return run.candidates
@@ -265,3 +276,61 @@ def test_where_there_are_gpus_each_evaluator_asks_for_one_of_those_kept_for_it(
     assert {line for lines in by_process for line in lines} <= {f"{evaluation.node_id} 0", f"{evaluation.node_id} 1"}
     for node in (training, evaluation):
         cluster.remove_node(node)
+
+
+class Pupil(nn.Module):
+    """Answers 0, which is right, where an image is easier than its skill; which images are hard differs from pupil to pupil."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.skill = toy.toy_score(arch) / 10 + 0.5
+        self.taste = torch.rand(256, generator=torch.Generator().manual_seed(int(arch.id[:8], 16)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = (255 * images[:, 0, 0]).round().long()
+        right = 0.9 * pixels[:, 0] / 255 + 0.1 * self.taste[pixels[:, 1]] < self.skill
+        return torch.stack([right, ~right], dim=1).float()
+
+
+class RacingScorer:
+    """Lets pupils answer 400 images."""
+
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        return score(
+            Pupil(arch),
+            DeviceImages(open_cache(local_path(images)), torch.device("cpu"), room_bytes=0),
+            task=Classification(),
+            cost=toy.cost(arch),  # pyright: ignore[reportArgumentType]
+            normalise=Normalisation((0.0,), (1.0,)),
+            batch_size=50,
+            precision="float32",
+            race=race,
+        )
+
+
+def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(cluster: Cluster, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 1, 2, 2), dtype=np.uint8)
+    path = tmp_path / "images.arrow"
+    write_cache(ArrayImages(pixels, np.zeros(400, np.int64)), path, replace(DIGITS, img_size=2))
+    images = share(path, server=serve())
+    racing = RacingConfig(enabled=True, block=20)
+
+    def outcomes(evaluators: int, folder: Path) -> list[tuple[str, str, Result]]:
+        config = EvaluatorConfig(max_evaluators=evaluators)
+        with _service(RacingScorer, config, folder, images) as service:
+            candidates = _search(service, racing=racing)
+        return [(c.proposal.arch.id, c.status, replace(c.result, seconds=0)) for c in candidates if c.result is not None]
+
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    whole.mkdir()
+    resumed.mkdir()
+    expected = outcomes(2, whole)
+    assert len(expected) == 24
+    raced = [result for _, status, result in expected if status == "raced"]
+    assert len(raced) >= 4
+    assert all(result.images_seen < 400 for result in raced)
+    assert {status for _, status, _ in expected[:8]} == {"scored"}  # nobody to beat in the first generation
+
+    lines = (whole / "journal.jsonl").read_text().splitlines(keepends=True)
+    (resumed / "journal.jsonl").write_text("".join(lines[:14]))
+    assert outcomes(1, resumed) == expected
