@@ -81,6 +81,11 @@ class OutputFolder:
         return self.path / "training.safetensors"
 
     @property
+    def latency(self) -> Path:
+        """The latency table and what it was fitted to, where latency is asked for."""
+        return self.path / "latency.json"
+
+    @property
     def journal(self) -> Path:
         """Every outcome, in the order of completion."""
         return self.path / "journal.jsonl"

@@ -10,6 +10,7 @@ from raysearch.cost import Constraint
 from raysearch.data.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataConfig
 from raysearch.data.transforms import AugmentConfig
 from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.latency import LatencyConfig
 from raysearch.search import EvolutionConfig
 from raysearch.spaces.autoformer import AutoFormerGeometry, AutoFormerSpace
 from raysearch.training.config import TrainingConfig
@@ -96,10 +97,17 @@ class Recipe:
     """The budget."""
     evaluators: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     """The processes that score candidates."""
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    """How milliseconds are measured, where they are."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
     seed: int = 0
     """Decides splits, weights, training and every candidate."""
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the search fits a latency table and measures its candidates."""
+        return self.latency.measure or self.constraint.max_latency_ms is not None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

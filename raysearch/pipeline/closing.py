@@ -15,10 +15,11 @@ from rich.console import Console
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.export import save_subnet
+from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
 from raysearch.progress import phase
-from raysearch.report import closing_table, write_report
+from raysearch.report import closing_table, latency_line, write_report
 from raysearch.search import Candidate, Result
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.tracking import Tracker, ui_command, ui_url, without_password
@@ -58,6 +59,7 @@ def compare(plan: Plan, best: Candidate, service: ScoringService, console: Conso
             "test_score": test.score if test else None,
             "params": cost.params,
             "macs": cost.macs,
+            **({} if plan.latency is None else {"latency_ms": result.latency_ms if result else None}),
         }
 
     networks = {
@@ -131,6 +133,7 @@ def write_summary(
         },
         "seconds": folder.seconds,
         "networks": networks,
+        "latency": None if plan.latency is None else _latency(plan, plan.latency, networks["champion"], candidates),
         "training": {"epochs": len(history), "history": history},
         "versions": _versions(),
     }
@@ -141,6 +144,17 @@ def write_summary(
     keys = ("score", "test_score", "params", "macs")
     tracker.log_metrics({f"{which}/{key}": network[key] for which, network in networks.items() for key in keys}, step=0)
     return summary
+
+
+def _latency(plan: Plan, table: LatencyTable, champion: dict[str, Any], candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Where and how latency was measured, the table's error, and the champion's latency."""
+    arch = AutoFormerArchitecture.from_dict(champion["arch"])
+    return {
+        **{name: value for name, value in table.to_dict().items() if name != "coefficients"},
+        "champion_ms": champion["latency_ms"],
+        "champion_predicted_ms": plan.problem.cost(arch).latency_ms,
+        "slow": sum(c.status == "slow" for c in candidates),
+    }
 
 
 def _versions() -> dict[str, str]:
@@ -159,6 +173,8 @@ def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console
         highlight=False,
         soft_wrap=True,
     )
+    if summary.get("latency"):
+        console.print(latency_line(summary["latency"]), highlight=False, soft_wrap=True)
     opened = ui_command(summary["mlflow_uri"])
     url = ui_url(summary["mlflow_uri"], summary["mlflow_experiment_id"])
     console.print(

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from typing import Any
 
 from rich.console import Console
@@ -19,10 +20,12 @@ from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import SupernetScorer
 from raysearch.distributed.files import NodeFile, content_digest, serve, share
 from raysearch.distributed.journal import Journal
+from raysearch.distributed.latency import LatencyJob, measure_subnets
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.evaluation import Classification
+from raysearch.latency import ROUNDS, LatencyRule, LatencyTable, architectures_to_measure
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.pipeline.closing import TEST_SPLIT, compare, save_champion, show_summary, write_summary
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
@@ -90,7 +93,11 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
                 highlight=False,
                 soft_wrap=True,
             )
-            folder.add_seconds("prepare", time.perf_counter() - started)
+            prepared = time.perf_counter()
+            if recipe.measures_latency:
+                plan = _plan_latency(plan, folder, console)
+                folder.add_seconds("latency", time.perf_counter() - prepared)
+            folder.add_seconds("prepare", prepared - started)
             history = _train(plan, folder, tracker, console)
             summary = _search_and_compare(plan, folder, tracker, console, history=history)
         folder.finish()
@@ -101,6 +108,8 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
 def _check_held(folder: OutputFolder) -> None:
     """Raises ValueError for a damaged file of an earlier run, before anything is computed or recorded."""
     _ = folder.seconds
+    if folder.latency.exists():
+        _read_latency(folder)
     if folder.supernet.exists():
         read_supernet(folder.supernet)
         read_json(folder.path / "training.json")
@@ -129,6 +138,59 @@ def _timed(folder: OutputFolder, name: str) -> Generator[None]:
         yield
     finally:
         folder.add_seconds(name, time.perf_counter() - started)
+
+
+# --- latency ----------------------------------------------------------------------------------------------------------
+
+
+def _read_latency(folder: OutputFolder) -> LatencyTable:
+    """The latency table of an earlier run. Raises ValueError that names a damaged file."""
+    values = read_json(folder.latency)
+    try:
+        return LatencyTable.from_dict(values)
+    except KeyError as error:
+        raise ValueError(f"{folder.latency} is damaged (it lacks {error}); remove it to measure anew") from None
+
+
+def _plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
+    """Fit the latency table, or take that of an earlier run, so that a resumed search predicts the same.
+
+    Raises ValueError, with nothing left in a new folder, when no subnet is predicted to keep the limit.
+    """
+    if folder.latency.exists():
+        return plan.with_latency(_read_latency(folder))
+    recipe, geometry = plan.recipe, plan.geometry
+    fitted, held_out = architectures_to_measure(plan.problem, recipe.latency, seed=recipe.seed)
+    archs = [*fitted, *held_out]
+    job = LatencyJob(
+        family="autoformer",
+        settings=plan.settings,
+        image_shape=(geometry.in_chans, geometry.img_size, geometry.img_size),
+        config=recipe.latency,
+        evaluators=recipe.evaluators,
+    )
+    with phase(console, "latency", ROUNDS * len(archs)) as shown:
+        steps = count(1)
+        measured = measure_subnets(
+            job, archs, on_measured=lambda: shown.show(next(steps), step=f"{len(archs)} subnets, batch {job.config.batch_size}")
+        )
+    rows = [[(geometry.latency_features(a), measured.milliseconds[a]) for a in part] for part in (fitted, held_out)]
+    table = LatencyTable.fit(
+        rows[0], rows[1], device=measured.device, batch_size=recipe.latency.batch_size, precision=measured.precision
+    )
+    limited = plan.with_latency(table)
+    write_json(
+        folder.latency,
+        {
+            **table.to_dict(),
+            "parts": table.rows(geometry.latency_parts(plan.problem.space)),
+            "measured": [
+                {"arch": a.to_dict(), "ms": ms, "predicted_ms": limited.problem.cost(a).latency_ms, "held_out": a in held_out}
+                for a, ms in measured.milliseconds.items()
+            ],
+        },
+    )
+    return limited
 
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
@@ -237,6 +299,12 @@ def _search(plan: Plan, tracker: Tracker, console: Console, service: ScoringServ
     if all(c.result is None for c in search.candidates):
         reasons = sorted({c.outcome.reason for c in search.candidates if isinstance(c.outcome, Failure)})
         raise ValueError(f"no candidate could be scored ({'; '.join(reasons)}): is this supernet trained?")
+    slow = [c.result.latency_ms for c in search.candidates if c.status == "slow" and c.result and c.result.latency_ms]
+    if slow and all(c.status != "scored" for c in search.candidates):
+        raise ValueError(
+            f"no candidate keeps {plan.problem.constraint}: the fastest took {min(slow):.3g} ms; "
+            "raise constraint.max-latency-ms and start again in a new output folder"
+        )
     return search.candidates
 
 
@@ -252,6 +320,9 @@ def _search_and_compare(
         task=Classification(),
         normalise=Normalisation(recipe.dataset.mean, recipe.dataset.std),
         config=recipe.evaluators,
+        latency=None
+        if plan.latency is None
+        else LatencyRule(recipe.latency, device=plan.latency.device, max_ms=recipe.constraint.max_latency_ms),
     )
 
     def cached(split: str, images: ImageSet) -> NodeFile:

@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 import tyro
 
+from raysearch.cost import Cost
 from raysearch.data.datasets import load_splits
 from raysearch.data.splits import Splits
+from raysearch.latency import LatencyTable
 from raysearch.recipes import Recipe
 from raysearch.search import SearchProblem
-from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 
@@ -46,6 +48,23 @@ class Plan:
     """Constructor arguments of the supernet."""
     problem: SearchProblem[AutoFormerArchitecture]
     given: SupernetFile | None
+    geometry: AutoFormerGeometry
+    latency: LatencyTable | None = None
+    """What predicts latency, where it is asked for; fitted before anything else is computed."""
+
+    def with_latency(self, table: LatencyTable) -> Plan:
+        """The same plan, in which every cost has its predicted latency.
+
+        Raises InfeasibleError when no subnet keeps the limit.
+        """
+
+        def cost(arch: AutoFormerArchitecture) -> Cost:
+            predicted = table.predict(self.geometry.latency_features(arch))
+            return replace(self.geometry.cost(arch), latency_ms=predicted)
+
+        problem = SearchProblem(self.problem.space, cost, self.problem.constraint)
+        problem.check()
+        return replace(self, problem=problem, latency=table)
 
 
 def plan_search(command: SearchCommand) -> Plan:
@@ -67,7 +86,7 @@ def plan_search(command: SearchCommand) -> Plan:
     geometry.check(space.largest())
     problem = SearchProblem(space, geometry.cost, recipe.constraint)
     problem.check()
-    return Plan(recipe, splits, settings, problem, given)
+    return Plan(recipe, splits, settings, problem, given, geometry)
 
 
 def output_path(command: SearchCommand) -> Path:

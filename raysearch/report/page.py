@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from raysearch.output import read_json, read_json_rows
 from raysearch.report.pictures import Row, score_against_params, score_by_generation, training_curve, value_text
-from raysearch.report.tables import COLUMNS, closing_rows, count_text, duration_text, score_text
+from raysearch.report.tables import COLUMNS, closing_rows, count_text, duration_text, latency_line, score_text
 
 STYLE = """
 :root { color: #1f2933; background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -101,6 +101,9 @@ def _page(summary: Mapping[str, Any], rows: Sequence[Row], front: Sequence[Row])
                 name="training",
             )
         )
+    if summary.get("latency"):
+        line = latency_line(summary["latency"])
+        sections.append(f"<h2>Latency</h2>\n<p>{html.escape(line[0].upper() + line[1:])}.</p>")
     sections += [_seconds(summary["seconds"]), _failures(rows), _provenance(summary)]
     title = html.escape(f"{summary['recipe']}: report of a search")
     return (

@@ -63,3 +63,18 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     for i, row in enumerate(closing_rows(summary)):
         table.add_row(*row, style="bold" if i == 0 else None)
     return table
+
+
+def latency_line(latency: Mapping[str, Any]) -> str:
+    """The champion's latency, where it was measured, and how well the latency table predicts others."""
+    champion = "not measured" if latency["champion_ms"] is None else f"{latency['champion_ms']:.3g} ms"
+    line = (
+        f"latency of the champion: {champion} (predicted {latency['champion_predicted_ms']:.3g}), batch of "
+        f"{latency['batch_size']} in {latency['precision']} on {latency['device']}"
+    )
+    if latency["median_error"] is not None:
+        line += (
+            f"; table of {latency['fitted']} subnets is off by {latency['median_error']:.1%} in the median and at most "
+            f"{latency['largest_error']:.1%} on {latency['held_out']} others"
+        )
+    return line + (f"; {latency['slow']} candidates were too slow when measured" if latency["slow"] else "")

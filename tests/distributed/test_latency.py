@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from ray.cluster_utils import Cluster
+from rich.console import Console
 
+from raysearch.cost import Constraint
 from raysearch.data import ArrayImages, Normalisation, write_cache
 from raysearch.data.config import DIGITS
 from raysearch.distributed.evaluators import EvaluatorConfig, SupernetScorer
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.evaluation import Classification
 from raysearch.latency import LatencyConfig, LatencyRule, device_name
-from raysearch.search import Failure, Result
+from raysearch.output import read_json, write_json
+from raysearch.pipeline import SearchCommand, run
+from raysearch.recipes import DIGITS_RECIPE, ReportConfig, SpaceConfig
+from raysearch.search import EvolutionConfig, Failure, Result
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
 from raysearch.training.supernets import SupernetFile
 
@@ -149,3 +156,55 @@ def test_a_candidate_is_measured_and_one_above_the_limit_is_excluded(supernet_an
 def test_times_of_another_device_are_not_compared(supernet_and_images: tuple[NodeFile, NodeFile]) -> None:
     with pytest.raises(ValueError, match="predicts the latency of NVIDIA H100: keep evaluators on one kind of device"):
         scored(supernet_and_images, LatencyRule(QUICK, device="NVIDIA H100", max_ms=None))
+
+
+# --- a search ---
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_search_within_a_latency_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused at once where nothing is fast enough; else every candidate is predicted and measured, and a table is kept."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2, "head_dim": 16, "mlp_ratio": 2.0, "max_relative_position": 1}
+    net = replace(DIGITS_RECIPE.net, **sizes)
+    supernet = AutoFormerSupernet(img_size=8, in_chans=1, num_classes=10, **asdict(net))
+    SupernetFile("autoformer", supernet.settings(), supernet.state_dict()).write(tmp_path / "supernet.safetensors")
+    recipe = replace(
+        DIGITS_RECIPE,
+        net=net,
+        space=SpaceConfig(embed_dim=(16, 32), num_heads=(1, 2), mlp_ratio=(1.0, 2.0), depth=(1, 2)),
+        search=EvolutionConfig(population=3, generations=1, mutations=1, crossovers=1),
+        constraint=Constraint(max_latency_ms=1e-4),
+        latency=QUICK,
+        report=ReportConfig(random_subnets=1),
+    )
+    console = Console(file=io.StringIO(), width=200)
+    command = SearchCommand(recipe, output=tmp_path / "run", supernet=tmp_path / "supernet.safetensors")
+    with pytest.raises(ValueError, match=r"has no subnet with latency <= 0.0001 ms: it offers .* ms \(predicted\)") as refused:
+        run(command, line="search", console=console)
+    assert "\n" not in str(refused.value)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
+
+    command = replace(command, recipe=replace(recipe, constraint=Constraint(max_latency_ms=1e4)))
+    summary = run(command, line="search", console=console)
+    rows = pq.read_table(tmp_path / "run" / "candidates.parquet").to_pylist()
+    assert len(rows) == 3
+    assert all(row["latency_ms"] > 0 and row["predicted_latency_ms"] > 0 and row["status"] == "scored" for row in rows)
+    latency = summary["latency"]
+    (champion,) = [row for row in rows if row["id"] == summary["networks"]["champion"]["id"]]
+    assert latency["champion_ms"] == champion["latency_ms"]
+    assert latency["champion_predicted_ms"] == champion["predicted_latency_ms"]
+    assert (latency["fitted"], latency["held_out"], latency["batch_size"], latency["slow"]) == (4, 2, 1, 0)
+    assert "latency of the champion" in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert "<h2>Latency</h2>" in (tmp_path / "run" / "report.html").read_text()
+
+    table = read_json(tmp_path / "run" / "latency.json")
+    assert [part["part"] for part in table["parts"]].count("block") == 8
+    assert len(table["measured"]) == 6
+    for name in (".finished", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+    slower = {name: 2 * value for name, value in table["coefficients"].items()}
+    write_json(tmp_path / "run" / "latency.json", {**table, "coefficients": slower})
+    again = run(replace(command, resume=True), line="search", console=console)["latency"]
+    assert again["champion_predicted_ms"] == pytest.approx(2 * latency["champion_predicted_ms"])  # the table that was there
+    assert again["champion_ms"] == latency["champion_ms"]  # nothing was measured anew

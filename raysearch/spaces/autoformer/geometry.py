@@ -9,7 +9,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from raysearch.cost import Cost
-from raysearch.spaces.autoformer.space import AutoFormerArchitecture, AutoFormerSpace
+from raysearch.space import SearchSpace
+from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class AutoFormerGeometry:
                 total[name] += value
         return total
 
-    def latency_parts(self, space: AutoFormerSpace) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    def latency_parts(self, space: SearchSpace[AutoFormerArchitecture]) -> list[tuple[dict[str, Any], dict[str, float]]]:
         """Every part that subnets of ``space`` are made of: its choices, and its share of :meth:`latency_features`."""
         options: dict[str, Any] = {choice.name: choice.options for choice in space.choices}
         parts: list[tuple[dict[str, Any], dict[str, float]]] = []
