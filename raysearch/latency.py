@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import nn
 
 from raysearch.data.device import image_format
@@ -24,8 +23,10 @@ from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
 
-ROUNDS = 4
-"""How often each subnet of a latency table is measured."""
+AGREEMENT = 0.03
+"""How far apart the two least measurements of a subnet for a latency table may be, relative to the least."""
+MOST_ROUNDS = 10
+"""How often such a subnet is measured at most."""
 
 Features = Mapping[str, float]
 """What a network's latency is made of, by name: it is taken to be a sum of these with nonnegative coefficients."""
@@ -113,12 +114,18 @@ def measure(
 
 
 def undisturbed(measure_one: Callable[[A], float], archs: Sequence[A]) -> dict[A, float]:
-    """Milliseconds of each architecture, measured in :data:`ROUNDS` rounds over all of them; the least of each counts.
+    """Milliseconds of each architecture, the least of several rounds over all of them.
 
-    Whatever else a machine does makes a network slower, never faster, and seldom the same one in every round.
+    Whatever else a machine does makes a network slower, never faster. So each is measured until the two least of its values
+    agree within :data:`AGREEMENT`, in two rounds on a quiet machine and at most in :data:`MOST_ROUNDS`.
     """
-    rounds = [{arch: measure_one(arch) for arch in archs} for _ in range(ROUNDS)]
-    return {arch: min(measured[arch] for measured in rounds) for arch in archs}
+    values = {arch: [measure_one(arch)] for arch in archs}
+    for _ in range(MOST_ROUNDS - 1):
+        for arch, found in values.items():
+            least = sorted(found)[:2]
+            if len(least) < 2 or least[1] > (1 + AGREEMENT) * least[0]:
+                found.append(measure_one(arch))
+    return {arch: min(found) for arch, found in values.items()}
 
 
 def architectures_to_measure(problem: SearchProblem[A], config: LatencyConfig, *, seed: int) -> tuple[list[A], list[A]]:
@@ -202,6 +209,8 @@ class LatencyTable:
 
 def fit_coefficients(measured: Sequence[tuple[Features, float]]) -> dict[str, float]:
     """Nonnegative coefficients that minimise the sum of squared relative errors (Lawson and Hanson's NNLS)."""
+    from scipy.optimize import nnls  # a second to import, in the one process that fits
+
     names = list(measured[0][0])
     milliseconds = np.array([ms for _, ms in measured])
     rows = np.array([[features[name] for name in names] for features, _ in measured]) / milliseconds[:, None]

@@ -141,8 +141,9 @@ def write_summary(
     write_report(folder.path)
     for name in ("report.html", "candidates.parquet", "front.json", "champion.json", "champion.safetensors", "config.json"):
         tracker.log_artifact(folder.path / name)
-    keys = ("score", "test_score", "params", "macs")
-    tracker.log_metrics({f"{which}/{key}": network[key] for which, network in networks.items() for key in keys}, step=0)
+    keys = ("score", "test_score", "params", "macs", "latency_ms")
+    numbers = {f"{which}/{key}": network[key] for which, network in networks.items() for key in keys if key in network}
+    tracker.log_metrics(numbers, step=0)
     return summary
 
 

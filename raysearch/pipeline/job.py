@@ -25,7 +25,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.evaluation import Classification
-from raysearch.latency import ROUNDS, LatencyRule, LatencyTable, architectures_to_measure
+from raysearch.latency import LatencyRule, LatencyTable, architectures_to_measure
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.pipeline.closing import TEST_SPLIT, compare, save_champion, show_summary, write_summary
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
@@ -169,11 +169,14 @@ def _plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
         config=recipe.latency,
         evaluators=recipe.evaluators,
     )
-    with phase(console, "latency", ROUNDS * len(archs)) as shown:
+    with phase(console, "latency", 2 * len(archs)) as shown:  # two rounds at least
         steps = count(1)
-        measured = measure_subnets(
-            job, archs, on_measured=lambda: shown.show(next(steps), step=f"{len(archs)} subnets, batch {job.config.batch_size}")
-        )
+
+        def on_measured() -> None:
+            if (done := next(steps)) <= 2 * len(archs):
+                shown.show(done, step=f"{len(archs)} subnets, batch of {job.config.batch_size}")
+
+        measured = measure_subnets(job, archs, on_measured=on_measured)
     rows = [[(geometry.latency_features(a), measured.milliseconds[a]) for a in part] for part in (fitted, held_out)]
     table = LatencyTable.fit(
         rows[0], rows[1], device=measured.device, batch_size=recipe.latency.batch_size, precision=measured.precision

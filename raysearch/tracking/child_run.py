@@ -48,7 +48,11 @@ def child_run(candidate: Candidate) -> ChildRun:
     }
     if proposal.parents:
         tags["raysearch.parents"] = ",".join(proposal.parents)
-    values: dict[str, float | None] = {"params": candidate.cost.params, "macs": candidate.cost.macs}
+    values: dict[str, float | None] = {
+        "params": candidate.cost.params,
+        "macs": candidate.cost.macs,
+        "predicted_latency_ms": candidate.cost.latency_ms,
+    }
     seconds = 0.0
     if isinstance(outcome, Result):
         seconds = outcome.seconds

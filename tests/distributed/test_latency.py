@@ -176,6 +176,7 @@ def test_a_search_within_a_latency_limit(tmp_path: Path, monkeypatch: pytest.Mon
         search=EvolutionConfig(population=3, generations=1, mutations=1, crossovers=1),
         constraint=Constraint(max_latency_ms=1e-4),
         latency=QUICK,
+        evaluators=EvaluatorConfig(max_evaluators=1),
         report=ReportConfig(random_subnets=1),
     )
     console = Console(file=io.StringIO(), width=200)
@@ -208,3 +209,8 @@ def test_a_search_within_a_latency_limit(tmp_path: Path, monkeypatch: pytest.Mon
     again = run(replace(command, resume=True), line="search", console=console)["latency"]
     assert again["champion_predicted_ms"] == pytest.approx(2 * latency["champion_predicted_ms"])  # the table that was there
     assert again["champion_ms"] == latency["champion_ms"]  # nothing was measured anew
+
+    (tmp_path / "run" / ".finished").unlink()
+    write_json(tmp_path / "run" / "latency.json", {"coefficients": {}})
+    with pytest.raises(ValueError, match=r"latency.json is damaged \(it lacks 'device'\); remove it to measure anew"):
+        run(replace(command, resume=True), line="search", console=console)

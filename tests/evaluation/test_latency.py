@@ -11,7 +11,7 @@ import torch
 
 from raysearch.cost import Constraint
 from raysearch.latency import (
-    ROUNDS,
+    MOST_ROUNDS,
     LatencyConfig,
     LatencyTable,
     architectures_to_measure,
@@ -118,16 +118,26 @@ def test_a_space_of_few_subnets_is_measured_whole() -> None:
     assert table_of({fitted[0]: 2.0}, {}).median_error is None
 
 
-def test_disturbances_that_differ_between_rounds_are_left_out() -> None:
-    archs = [SPACE.sample(Random(i)) for i in range(ROUNDS)]
+def test_subnets_are_measured_in_rounds_until_two_values_agree() -> None:
+    archs = [SPACE.sample(Random(i)) for i in range(4)]
     calls: list[AutoFormerArchitecture] = []
 
-    def disturbed(arch: AutoFormerArchitecture) -> float:
+    def quiet(arch: AutoFormerArchitecture) -> float:
         calls.append(arch)
-        return milliseconds(arch) * (1 if len(calls) % 5 == 1 else 3)  # each once undisturbed, in another round
+        return milliseconds(arch) * (1 + 0.02 * (len(calls) > 4))
 
-    assert undisturbed(disturbed, archs) == {a: pytest.approx(milliseconds(a)) for a in archs}
-    assert calls == archs * ROUNDS  # in rounds, not one after the other
+    assert undisturbed(quiet, archs) == {arch: milliseconds(arch) for arch in archs}
+    assert calls == archs * 2
+
+
+def test_disturbances_are_left_out() -> None:
+    """One subnet is slowed down more often than not, differently each time; one always, and its rounds end."""
+    archs = [SPACE.sample(Random(i)) for i in range(3)]
+    factors = {archs[0]: [3.0, 1.0, 2.0, 1.5, 1.0], archs[1]: [1.0, 1.0], archs[2]: [1.0 + i for i in range(MOST_ROUNDS)][::-1]}
+    left = {arch: iter(values) for arch, values in factors.items()}
+    found = undisturbed(lambda arch: milliseconds(arch) * next(left[arch]), archs)
+    assert found == {arch: milliseconds(arch) for arch in archs}
+    assert [list(rest) for rest in left.values()] == [[], [], []]
 
 
 class Counting(torch.nn.Module):
