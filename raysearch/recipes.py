@@ -11,7 +11,7 @@ from raysearch.data.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataC
 from raysearch.data.transforms import AugmentConfig
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.latency import LatencyConfig
-from raysearch.search import EvolutionConfig
+from raysearch.search import EvolutionConfig, RacingConfig
 from raysearch.spaces.autoformer import AutoFormerGeometry, AutoFormerSpace
 from raysearch.training.config import TrainingConfig
 
@@ -99,6 +99,8 @@ class Recipe:
     """The processes that score candidates."""
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     """How milliseconds are measured, where they are."""
+    racing: RacingConfig = field(default_factory=RacingConfig)
+    """Whether candidates that cannot become parents are stopped early."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
     seed: int = 0

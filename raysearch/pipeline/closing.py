@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import statistics
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -19,19 +22,23 @@ from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
 from raysearch.progress import phase
-from raysearch.report import closing_table, latency_line, write_report
-from raysearch.search import Candidate, Result
+from raysearch.report import closing_table, latency_line, racing_line, write_report
+from raysearch.search import Candidate, Result, champion
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.tracking import Tracker, ui_command, ui_url, without_password
 from raysearch.training.supernets import read_supernet
 
 TEST_SPLIT = "test"
+RESCORED_SPLIT = "search/all"
+"""The images of the search split, for subnets that racing stopped there: what is compared was scored on all of them."""
 
 
-def compare(plan: Plan, best: Candidate, service: ScoringService, console: Console) -> dict[str, dict[str, Any]]:
+def compare(
+    plan: Plan, candidates: Sequence[Candidate], service: ScoringService, console: Console
+) -> dict[str, dict[str, Any]]:
     """Champion, largest, smallest and random subnets on the search split and, once, on the test split."""
     problem, seed = plan.problem, plan.recipe.seed
-    arch = best.proposal.arch
+    arch = champion(candidates).proposal.arch
     assert isinstance(arch, AutoFormerArchitecture)
     random: list[AutoFormerArchitecture] = []
     for i in range(plan.recipe.report.random_subnets):
@@ -39,11 +46,14 @@ def compare(plan: Plan, best: Candidate, service: ScoringService, console: Conso
         if drawn is not None:
             random.append(drawn)
     chosen = list(dict.fromkeys([arch, problem.space.largest(), problem.space.smallest(), *random]))
+    raced = {c.proposal.arch.id for c in candidates if c.status == "raced"}
     scores: dict[str, dict[AutoFormerArchitecture, Result]] = {SEARCH_SPLIT: {}, TEST_SPLIT: {}}
     with phase(console, "report", len(chosen) * len(scores)) as shown:
         done = 0
         for split, results in scores.items():
-            for subnet, outcome in service.score(split, chosen):
+            again = [subnet for subnet in chosen if split == SEARCH_SPLIT and subnet.id in raced]
+            outcomes = service.score(split, [subnet for subnet in chosen if subnet not in again])
+            for subnet, outcome in chain(outcomes, service.score(RESCORED_SPLIT, again)):
                 done += 1
                 shown.show(done, step=f"{split} split")
                 if isinstance(outcome, Result):
@@ -111,7 +121,7 @@ def write_summary(
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
-    failed = sum(c.result is None for c in candidates)
+    statuses = Counter(c.status for c in candidates)
     summary: dict[str, Any] = {
         "recipe": plan.recipe.name,
         "seed": plan.recipe.seed,
@@ -124,8 +134,7 @@ def write_summary(
         "mlflow_experiment_id": tracker.experiment_id,
         "counts": {
             "candidates": len(candidates),
-            "scored": len(candidates) - failed,
-            "failed": failed,
+            **{status: statuses[status] for status in ("scored", "raced", "slow", "failed")},
             "generations": 1 + max(c.proposal.generation for c in candidates),
             "train_images": len(plan.splits.train),
             "search_images": len(plan.splits.search),
@@ -133,6 +142,7 @@ def write_summary(
         },
         "seconds": folder.seconds,
         "networks": networks,
+        "racing": _racing(plan, candidates) if plan.recipe.racing.enabled else None,
         "latency": None if plan.latency is None else _latency(plan, plan.latency, networks["champion"], candidates),
         "training": {"epochs": len(history), "history": history},
         "versions": _versions(),
@@ -145,6 +155,18 @@ def write_summary(
     numbers = {f"{which}/{key}": network[key] for which, network in networks.items() for key in keys if key in network}
     tracker.log_metrics(numbers, step=0)
     return summary
+
+
+def _racing(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """How racing was set and what it saved."""
+    tried = [c.result for c in candidates if c.result is not None]
+    return {
+        **{name: value for name, value in asdict(plan.recipe.racing).items() if name != "enabled"},
+        "candidates": len(tried),
+        "raced": sum(result.excluded == "raced" for result in tried),
+        "images_seen": sum(result.images_seen for result in tried),
+        "images_of_full_scoring": len(tried) * len(plan.splits.search),
+    }
 
 
 def _latency(plan: Plan, table: LatencyTable, champion: dict[str, Any], candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -174,6 +196,8 @@ def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console
         highlight=False,
         soft_wrap=True,
     )
+    if summary.get("racing"):
+        console.print(racing_line(summary["racing"]), highlight=False, soft_wrap=True)
     if summary.get("latency"):
         console.print(latency_line(summary["latency"]), highlight=False, soft_wrap=True)
     opened = ui_command(summary["mlflow_uri"])

@@ -27,7 +27,7 @@ from raysearch.distributed.training import TrainingJob, train_supernet, trained_
 from raysearch.evaluation import Classification
 from raysearch.latency import LatencyRule, LatencyTable, architectures_to_measure
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
-from raysearch.pipeline.closing import TEST_SPLIT, compare, save_champion, show_summary, write_summary
+from raysearch.pipeline.closing import RESCORED_SPLIT, TEST_SPLIT, compare, save_champion, show_summary, write_summary
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.progress import Phase, phase
 from raysearch.search import (
@@ -37,7 +37,6 @@ from raysearch.search import (
     RandomConfig,
     RandomSearch,
     SearchAlgorithm,
-    champion,
     pareto_front,
     write_candidates,
 )
@@ -273,7 +272,7 @@ class _Watcher:
         if proposal.generation != self.generation:
             self.end_generation()
             self.generation = proposal.generation
-        if result is not None:
+        if result is not None and candidate.status == "scored":  # a raced one has the score of a few images
             self.scores.append(result.score)
             self.best = result.score if self.best is None else max(self.best, result.score)
         self.tracker.log_candidate(candidate)
@@ -296,7 +295,14 @@ def _search(plan: Plan, tracker: Tracker, console: Console, service: ScoringServ
     algorithm = _algorithm(plan)
     with phase(console, "search", algorithm.total) as shown:
         watcher = _Watcher(tracker, shown, generations=plan.recipe.search.generations)
-        search = SearchRun(algorithm, cost=plan.problem.cost, known=service.known(SEARCH_SPLIT), on_candidate=watcher)
+        search = SearchRun(
+            algorithm,
+            cost=plan.problem.cost,
+            known=service.known(SEARCH_SPLIT),
+            on_candidate=watcher,
+            racing=plan.recipe.racing,
+            seed=plan.recipe.seed,
+        )
         run_search(search, service.pool, pool_name=service.name)
         watcher.end_generation()
     if all(c.result is None for c in search.candidates):
@@ -336,13 +342,15 @@ def _search_and_compare(
     name = f"pool-{folder.search_id}"
     with ScoringService(make_scorer, recipe.evaluators, name=name, journal=folder.journal, weights=weights.digest) as service:
         with _timed(folder, "search"):
-            service.add_images(SEARCH_SPLIT, cached(SEARCH_SPLIT, plan.splits.search))
+            search_images = cached(SEARCH_SPLIT, plan.splits.search)
+            service.add_images(SEARCH_SPLIT, search_images)
+            service.add_images(RESCORED_SPLIT, search_images)
             candidates = _search(plan, tracker, console, service)
             write_candidates(folder.path / "candidates.parquet", candidates)
             write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates)])
         with _timed(folder, "report"):
             # Only here, when the choice is made, are the test images read.
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
-            networks = compare(plan, champion(candidates), service, console)
+            networks = compare(plan, candidates, service, console)
             save_champion(plan, folder, networks["champion"])
     return write_summary(plan, folder, tracker, candidates=candidates, networks=networks, history=history)

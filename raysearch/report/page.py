@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from raysearch.output import read_json, read_json_rows
 from raysearch.report.pictures import Row, score_against_params, score_by_generation, training_curve, value_text
-from raysearch.report.tables import COLUMNS, closing_rows, count_text, duration_text, latency_line, score_text
+from raysearch.report.tables import COLUMNS, closing_rows, count_text, duration_text, latency_line, racing_line, score_text
 
 STYLE = """
 :root { color: #1f2933; background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -101,6 +101,12 @@ def _page(summary: Mapping[str, Any], rows: Sequence[Row], front: Sequence[Row])
                 name="training",
             )
         )
+    if summary.get("racing"):
+        line = racing_line(summary["racing"])
+        sections.append(
+            f"<h2>Racing</h2>\n<p>{html.escape(line[0].upper() + line[1:])}. Those are in no picture, and the front is that of "
+            "the candidates scored on all images.</p>"
+        )
     if summary.get("latency"):
         line = latency_line(summary["latency"])
         sections.append(f"<h2>Latency</h2>\n<p>{html.escape(line[0].upper() + line[1:])}.</p>")
@@ -124,7 +130,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
     budget, finished = summary["constraint"].replace("<=", "≤"), summary["finished"][:16].replace("T", " ")
     cells = "".join(f"<div><b>{html.escape(value)}</b><span class=quiet>{name}</span></div>" for value, name in facts)
     return (
-        f"<h1>{html.escape(summary['recipe'])}: the best of {counts['scored']:,} subnets</h1>\n"
+        f"<h1>{html.escape(summary['recipe'])}: the best of {counts['candidates'] - counts['failed']:,} subnets</h1>\n"
         f"<p class=quiet>{html.escape(budget)} · {counts['generations']} generations · "
         f"{duration_text(sum(summary['seconds'].values()))} · finished {html.escape(finished)} UTC</p>\n"
         f"<div class=facts>{cells}</div>\n{_architecture(champion)}"

@@ -65,6 +65,15 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def racing_line(racing: Mapping[str, Any]) -> str:
+    """What racing saved."""
+    saved = 1 - racing["images_seen"] / max(racing["images_of_full_scoring"], 1)
+    return (
+        f"racing stopped {racing['raced']:,} of {racing['candidates']:,} candidates early and saved {saved:.1%} of the images "
+        f"(error {racing['error']:g}, blocks of {racing['block']})"
+    )
+
+
 def latency_line(latency: Mapping[str, Any]) -> str:
     """The champion's latency, where it was measured, and how well the latency table predicts others."""
     champion = "not measured" if latency["champion_ms"] is None else f"{latency['champion_ms']:.3g} ms"

@@ -45,6 +45,7 @@ def child_run(candidate: Candidate) -> ChildRun:
         "raysearch.index": str(proposal.index),
         "raysearch.generation": str(proposal.generation),
         "raysearch.origin": proposal.origin,
+        "raysearch.status": candidate.status,
     }
     if proposal.parents:
         tags["raysearch.parents"] = ",".join(proposal.parents)
