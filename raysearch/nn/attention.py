@@ -6,12 +6,33 @@ agree by construction.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from raysearch.nn.relative_position import RelativePosition
+
+Form = Literal["fused", "matmul"]
+"""One call of ``scaled_dot_product_attention``, or plain products around a softmax."""
+
+
+@cache
+def _has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies bfloat16 in units of its own (AVX512-BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def attention_form(device_type: str, dtype: torch.dtype) -> Form:
+    """The faster form on a device, as ``experiments/benchmarks/speed.py`` measures it (docs/benchmarks.md).
+
+    Fused kernels keep the tokens x tokens weights in the cache. Only CPUs with bfloat16 units are faster without, in bfloat16.
+    """
+    return "matmul" if device_type == "cpu" and dtype == torch.bfloat16 and _has_bfloat16_units() else "fused"
 
 
 def attend(
@@ -20,14 +41,16 @@ def attend(
     v: Float[Tensor, "batch heads tokens value"],
     *,
     scale: float,
+    form: Form,
 ) -> Float[Tensor, "batch heads tokens value"]:
-    """``softmax(scale q k^T) v``: the one place that decides how it is computed.
-
-    Relative position only widens q, k and v, so one call of ``scaled_dot_product_attention`` would do all of it on devices
-    with a fused kernel. Plain products are the faster form on CPUs (bfloat16).
-    """
-    logits = (q * scale) @ k.transpose(-2, -1)
-    return logits.softmax(dim=-1) @ v
+    """``softmax(scale q k^T) v`` in the given form."""
+    if form == "matmul":
+        return ((q * scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    if q.device.type == "cpu":
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    # The fused kernels of GPUs take widths that are multiples of 8.
+    q, k, wide = (F.pad(t, (0, -t.shape[-1] % 8)) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, wide, scale=scale)[..., : v.shape[-1]]
 
 
 def attention(
@@ -47,16 +70,21 @@ def attention(
     """
     q, k, v = F.linear(x, qkv_weight, qkv_bias).unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     head_dim = q.shape[-1]
+    form = attention_form(q.device.type, q.dtype)
     if position is None:
-        out = attend(q, k, v, scale=head_dim**-0.5)
+        out = attend(q, k, v, scale=head_dim**-0.5, form=form)
     else:
-        slots = position.membership.to(k.dtype).expand(*k.shape[:2], -1, -1)
-        q_slots = torch.einsum("bhnd,nsd->bhns", q, position.key)
+        # Relative position only widens q, k and v: q by its products with the K vectors to each row and column, k and v by
+        # the row and the column of each token.
+        places = position.membership.to(k.dtype).expand(*k.shape[:2], -1, -1)
+        to_places = (q @ position.key.t()).gather(-1, position.index.expand(*q.shape[:2], -1, -1))
         wide = attend(
-            torch.cat([q, q_slots.to(q.dtype)], dim=-1),
-            torch.cat([k, slots], dim=-1),
-            torch.cat([v, slots], dim=-1),
+            torch.cat([q, to_places], dim=-1),
+            torch.cat([k, places], dim=-1),
+            torch.cat([v, places], dim=-1),
             scale=head_dim**-0.5,
+            form=form,
         )
-        out = wide[..., :head_dim] + torch.einsum("bhns,nsd->bhnd", wide[..., head_dim:], position.value)
+        out, weights = wide.split([head_dim, places.shape[-1]], dim=-1)
+        out = out + torch.einsum("bhns,nsd->bhnd", weights, position.value)
     return F.linear(out.transpose(1, 2).flatten(2), proj_weight, proj_bias)

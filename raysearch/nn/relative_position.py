@@ -9,7 +9,8 @@ So
     q_i . vector(i, j)                  = (q_i R[i]^T) E[j]            the K side, part of the logits
     sum_j attention_ij vector(i, j)     = (sum_j attention_ij E[j]) R[i]        the V side, part of the output
 
-and R has grid + 1 times 2 entries per query instead of one per pair.
+and R has grid + 1 times 2 entries per query instead of one per pair. Each entry is a row of one of the tables, so the K side
+needs no R: the products of a query with all rows are computed once and the ones that R would have asked for are picked out.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ class RelativePosition(NamedTuple):
 
     membership: Float[Tensor, "tokens slots"]
     """E: the row and the column of each token."""
-    key: Float[Tensor, "tokens slots dim"]
-    """R of the K side: from each query to each row and column."""
+    index: Int[Tensor, "tokens slots"]
+    """Which entry of the K side's tables leads from each token to each row and column."""
+    key: Float[Tensor, "entries dim"]
+    """Both tables of the K side, the rows' before the columns'."""
     value: Float[Tensor, "tokens slots dim"]
-    """R of the V side."""
+    """R of the V side: the vectors from each token to each row and column."""
 
 
 class RelativePositionTables(nn.Module):
@@ -45,6 +48,10 @@ class RelativePositionTables(nn.Module):
         self.embeddings_table_v = nn.Parameter(torch.empty(2 * max_distance + 2, head_dim))
         self.embeddings_table_h = nn.Parameter(torch.empty(2 * max_distance + 2, head_dim))
 
+    def joined(self) -> Float[Tensor, "entries dim"]:
+        """Both tables below each other: vertical, horizontal."""
+        return torch.cat([self.embeddings_table_v, self.embeddings_table_h])
+
 
 class RelativePositionGrid(nn.Module):
     """Constants of a square grid of patches behind a class token. No parameters, nothing in the state dict."""
@@ -54,7 +61,6 @@ class RelativePositionGrid(nn.Module):
 
     def __init__(self, grid_size: int, max_distance: int) -> None:
         super().__init__()
-        self.grid_size = grid_size
         place = torch.arange(grid_size)
         class_token = torch.tensor([grid_size])
         rows = torch.cat([class_token, place.repeat_interleave(grid_size)])
@@ -63,21 +69,10 @@ class RelativePositionGrid(nn.Module):
         self.register_buffer("membership", membership.to(torch.get_default_dtype()), persistent=False)
         distance = (place[None, :] - place[:, None]).clamp(-max_distance, max_distance)
         # The last row and column are the class token's: table row 0.
-        index = F.pad(distance + max_distance + 1, (0, 1, 0, 1))
+        entry = F.pad(distance + max_distance + 1, (0, 1, 0, 1))
+        index = torch.cat([entry[rows], entry[columns] + 2 * max_distance + 2], dim=1)
         self.register_buffer("index", index, persistent=False)
-
-    def _vectors(self, tables: RelativePositionTables) -> Float[Tensor, "tokens slots dim"]:
-        """R: the vectors from each token to each row and each column."""
-        g = self.grid_size
-        index: Int[Tensor, "places places"] = self.index
-        vertical = F.embedding(index, tables.embeddings_table_v)
-        horizontal = F.embedding(index, tables.embeddings_table_h)
-        to_rows = vertical[:g, None].expand(g, g, -1, -1)
-        to_columns = horizontal[None, :g].expand(g, g, -1, -1)
-        patches = torch.cat([to_rows, to_columns], dim=2).flatten(0, 1)
-        class_token = torch.cat([vertical[g], horizontal[g]])[None]
-        return torch.cat([class_token, patches])
 
     def forward(self, key: RelativePositionTables, value: RelativePositionTables) -> RelativePosition:
         """The position terms of a block with these tables."""
-        return RelativePosition(self.membership, self._vectors(key), self._vectors(value))
+        return RelativePosition(self.membership, self.index, key.joined(), F.embedding(self.index, value.joined()))

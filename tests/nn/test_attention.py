@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from raysearch.nn.attention import attention
+from raysearch.nn.attention import attend, attention
 from raysearch.nn.relative_position import RelativePositionGrid, RelativePositionTables
 
 
@@ -62,3 +62,19 @@ def test_equals_the_pairwise_definition(grid: int, limit: int, heads: int, embed
         heads_out = weights @ v + torch.einsum("bhij,ijd->bhid", weights, on_values)
         expected = heads_out.transpose(1, 2).flatten(2) @ proj_weight.T.double() + proj_bias
     torch.testing.assert_close(out.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_both_forms_are_the_same_function_and_have_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    outs, grads = [], []
+    q, k, v = (torch.randn(2, 3, 17, width) for width in (12, 12, 12))
+    weight = torch.randn(2, 3, 17, 12)
+    for form in ("fused", "matmul"):
+        inputs = [t.clone().requires_grad_() for t in (q, k, v)]
+        out = attend(*inputs, scale=0.3, form=form)
+        (out * weight).sum().backward()
+        outs.append(out)
+        grads.append([t.grad for t in inputs])
+    torch.testing.assert_close(outs[0], outs[1], atol=1e-6, rtol=1e-5)
+    for fused, plain in zip(*grads, strict=True):
+        torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
