@@ -77,7 +77,7 @@ def attention(
         # Relative position only widens q, k and v: q by its products with the K vectors to each row and column, k and v by
         # the row and the column of each token.
         places = position.membership.to(k.dtype).expand(*k.shape[:2], -1, -1)
-        to_places = (q @ position.key.t()).gather(-1, position.index.expand(*q.shape[:2], -1, -1))
+        to_places = (q @ position.key.t()).gather(-1, position.entries.expand(*q.shape[:2], -1, -1))
         wide = attend(
             torch.cat([q, to_places], dim=-1),
             torch.cat([k, places], dim=-1),

@@ -28,7 +28,7 @@ class RelativePosition(NamedTuple):
 
     membership: Float[Tensor, "tokens slots"]
     """E: the row and the column of each token."""
-    index: Int[Tensor, "tokens slots"]
+    entries: Int[Tensor, "tokens slots"]
     """Which entry of the K side's tables leads from each token to each row and column."""
     key: Float[Tensor, "entries dim"]
     """Both tables of the K side, the rows' before the columns'."""
