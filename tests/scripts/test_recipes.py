@@ -179,18 +179,35 @@ def write_idx(folder: Path, *, train: int, test: int) -> Path:
 
 
 def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> None:
-    data, output, given = write_idx(tmp_path / "data", train=60, test=20), tmp_path / "run", tmp_path / "supernet.pth"
+    """With races, whose high error level stops candidates even of an untrained supernet; the report scores them in full."""
+    data, output, given = write_idx(tmp_path / "data", train=200, test=20), tmp_path / "run", tmp_path / "supernet.pth"
+    torch.manual_seed(0)
     weights = small_supernet(img_size=28, patch_size=14, in_chans=1, num_classes=10).state_dict()
     torch.save({"model": weights, "args": argparse.Namespace(model="", lr=5e-4, output_dir=Path("out"))}, given)
-    flags = ("--dataset.search-images", "30", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES)
+    flags = ("--dataset.search-images", "100", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES)
+    races = ("--search.parents", "2", "--racing.enabled", "--racing.error", "0.8", "--racing.block", "10")
+    flags = (*flags, *races, "--report.random-subnets", "60")  # the whole space
     printed = succeed("fashion-mnist", "--data", str(data), "--supernet", str(given), "--output", str(output), *flags)
     assert "train  " not in printed
     summary = summary_of(output)
     assert summary["training"] == {"epochs": 0, "history": []}
     assert "train" not in summary["seconds"]
     counts = summary["counts"]
-    assert (counts["train_images"], counts["search_images"], counts["test_images"]) == (30, 30, 20)
-    assert counts["candidates"] == counts["scored"] == 8
+    assert (counts["train_images"], counts["search_images"], counts["test_images"]) == (100, 100, 20)
+    table = pq.read_table(output / "candidates.parquet").to_pylist()
+    raced = [row for row in table if row["status"] == "raced"]
+    assert raced
+    assert (counts["candidates"], counts["scored"], counts["raced"]) == (8, 8 - len(raced), len(raced))
+    racing = summary["racing"]
+    assert racing["images_seen"] == sum(row["images_seen"] for row in table) < racing["images_of_full_scoring"] == 800
+    assert f"racing stopped {len(raced)} of 8 candidates" in printed
+    journal = [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()[1:]]
+    scores = {entry["id"]: entry["outcome"] for entry in journal if entry["split"] == "search/all"}
+    assert scores.keys() == {row["id"] for row in raced}
+    assert all(outcome["images_seen"] == 100 for outcome in scores.values())
+    compared = dict(zip(summary["networks"]["random"]["ids"], summary["networks"]["random"]["scores"], strict=True))
+    assert len(compared) == 60
+    assert all(compared[arch_id] == outcome["score"] for arch_id, outcome in scores.items())
     kept, _ = checkpoint.read(output / "supernet.safetensors")
     assert kept.keys() == weights.keys()
     assert all(torch.equal(kept[name], weights[name]) for name in weights)
