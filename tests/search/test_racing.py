@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_space import Toy, drive, large_problem, result, toy_score
 
-from raysearch.search import Race, RacingConfig
+from raysearch.search import Evolution, EvolutionConfig, Race, RacingConfig, Result
 from raysearch.search.racing import settled
 
 
@@ -84,6 +86,36 @@ def test_without_error_only_what_is_certain_stops(bits: list[tuple[bool, bool]],
     assert settled(incumbent, candidate[:seen], error=0.0) <= certain
     assert not certain or settled(incumbent, candidate[:seen], error=0.0)
     assert settled(incumbent, candidate[:seen], error=0.02) or not certain
+
+
+def test_without_error_a_search_with_races_asks_what_a_search_without_them_asks() -> None:
+    config = EvolutionConfig(population=20, generations=6, parents=5, mutations=10, crossovers=5)
+
+    def answers(arch: Toy) -> np.ndarray:
+        chance = np.random.default_rng(int(arch.id[:8], 16))
+        return chance.random(200) < 0.5 + 0.5 * toy_score(arch)
+
+    plain = Evolution(large_problem(), config, seed=0)
+    asked = drive(plain, lambda arch: replace(result(arch, score=answers(arch).mean()), images_seen=200))
+
+    raced = Evolution(large_problem(), config, seed=0)
+    seen: list[int] = []
+
+    def outcome(arch: Toy) -> Result:
+        right, images = answers(arch), 200
+        if raced.threshold is not None:
+            against = race(answers(raced.threshold), arch.id)
+            order = against.order(200)
+            looks = (n for n in range(20, 200, 20) if settled(against.bits(200)[order], right[order[:n]], error=0.0))
+            images = next(looks, 200)
+            right = right[order[:images]]
+        seen.append(images)
+        score = replace(result(arch, score=right.mean()), images_seen=images)
+        return score if images == 200 else replace(score, excluded="raced")
+
+    assert drive(raced, outcome) == asked
+    assert raced.parents == plain.parents
+    assert sum(seen) < 0.95 * 200 * len(asked)
 
 
 @given(st.integers(1, 300), st.integers(0, 300))
