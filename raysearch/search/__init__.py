@@ -10,11 +10,15 @@ from raysearch.search.protocol import Direction, Exclusion, Failure, Proposal, R
 from raysearch.search.racing import Race, RacingConfig
 from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.search.record import Candidate, write_candidates
+from raysearch.search.registry import ALGORITHMS, AlgorithmConfig, make_algorithm
+from raysearch.search.warm_start import WarmStart, best_of_search, listed_architectures
 
 __all__ = [
+    "ALGORITHMS",
     "NSGA2",
     "AgeingConfig",
     "AgeingEvolution",
+    "AlgorithmConfig",
     "Candidate",
     "Direction",
     "Evolution",
@@ -34,8 +38,12 @@ __all__ = [
     "Result",
     "SearchAlgorithm",
     "SearchProblem",
+    "WarmStart",
+    "best_of_search",
     "champion",
     "hypervolume",
+    "listed_architectures",
+    "make_algorithm",
     "pareto_front",
     "write_candidates",
 ]

@@ -24,9 +24,9 @@ A = TypeVar("A", bound=Architecture)
 class PredictorConfig:
     """Settings of :class:`PredictorEvolution`."""
 
-    population: int = 50
+    population: int = 25
     """Candidates per generation: so many are scored between two fits of the regressor."""
-    generations: int = 20
+    generations: int = 40
     """Generations, the random first one included."""
     regressor: Literal["gp", "ridge", "forest"] = "gp"
     """What predicts: a Gaussian process, a Bayesian linear model, or extremely randomised trees."""

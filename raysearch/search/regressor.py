@@ -57,8 +57,9 @@ def _fit(kind: Literal["gp", "ridge", "forest"], rows: np.ndarray, scores: np.nd
     from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
     # The likeliest of a few kernels: a gradient's path would depend on the last digits, and often ends at a bound.
-    models = [
-        GaussianProcessRegressor(RBF(length * math.sqrt(rows.shape[1])) + WhiteKernel(noise), optimizer=None).fit(rows, scores)
-        for length, noise in itertools.product(LENGTHS, NOISES)
-    ]
+    models: list[Any] = []
+    for length, noise in itertools.product(LENGTHS, NOISES):
+        kernel = RBF(length * math.sqrt(rows.shape[1])) + WhiteKernel(noise)
+        model: Any = GaussianProcessRegressor(kernel, optimizer=None)  # pyright: ignore[reportArgumentType]  # None is documented
+        models.append(model.fit(rows, scores))
     return max(models, key=lambda model: model.log_marginal_likelihood_value_)

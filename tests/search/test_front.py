@@ -1,10 +1,12 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_space import Toy
 
 from raysearch.cost import Cost
-from raysearch.search import Candidate, Failure, Proposal, Result, champion, pareto_front
+from raysearch.search import Candidate, Failure, Proposal, Result, champion, hypervolume, pareto_front
 
 Row = tuple[float, float | None, int]
 
@@ -64,3 +66,49 @@ def test_no_champion_among_failures():
     with pytest.raises(ValueError, match="no candidate competes"):
         champion(candidates([None, None]))
     assert pareto_front(candidates([None])) == []
+
+
+points = st.lists(st.tuples(*[st.integers(0, 4)] * 4), max_size=14)
+
+
+def measured(points: list[tuple[int, ...]]) -> list[Candidate]:
+    """One candidate per (score, params, macs, latency); the latency is measured or predicted in turn."""
+    made: list[Candidate] = []
+    for index, (score, params, macs, latency) in enumerate(points):
+        told = Result(score, 10, params, macs, latency_ms=latency if index % 2 else None)
+        cost = Cost(params, macs, latency_ms=None if index % 2 else latency)
+        made.append(Candidate(Proposal(Toy(index, (1,), (2,)), index, 0, "random"), cost, told))
+    return made
+
+
+@given(points, st.permutations(["score", "params", "macs", "latency"]), st.integers(2, 4), st.sampled_from(["max", "min"]))
+def test_front_of_any_objectives(points, names, count, direction):
+    objectives = names[:count]
+    column = {"score": 0, "params": 1, "macs": 2, "latency": 3}
+    signs = [-1 if name == "score" and direction == "max" else 1 for name in objectives]
+    values = [tuple(sign * p[column[name]] for sign, name in zip(signs, objectives, strict=True)) for p in points]
+    best = {v for v in values if not any(w != v and all(a <= b for a, b in zip(w, v, strict=True)) for w in values)}
+    found = [values[c.proposal.index] for c in pareto_front(measured(points), direction, objectives=objectives)]
+    assert len(found) == len(best)
+    assert set(found) == best
+    assert [v[1:] for v in found] == sorted(v[1:] for v in found)
+
+
+@given(points, st.sampled_from(["max", "min"]))
+def test_hypervolume_counts_the_cells_that_the_front_covers(points, direction):
+    reference = (0, 4, 3) if direction == "max" else (4, 4, 3)
+    cells = 0
+    for x, y, z in itertools.product(range(4), range(4), range(3)):
+        cells += any((s > x if direction == "max" else s <= x) and p <= y and m <= z for s, p, m, _ in points)
+    volume = hypervolume(measured(points), reference, direction=direction, objectives=("score", "params", "macs"))
+    assert volume == pytest.approx(cells)
+
+
+def test_odd_objectives_are_refused():
+    made = candidates([(0.5, None, 1)])
+    with pytest.raises(ValueError, match="latency: neither measured nor predicted"):
+        pareto_front(made, objectives=("score", "latency"))
+    with pytest.raises(ValueError, match="objectives are score; name two or more"):
+        pareto_front(made, objectives=("score",))
+    with pytest.raises(ValueError, match="does not have one value for each of score params"):
+        hypervolume(made, (0.5,))

@@ -1,10 +1,18 @@
 import math
+import statistics
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
-from algorithm_contract import SearchAlgorithmContract
-from toy_space import Toy
+import pytest
+from algorithm_contract import BAND, SearchAlgorithmContract
+from scipy.stats import kendalltau
+from toy_space import Toy, drive, large_problem, toy_score
 
-from raysearch.search import Direction, PredictorConfig, PredictorEvolution, SearchProblem
+from raysearch.search import Direction, Evolution, EvolutionConfig, PredictorConfig, PredictorEvolution, SearchProblem
+from raysearch.search.regressor import fitted
 
 
 class TestPredictorEvolution(SearchAlgorithmContract):
@@ -21,3 +29,56 @@ class TestPredictorEvolution(SearchAlgorithmContract):
             20, math.ceil(candidates / 20), regressor="ridge", inner_population=30, inner_generations=4, memory=300
         )
         return PredictorEvolution(problem, config, seed=seed, direction=direction, initial=initial)
+
+
+def test_finds_with_few_scores_what_evolution_needs_many_for():
+    """At least as good after 100 real scores as evolution after 200."""
+
+    def best(asked: list[Toy]) -> float:
+        return max(map(toy_score, asked))
+
+    few = [best(drive(PredictorEvolution(large_problem(BAND), PredictorConfig(25, 4), seed=seed))) for seed in range(3)]
+    many = [best(drive(Evolution(large_problem(BAND), EvolutionConfig(generations=4), seed=seed))) for seed in range(3)]
+    assert statistics.mean(few) >= statistics.mean(many)
+
+
+def test_random_candidates_explore_beside_the_predicted():
+    search = PredictorEvolution(large_problem(), PredictorConfig(20, 3, regressor="ridge", explore=0.25), seed=0)
+    asked = drive(search)
+    origins = [Counter(search.proposal(arch).origin for arch in asked[i : i + 20]) for i in (0, 20, 40)]
+    assert origins == [{"random": 20}, {"predicted": 15, "random": 5}, {"predicted": 15, "random": 5}]
+
+
+@pytest.mark.parametrize("kind", ["gp", "ridge", "forest"])
+def test_regressors_rank_what_they_have_not_seen(kind: str):
+    space = large_problem().space
+    archs = [space.sample(Random(i)) for i in range(200)]
+    lessons = [(space.features(arch), 100 + 5 * toy_score(arch)) for arch in archs]
+    predict = fitted(kind, lessons[:120], seed=0)
+    mean, deviation = predict([features for features, _ in lessons[120:]])
+    assert kendalltau(mean, [score for _, score in lessons[120:]]).statistic > 0.5
+    assert all(d >= 0 for d in deviation)
+    assert 100 < statistics.mean(mean) < 105
+    assert predict([lessons[0][0]]) == fitted(kind, lessons[:120], seed=0)([lessons[0][0]])
+
+
+@pytest.mark.parametrize("kind", ["gp", "ridge", "forest"])
+def test_equal_scores_teach_nothing_and_harm_nothing(kind: str):
+    mean, deviation = fitted(kind, [((0.0, 1.0), 0.5), ((0.0, 2.0), 0.5)], seed=0)([(0.0, 3.0)])
+    assert mean == pytest.approx([0.5])
+    assert math.isfinite(deviation[0])
+
+
+def test_evaluators_do_not_pay_for_the_search_libraries():
+    code = "import sys, raysearch.search; print([m for m in ('sklearn', 'moocore', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"population": 0}, "population is 0"), ({"explore": 1.1}, "explore is 1.1"), ({"memory": 1}, "memory is 1")],
+)
+def test_settings_that_make_no_search_are_refused(settings: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        PredictorConfig(**settings)
