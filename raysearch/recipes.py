@@ -172,6 +172,7 @@ def _imagenet(name: str, space: AutoFormerSpace, net: AutoFormerGeometry, band: 
         train=TrainingConfig(mixup=0.8, cutmix=1.0, loader_workers=8),
         constraint=Constraint(min_params=band[0], max_params=band[1]),
         evaluators=EvaluatorConfig(batch_size=500),
+        racing=RacingConfig(block=500),  # a look after each batch of the evaluators
     )
 
 
