@@ -95,8 +95,10 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
             prepared = time.perf_counter()
             if recipe.measures_latency:
                 plan = _plan_latency(plan, folder, console)
-                folder.add_seconds("latency", time.perf_counter() - prepared)
+            # Only now, as a budget that no subnet keeps leaves a new folder empty.
             folder.add_seconds("prepare", prepared - started)
+            if recipe.measures_latency:
+                folder.add_seconds("latency", time.perf_counter() - prepared)
             history = _train(plan, folder, tracker, console)
             summary = _search_and_compare(plan, folder, tracker, console, history=history)
         folder.finish()
