@@ -20,7 +20,8 @@ A = TypeVar("A", bound=Architecture)
 class Supernet(nn.Module, Generic[A]):
     """A network whose weights serve every architecture of a space. Abstract: a space implements all of it.
 
-    The architecture is an argument, never a mode: nothing is set before a call and nothing can go stale.
+    The architecture is an argument, never a mode: nothing is set before a call and nothing can go stale. Built on the meta
+    device it draws no weights, but holds all that a state dict does not: loading one makes it whole.
     """
 
     def forward(self, images: Float[Tensor, "batch chans height width"], arch: A) -> Tensor:

@@ -35,7 +35,8 @@ class SupernetFile:
 
     def build(self) -> Supernet[Any]:
         """The supernet; its parameters are the file's tensors, not copies of them."""
-        supernet = space_family(self.family).supernet(**self.settings)
+        with torch.device("meta"):  # no weights are drawn only to be replaced
+            supernet = space_family(self.family).supernet(**self.settings)
         supernet.load_state_dict(self.weights, assign=True)
         return supernet
 

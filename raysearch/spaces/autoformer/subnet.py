@@ -15,6 +15,19 @@ from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 
 
+def position_grid(geometry: AutoFormerGeometry) -> RelativePositionGrid | None:
+    """The constants of relative position; None without it.
+
+    They are made for good even where weights are only declared, on the meta device: no state dict brings them, and computing
+    there makes torch import its compiler, which takes seconds and 100 MB in every evaluator.
+    """
+    if not geometry.relative_position:
+        return None
+    device = torch.get_default_device()
+    with torch.device("cpu" if device.type == "meta" else device):
+        return RelativePositionGrid(geometry.grid_size, geometry.max_relative_position)
+
+
 class AutoFormerSubnet(nn.Module):
     """The network that an architecture describes, independent of any supernet.
 
@@ -38,9 +51,7 @@ class AutoFormerSubnet(nn.Module):
         self.patch_embed = _PatchEmbed(geometry, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, geometry.tokens, embed_dim)) if geometry.abs_pos else None
-        self.position_grid = (
-            RelativePositionGrid(geometry.grid_size, geometry.max_relative_position) if geometry.relative_position else None
-        )
+        self.position_grid = position_grid(geometry)
         rates = geometry.drop_path_rates(drop_path_rate)
         self.blocks = nn.ModuleList(_Block(geometry, arch, block, rates[block]) for block in range(arch.depth))
         self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)

@@ -19,7 +19,7 @@ from raysearch.nn.relative_position import RelativePosition, RelativePositionGri
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.published import check_layout
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
-from raysearch.spaces.autoformer.subnet import AutoFormerSubnet
+from raysearch.spaces.autoformer.subnet import AutoFormerSubnet, position_grid
 from raysearch.spaces.contract import Supernet, WeightInit
 
 
@@ -73,7 +73,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
         self.patch_embed_super = EntangledPatchEmbed(in_chans, embed_dim, patch_size)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.empty(1, geometry.tokens, embed_dim)) if abs_pos else None
-        self.position_grid = RelativePositionGrid(geometry.grid_size, max_relative_position) if relative_position else None
+        self.position_grid = position_grid(geometry)
         self.blocks = nn.ModuleList(_Block(geometry, rate) for rate in geometry.drop_path_rates(drop_path_rate))
         self.norm = EntangledLayerNorm(embed_dim)
         self.head = EntangledLinear(embed_dim, num_classes)
@@ -92,8 +92,10 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
         standard deviation 0.02 cut at +-2, PyTorch's default for the patch convolution. ``xavier`` draws linear layers and
         the patch convolution (as the linear map that it is) from Glorot's uniform, which trains faster on small data. Biases
         are 0, norms 1 and 0. ``pos_embed_std`` is the standard deviation of the position embedding. ``generator`` None:
-        torch's global one.
+        torch's global one. On the meta device nothing is drawn.
         """
+        if self.cls_token.is_meta:
+            return  # as for position_grid: drawing there takes seconds and 100 MB
         for name, weight in self.named_parameters():
             if name == "pos_embed":
                 nn.init.trunc_normal_(weight, std=pos_embed_std, generator=generator)
@@ -142,8 +144,6 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
         """
         with torch.device("meta"):  # no weights are drawn only to be replaced
             subnet = AutoFormerSubnet(self.geometry, arch, self.drop_path_rate)
-        if self.position_grid is not None:  # constants are not part of a state dict
-            subnet.position_grid = RelativePositionGrid(self.geometry.grid_size, self.geometry.max_relative_position)
         weights = {
             name: weight.detach().clone(memory_format=torch.contiguous_format) for name, weight in self._subnet_weights(arch)
         }
