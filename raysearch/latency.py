@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
 
+PATIENCE = 3
+"""How many times the repetitions may be made where other processes interrupt them."""
 AGREEMENT = 0.03
 """How far apart the two least measurements of a subnet for a latency table may be, relative to the least."""
 MOST_ROUNDS = 10
@@ -94,23 +97,35 @@ def measure(
 ) -> float:
     """Median milliseconds of one forward pass, from handing it to the device until its outputs are there.
 
-    ``image_shape``: channels, height, width. Nothing else should compute on the device meanwhile.
+    Nothing else should compute on the device meanwhile. Passes of a CPU during which the kernel gave the processor to another
+    process do not count where others do; up to :data:`PATIENCE` times the repetitions are made for enough that count.
+    ``image_shape``: channels, height, width.
     """
     layout = image_format(device)
     subnet = subnet.to(device).to(memory_format=layout).eval()
     images = torch.zeros((config.batch_size, *image_shape), device=device).to(memory_format=layout)
-    milliseconds: list[float] = []
-    for repetition in range(config.warmup + config.repetitions):
+
+    def one_pass() -> tuple[float, bool]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        interruptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         started = time.perf_counter()
         with autocast(device, precision):
             subnet(images)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if repetition >= config.warmup:
-            milliseconds.append(1000 * (time.perf_counter() - started))
-    return statistics.median(milliseconds)
+        milliseconds = 1000 * (time.perf_counter() - started)
+        return milliseconds, device.type == "cpu" and resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > interruptions
+
+    for _ in range(config.warmup):
+        one_pass()
+    passes = [one_pass() for _ in range(config.repetitions)]
+    calm = [milliseconds for milliseconds, interrupted in passes if not interrupted]
+    while calm and len(calm) < config.repetitions and len(passes) < PATIENCE * config.repetitions:
+        passes.append(one_pass())
+        if not passes[-1][1]:
+            calm.append(passes[-1][0])
+    return statistics.median(calm or [milliseconds for milliseconds, _ in passes])
 
 
 def undisturbed(measure_one: Callable[[A], float], archs: Sequence[A]) -> dict[A, float]:

@@ -12,6 +12,7 @@ import torch
 from raysearch.cost import Constraint
 from raysearch.latency import (
     MOST_ROUNDS,
+    PATIENCE,
     LatencyConfig,
     LatencyTable,
     architectures_to_measure,
@@ -156,7 +157,8 @@ class Counting(torch.nn.Module):
 def test_measuring_runs_the_network_as_scoring_does() -> None:
     counting, config = Counting(), LatencyConfig(batch_size=4, warmup=2, repetitions=5)
     assert measure(counting, (1, 8, 8), device=CPU, precision="bfloat16", config=config) > 0
-    assert counting.calls == [((4, 1, 8, 8), True, True, False)] * 7
+    assert set(counting.calls) == {((4, 1, 8, 8), True, True, False)}
+    assert 2 + 5 <= len(counting.calls) <= 2 + PATIENCE * 5  # more than asked for when something interrupts
     assert measure(AutoFormerSubnet(GEOMETRY, SPACE.smallest()), (1, 8, 8), device=CPU, precision="auto", config=config) > 0
 
 
