@@ -338,15 +338,24 @@ class SearchSpace(Generic[A]):
         ``arch`` does not take gives zeros; one of a single option gives nothing.
         """
         params, found = self.to_params(arch), list[float]()
+        for name, columns in self._columns.items():
+            taken = params.get(name)
+            found += columns[taken] if taken is not None else [0.0] * len(columns[self.param_space[name][0]])
+        return tuple(found)
+
+    @cached_property
+    def _columns(self) -> dict[str, dict[Option, list[float]]]:
+        """For each decision, and each of its options, the numbers that :meth:`features` gives."""
+        columns: dict[str, dict[Option, list[float]]] = {}
         for name, options in self.param_space.items():
             if len(options) == 1:
                 continue
-            taken = params.get(name)
-            found += [float(taken == option) for option in options]
+            columns[name] = {option: [float(option == other) for other in options] for option in options}
             numbers = [o for o in options if isinstance(o, int | float) and not isinstance(o, bool)]
             if len(numbers) == len(options):
-                found.append(0.0 if taken is None else (float(taken) - numbers[0]) / (numbers[-1] - numbers[0]))
-        return tuple(found)
+                for number in numbers:
+                    columns[name][number].append((number - numbers[0]) / (numbers[-1] - numbers[0]))
+        return columns
 
     def size(self) -> int:
         """The exact number of architectures in the space."""

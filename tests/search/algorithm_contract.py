@@ -190,7 +190,7 @@ class SearchAlgorithmContract:
     def test_the_known_optimum_is_found(self):
         problem = SearchProblem(toy_space(3), toy_cost, Constraint())
         best = max(map(toy_score, problem.space))
-        for seed in range(3):
+        for seed in range(2):
             assert best in map(toy_score, drive(self.make(problem, seed=seed, candidates=self.optimum_within)))
 
     @pytest.mark.parametrize("constraint", [Constraint(), Constraint(max_params=5_000), Constraint(max_params=1_696)])

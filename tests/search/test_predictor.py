@@ -26,7 +26,7 @@ class TestPredictorEvolution(SearchAlgorithmContract):
         initial: Sequence[Toy] = (),
     ) -> PredictorEvolution[Toy]:
         config = PredictorConfig(
-            20, math.ceil(candidates / 20), regressor="ridge", inner_population=30, inner_generations=4, memory=300
+            20, math.ceil(candidates / 20), regressor="ridge", inner_population=25, inner_generations=2, memory=200
         )
         return PredictorEvolution(problem, config, seed=seed, direction=direction, initial=initial)
 
@@ -43,7 +43,9 @@ def test_finds_with_few_scores_what_evolution_needs_many_for():
 
 
 def test_random_candidates_explore_beside_the_predicted():
-    search = PredictorEvolution(large_problem(), PredictorConfig(20, 3, regressor="ridge", explore=0.25), seed=0)
+    search = PredictorEvolution(
+        large_problem(), PredictorConfig(20, 3, regressor="ridge", explore=0.25, inner_generations=2), seed=0
+    )
     asked = drive(search)
     origins = [Counter(search.proposal(arch).origin for arch in asked[i : i + 20]) for i in (0, 20, 40)]
     assert origins == [{"random": 20}, {"predicted": 15, "random": 5}, {"predicted": 15, "random": 5}]
