@@ -78,6 +78,19 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16)
 
 
+def compile_blocks(network: nn.Module) -> None:
+    """Have ``torch.compile`` compile the blocks of ``network`` (the members of its module lists) when they first run.
+
+    A process compiles each kind of block once, whatever the number of networks that have it: a block's kind is its sizes.
+    """
+    # A process meets more kinds than the 8 that torch expects of one function.
+    torch._dynamo.config.recompile_limit = 1024  # pyright: ignore[reportPrivateUsage]
+    for module in network.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                block.compile()
+
+
 @torch.inference_mode()
 def score(
     subnet: nn.Module,
@@ -113,19 +126,20 @@ def score(
         incumbent = race.bits(len(images))[order]
         batch_size = math.ceil(race.block / math.ceil(race.block / batch_size))  # a look after whole batches
     looked, raced = 0, False
-    for start in range(0, len(images), batch_size):
-        chosen = slice(start, start + batch_size)
-        pixels, labels = images.batch(chosen if order is None else order[chosen])
-        with autocast(device, precision):
+    # One context for all batches: within it, weights are converted once.
+    with autocast(device, precision):
+        for start in range(0, len(images), batch_size):
+            chosen = slice(start, start + batch_size)
+            pixels, labels = images.batch(chosen if order is None else order[chosen])
             outputs = subnet(normalise(pixels))
-        hits, loss = task.judge(outputs, labels)
-        correct.append(hits)
-        losses.append(loss)
-        seen = start + len(hits)
-        if race is not None and incumbent is not None and looked + race.block <= seen < len(images):
-            looked = seen
-            if raced := settled(incumbent, torch.cat(correct).cpu().numpy(), error=race.error):
-                break
+            hits, loss = task.judge(outputs, labels)
+            correct.append(hits)
+            losses.append(loss)
+            seen = start + len(hits)
+            if race is not None and incumbent is not None and looked + race.block <= seen < len(images):
+                looked = seen
+                if raced := settled(incumbent, torch.cat(correct).cpu().numpy(), error=race.error):
+                    break
     hits = torch.cat(correct).cpu().numpy()
     # Summed in float64, so that the mean does not depend on how the images were cut into batches.
     loss = float(torch.cat(losses).double().mean())

@@ -22,7 +22,7 @@ from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.device_lock import DeviceLock
 from raysearch.distributed.files import NodeFile, local_path, node_folder
 from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
-from raysearch.evaluation import Precision, Task, score
+from raysearch.evaluation import Precision, Task, compile_blocks, score
 from raysearch.latency import LatencyRule, device_name, measure
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
@@ -47,6 +47,8 @@ class EvaluatorConfig:
     precision: Precision = "auto"
     cpus: float = 1.0
     """Processors of each evaluator where there are no GPUs; a fraction puts several on one."""
+    compile: bool = False
+    """Compile the blocks of subnets (torch.compile): seconds per kind of block and evaluator, for long searches on GPUs."""
     max_evaluators: int | None = None
     """Most evaluators at a time; as many as the cluster holds when not given."""
 
@@ -130,6 +132,8 @@ class SupernetScorer:
                 self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
             opened = self.opened[images.digest]
             subnet = self.supernet.extract(arch)
+            if self.config.compile:
+                compile_blocks(subnet)
             outcome = score(
                 subnet,
                 opened,
