@@ -110,21 +110,21 @@ def measure(
             torch.cuda.synchronize(device)
         interruptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
         started = time.perf_counter()
-        with autocast(device, precision):
-            subnet(images)
+        subnet(images)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         milliseconds = 1000 * (time.perf_counter() - started)
         return milliseconds, device.type == "cpu" and resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > interruptions
 
-    for _ in range(config.warmup):
-        one_pass()
-    passes = [one_pass() for _ in range(config.repetitions)]
-    calm = [milliseconds for milliseconds, interrupted in passes if not interrupted]
-    while calm and len(calm) < config.repetitions and len(passes) < PATIENCE * config.repetitions:
-        passes.append(one_pass())
-        if not passes[-1][1]:
-            calm.append(passes[-1][0])
+    with autocast(device, precision):  # one context for all passes, as in scoring: within it, weights are converted once
+        for _ in range(config.warmup):
+            one_pass()
+        passes = [one_pass() for _ in range(config.repetitions)]
+        calm = [milliseconds for milliseconds, interrupted in passes if not interrupted]
+        while calm and len(calm) < config.repetitions and len(passes) < PATIENCE * config.repetitions:
+            passes.append(one_pass())
+            if not passes[-1][1]:
+                calm.append(passes[-1][0])
     return statistics.median(calm or [milliseconds for milliseconds, _ in passes])
 
 

@@ -11,6 +11,7 @@ import ray
 
 from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, evaluator_device, plan_evaluators
+from raysearch.evaluation import compile_blocks
 from raysearch.latency import LatencyConfig, computes_in, device_name, measure, undisturbed
 from raysearch.space import Architecture
 from raysearch.spaces.registry import build_subnet
@@ -56,6 +57,8 @@ class LatencyProbe:
         """Milliseconds of one forward pass, alone on the device."""
         job = self.job
         subnet = build_subnet(job.family, job.settings, arch.to_dict())
+        if job.evaluators.compile:
+            compile_blocks(subnet)
         with self.lock.alone():
             return measure(subnet, job.image_shape, device=self.device, precision=job.evaluators.precision, config=job.config)
 
