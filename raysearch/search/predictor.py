@@ -63,8 +63,8 @@ class PredictorEvolution(SearchAlgorithm, Generic[A]):
     kept for exploration. Failures and excluded candidates teach nothing.
 
     A generation is planned when the last outcome of the one before is told; until then :meth:`ask` returns None. A space that
-    holds fewer subnets than asked for ends the search early. The fit is deterministic on one machine; on another its last
-    digits may differ, so predictions are rounded before they decide.
+    holds fewer subnets than asked for ends the search early. Fits use one thread and are the same on machines alike; elsewhere
+    their last digits may differ, so predictions are rounded before they decide.
 
     Args:
         problem: the space and its budget.
