@@ -57,7 +57,10 @@ def child_run(candidate: Candidate) -> ChildRun:
     seconds = 0.0
     if isinstance(outcome, Result):
         seconds = outcome.seconds
-        values |= {name: getattr(outcome, name) for name in ("score", "loss", "images_seen", "seconds", "latency_ms")}
+        # Runs are sorted by score: one over the few images of a lost race must not come first.
+        place = "partial_" if outcome.excluded == "raced" else ""
+        values |= {f"{place}score": outcome.score, f"{place}loss": outcome.loss}
+        values |= {name: getattr(outcome, name) for name in ("images_seen", "seconds", "latency_ms")}
     else:
         tags["raysearch.reason"] = outcome.reason[:LONGEST_VALUE]
     return ChildRun(

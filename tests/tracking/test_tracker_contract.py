@@ -51,7 +51,7 @@ class TrackerContract:
         origin = {name.removeprefix("raysearch."): v for name, v in scored.data.tags.items() if name.startswith("raysearch.")}
         assert origin == {
             "search_id": request.node.name, "key": arch(3).id, "role": "candidate", "index": "3", "generation": "0",
-            "origin": "crossover", "parents": f"{arch(2).id},{arch(1).id}",
+            "origin": "crossover", "status": "scored", "parents": f"{arch(2).id},{arch(1).id}",
         }  # fmt: skip
         assert (failed.info.status, failed.data.tags["raysearch.reason"]) == ("FAILED", "evaluator lost: node 4")
         assert failed.data.metrics == {"params": 1004, "macs": 5004}
