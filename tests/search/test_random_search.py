@@ -7,7 +7,7 @@ from raysearch.search import Direction, RandomConfig, RandomSearch, SearchProble
 
 
 class TestRandomSearch(SearchAlgorithmContract):
-    optimum_within = 2_187  # all members
+    optimum_within = 648  # all members
 
     def make(
         self,
