@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,8 @@ class Settings:
     """Candidates with free scores, on 2 evaluators."""
     sleeping: int = 400
     """Candidates whose score sleeps, on 4 evaluators."""
+    populations: tuple[int, ...] = (48, 50)
+    """Their generations: a multiple of the evaluators, and the published one."""
     sleep: float = 0.3
     """Seconds of such a score."""
     starts: int = 3
@@ -204,7 +206,7 @@ def sleeping_scores(folder: Path, settings: Settings, screen: Console) -> None:
     evaluators = 4
     config = EvaluatorConfig(cpus=_cpus() / evaluators, max_evaluators=evaluators)
     rows: list[list[str]] = []
-    for population in (48, 50):
+    for population in settings.populations:
         population = min(population, settings.sleeping // 2)
         generations = settings.sleeping // population
         make_scorer = partial(SleepingScorer, settings.sleep)
@@ -288,7 +290,7 @@ def main(settings: Settings) -> None:
     """Measure a search's machinery."""
     imported = time.time() - _process_start()
     if settings.quick:
-        settings = Settings(candidates=16, sleeping=16, sleep=0.01, starts=1)
+        settings = replace(settings, candidates=16, sleeping=16, populations=(8,), sleep=0.01, starts=1)
     screen = console()
     print_heading(screen, "Orchestration: what a candidate costs besides its score")
     torch.set_num_threads(1)
