@@ -11,7 +11,15 @@ from raysearch.data.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataC
 from raysearch.data.transforms import AugmentConfig
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.latency import LatencyConfig
-from raysearch.search import EvolutionConfig, RacingConfig
+from raysearch.search import (
+    AgeingConfig,
+    AlgorithmConfig,
+    EvolutionConfig,
+    NSGA2Config,
+    PredictorConfig,
+    RacingConfig,
+    RandomConfig,
+)
 from raysearch.spaces.autoformer import AutoFormerGeometry, AutoFormerSpace
 from raysearch.training.config import TrainingConfig
 
@@ -74,6 +82,23 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FinalistsConfig:
+    """The best of the search, from whom the champion is chosen."""
+
+    count: int = 10
+    """How many of the best candidates are scored on all images of the search split."""
+    search_images: int | None = None
+    """On how many images of the search split the search scores its candidates; on all when not given."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers below one."""
+        if self.count < 1:
+            raise ValueError(f"finalists.count is {self.count}, must be at least 1")
+        if self.search_images is not None and self.search_images < 1:
+            raise ValueError(f"finalists.search-images is {self.search_images}, must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One search, whole."""
 
@@ -90,9 +115,15 @@ class Recipe:
     train: TrainingConfig
     """Training of the supernet."""
     search: EvolutionConfig = field(default_factory=EvolutionConfig)
-    """The search for subnets."""
-    algorithm: Literal["evolution", "random"] = "evolution"
-    """How candidates are proposed; random draws as many candidates as evolution would."""
+    """Evolution as published, when it is the algorithm."""
+    ageing: AgeingConfig = field(default_factory=AgeingConfig)
+    """Regularised evolution without generations, when it is the algorithm."""
+    nsga2: NSGA2Config = field(default_factory=NSGA2Config)
+    """Search for a whole front, when it is the algorithm."""
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    """Evolution inside a regressor of the scores, when it is the algorithm."""
+    algorithm: Literal["evolution", "ageing", "nsga2", "predictor", "random"] = "evolution"
+    """How candidates are proposed (docs/algorithms.md); random draws as many candidates as evolution would."""
     constraint: Constraint = field(default_factory=Constraint)
     """The budget."""
     evaluators: EvaluatorConfig = field(default_factory=EvaluatorConfig)
@@ -101,6 +132,8 @@ class Recipe:
     """How milliseconds are measured, where they are."""
     racing: RacingConfig = field(default_factory=RacingConfig)
     """Whether candidates that cannot become parents are stopped early."""
+    finalists: FinalistsConfig = field(default_factory=FinalistsConfig)
+    """Who is scored again before the champion is named."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
     seed: int = 0
@@ -109,7 +142,23 @@ class Recipe:
     @property
     def measures_latency(self) -> bool:
         """Whether the search fits a latency table and measures its candidates."""
-        return self.latency.measure or self.constraint.max_latency_ms is not None
+        front = self.algorithm == "nsga2" and "latency" in self.nsga2.objectives
+        return self.latency.measure or self.constraint.max_latency_ms is not None or front
+
+    @property
+    def algorithm_config(self) -> AlgorithmConfig:
+        """The settings of the chosen algorithm."""
+        match self.algorithm:
+            case "evolution":
+                return self.search
+            case "ageing":
+                return self.ageing
+            case "nsga2":
+                return self.nsga2
+            case "predictor":
+                return self.predictor
+            case "random":
+                return RandomConfig(self.search.population * self.search.generations, self.search.population)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -135,6 +184,9 @@ DIGITS_RECIPE = Recipe(
         pos_embed_std=0.2,
     ),
     search=EvolutionConfig(generations=10),
+    ageing=AgeingConfig(candidates=500),
+    nsga2=NSGA2Config(generations=10),
+    predictor=PredictorConfig(generations=20),
     constraint=Constraint(min_params=50e3, max_params=200e3),
 )
 """``experiments/search.py digits``: 1,797 handwritten digits that scikit-learn brings. 2 CPU cores, a few minutes, 97 %."""

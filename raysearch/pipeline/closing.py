@@ -22,23 +22,23 @@ from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
 from raysearch.progress import phase
-from raysearch.report import closing_table, latency_line, racing_line, write_report
-from raysearch.search import Candidate, Result, champion
+from raysearch.report import closing_table, finalists_line, latency_line, racing_line, write_report
+from raysearch.search import Candidate, Result
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.tracking import Tracker, ui_command, ui_url, without_password
 from raysearch.training.supernets import read_supernet
 
 TEST_SPLIT = "test"
-RESCORED_SPLIT = "search/all"
-"""The images of the search split, for subnets that racing stopped there: what is compared was scored on all of them."""
+WHOLE_SEARCH_SPLIT = "search/all"
+"""All images of the search split, for subnets that the search scored on a part of them: what is compared saw all."""
 
 
 def compare(
-    plan: Plan, candidates: Sequence[Candidate], service: ScoringService, console: Console
+    plan: Plan, best: Candidate, candidates: Sequence[Candidate], service: ScoringService, console: Console
 ) -> dict[str, dict[str, Any]]:
-    """Champion, largest, smallest and random subnets on the search split and, once, on the test split."""
+    """Champion, largest, smallest and random subnets on all images of the search split and, once, on the test split."""
     problem, seed = plan.problem, plan.recipe.seed
-    arch = champion(candidates).proposal.arch
+    arch = best.proposal.arch
     assert isinstance(arch, AutoFormerArchitecture)
     random: list[AutoFormerArchitecture] = []
     for i in range(plan.recipe.report.random_subnets):
@@ -46,14 +46,16 @@ def compare(
         if drawn is not None:
             random.append(drawn)
     chosen = list(dict.fromkeys([arch, problem.space.largest(), problem.space.smallest(), *random]))
-    raced = {c.proposal.arch.id for c in candidates if c.status == "raced"}
+    # Where the search scored a subnet on all images, its score is known.
+    everything = plan.recipe.finalists.search_images is None
+    again = {c.proposal.arch for c in candidates if c.status == "raced"} if everything else set(chosen)
     scores: dict[str, dict[AutoFormerArchitecture, Result]] = {SEARCH_SPLIT: {}, TEST_SPLIT: {}}
     with phase(console, "report", len(chosen) * len(scores)) as shown:
         done = 0
         for split, results in scores.items():
-            again = [subnet for subnet in chosen if split == SEARCH_SPLIT and subnet.id in raced]
-            outcomes = service.score(split, [subnet for subnet in chosen if subnet not in again])
-            for subnet, outcome in chain(outcomes, service.score(RESCORED_SPLIT, again)):
+            whole = [subnet for subnet in chosen if split == SEARCH_SPLIT and subnet in again]
+            outcomes = service.score(split, [subnet for subnet in chosen if subnet not in whole])
+            for subnet, outcome in chain(outcomes, service.score(WHOLE_SEARCH_SPLIT, whole)):
                 done += 1
                 shown.show(done, step=f"{split} split")
                 if isinstance(outcome, Result):
@@ -118,6 +120,7 @@ def write_summary(
     *,
     candidates: Sequence[Candidate],
     networks: dict[str, dict[str, Any]],
+    finalists: dict[str, Any],
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
@@ -196,6 +199,8 @@ def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console
         highlight=False,
         soft_wrap=True,
     )
+    if summary.get("finalists"):
+        console.print(finalists_line(summary["finalists"]), highlight=False, soft_wrap=True)
     if summary.get("racing"):
         console.print(racing_line(summary["racing"]), highlight=False, soft_wrap=True)
     if summary.get("latency"):

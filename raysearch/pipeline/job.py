@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
+from random import Random
 from typing import Any
 
 from rich.console import Console
@@ -27,19 +28,20 @@ from raysearch.distributed.training import TrainingJob, train_supernet, trained_
 from raysearch.evaluation import Classification
 from raysearch.latency import LatencyRule, LatencyTable, architectures_to_measure
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
-from raysearch.pipeline.closing import RESCORED_SPLIT, TEST_SPLIT, compare, save_champion, show_summary, write_summary
+from raysearch.pipeline.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, compare, save_champion, show_summary, write_summary
+from raysearch.pipeline.finalists import choose
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.progress import Phase, phase
 from raysearch.search import (
     Candidate,
-    Evolution,
     Failure,
-    RandomConfig,
-    RandomSearch,
     SearchAlgorithm,
+    make_algorithm,
     pareto_front,
+    planned_generations,
     write_candidates,
 )
+from raysearch.search.front import SCORE_AND_PARAMS
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile, read_supernet
@@ -61,6 +63,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
         "recipe": {
             **recipe.to_dict(),
             "images": plan.splits.digest[:12],
+            "warm_start": [arch.id for arch in plan.initial],
             "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
         },
     }
@@ -252,10 +255,7 @@ def _log_epoch(tracker: Tracker, record: dict[str, Any]) -> None:
 
 def _algorithm(plan: Plan) -> SearchAlgorithm:
     recipe = plan.recipe
-    if recipe.algorithm == "random":
-        candidates = recipe.search.population * recipe.search.generations
-        return RandomSearch(plan.problem, RandomConfig(candidates, recipe.search.population), seed=recipe.seed)
-    return Evolution(plan.problem, recipe.search, seed=recipe.seed)
+    return make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
 
 
 class _Watcher:
@@ -296,7 +296,7 @@ def _search(plan: Plan, tracker: Tracker, console: Console, service: ScoringServ
     """Every candidate of the search, in the order asked. Raises ValueError when none could be scored."""
     algorithm = _algorithm(plan)
     with phase(console, "search", algorithm.total) as shown:
-        watcher = _Watcher(tracker, shown, generations=plan.recipe.search.generations)
+        watcher = _Watcher(tracker, shown, generations=planned_generations(algorithm.total, plan.recipe.algorithm_config))
         search = SearchRun(
             algorithm,
             cost=plan.problem.cost,
@@ -344,15 +344,28 @@ def _search_and_compare(
     name = f"pool-{folder.search_id}"
     with ScoringService(make_scorer, recipe.evaluators, name=name, journal=folder.journal, weights=weights.digest) as service:
         with _timed(folder, "search"):
-            search_images = cached(SEARCH_SPLIT, plan.splits.search)
-            service.add_images(SEARCH_SPLIT, search_images)
-            service.add_images(RESCORED_SPLIT, search_images)
+            whole = cached("search", plan.splits.search)
+            service.add_images(WHOLE_SEARCH_SPLIT, whole)
+            part = recipe.finalists.search_images
+            if part is None:
+                service.add_images(SEARCH_SPLIT, whole)
+            else:
+                chosen = sorted(Random(f"{recipe.seed}/search-images").sample(range(len(plan.splits.search)), part))
+                service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
             candidates = _search(plan, tracker, console, service)
             write_candidates(folder.path / "candidates.parquet", candidates)
-            write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates)])
+            weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
+            write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates, objectives=weighed)])
+            best, finalists = choose(
+                candidates,
+                service,
+                console,
+                split=SEARCH_SPLIT if part is None else WHOLE_SEARCH_SPLIT,
+                count=recipe.finalists.count,
+            )
         with _timed(folder, "report"):
             # Only here, when the choice is made, are the test images read.
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
-            networks = compare(plan, candidates, service, console)
+            networks = compare(plan, best, candidates, service, console)
             save_champion(plan, folder, networks["champion"])
-    return write_summary(plan, folder, tracker, candidates=candidates, networks=networks, history=history)
+    return write_summary(plan, folder, tracker, candidates=candidates, networks=networks, finalists=finalists, history=history)

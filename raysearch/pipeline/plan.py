@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +15,9 @@ from raysearch.data.datasets import load_splits
 from raysearch.data.splits import Splits
 from raysearch.latency import LatencyTable
 from raysearch.recipes import Recipe
-from raysearch.search import SearchProblem
+from raysearch.search import SearchProblem, best_of_search, listed_architectures
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
+from raysearch.tracking import artifact_of_run, default_uri
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 
@@ -32,6 +34,10 @@ class SearchCommand:
     """Folder of the images, for the recipes that need one."""
     supernet: Path | None = None
     """A trained supernet: our own checkpoint or a published AutoFormer file. Training is skipped."""
+    warm_start: str | None = None
+    """Start with the best of an earlier search: its folder, its candidates.parquet, its MLflow run id, or a JSON list."""
+    warm_start_count: int = 10
+    """How many of them."""
     tracking_uri: str | None = None
     """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folders."""
     ray_address: str | None = None
@@ -49,6 +55,8 @@ class Plan:
     problem: SearchProblem[AutoFormerArchitecture]
     given: SupernetFile | None
     geometry: AutoFormerGeometry
+    initial: tuple[AutoFormerArchitecture, ...] = ()
+    """Architectures that open the search."""
     latency: LatencyTable | None = None
     """What predicts latency, where it is asked for; fitted before anything else is computed."""
 
@@ -86,7 +94,28 @@ def plan_search(command: SearchCommand) -> Plan:
     geometry.check(space.largest())
     problem = SearchProblem(space, geometry.cost, recipe.constraint)
     problem.check()
-    return Plan(recipe, splits, settings, problem, given, geometry)
+    if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
+        raise ValueError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
+    return Plan(recipe, splits, settings, problem, given, geometry, _initial(command, problem))
+
+
+def _initial(command: SearchCommand, problem: SearchProblem[AutoFormerArchitecture]) -> tuple[AutoFormerArchitecture, ...]:
+    """What ``--warm-start`` names, best first. Raises ValueError when that is nothing which this search can use."""
+    source, count = command.warm_start, command.warm_start_count
+    if source is None:
+        return ()
+    if count < 1:
+        raise ValueError(f"--warm-start-count is {count}, must be at least 1")
+    path = Path(source)
+    if path.suffix == ".json":
+        return listed_architectures(path, problem)[:count]
+    if not path.exists() and re.fullmatch("[0-9a-f]{32}", source):
+        uri = command.tracking_uri or default_uri(output_path(command).absolute().parent)
+        path = artifact_of_run(uri, source, "candidates.parquet")
+    found = best_of_search(path / "candidates.parquet" if path.is_dir() else path, problem, count=count).architectures
+    if not found:
+        raise ValueError(f"--warm-start {source} has no scored candidate inside this space and {problem.constraint}")
+    return found
 
 
 def output_path(command: SearchCommand) -> Path:

@@ -74,6 +74,21 @@ def racing_line(racing: Mapping[str, Any]) -> str:
     )
 
 
+def finalists_line(finalists: Mapping[str, Any]) -> str:
+    """How far chance goes: what the finalists' scores lost on further images, and whom the champion beats beyond chance."""
+    images, part = finalists["images"], finalists["images_in_search"]
+    line = (
+        f"finalists: by a paired test on {images:,} search images the champion is better than {finalists['beaten']} of "
+        f"{finalists['others']} others beyond chance (p < 0.05)"
+    )
+    if part < images:
+        line += (
+            f"; the search scored on {part:,} of them, and on all of them the finalists' scores changed by "
+            f"{-100 * finalists['curse']:+.2f} points on average"
+        )
+    return line
+
+
 def latency_line(latency: Mapping[str, Any]) -> str:
     """The champion's latency, where it was measured, and how well the latency table predicts others."""
     champion = "not measured" if latency["champion_ms"] is None else f"{latency['champion_ms']:.3g} ms"

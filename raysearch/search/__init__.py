@@ -2,7 +2,7 @@
 
 from raysearch.search.ageing import AgeingConfig, AgeingEvolution
 from raysearch.search.evolution import Evolution, EvolutionConfig
-from raysearch.search.front import Objective, champion, hypervolume, pareto_front
+from raysearch.search.front import Objective, champion, hypervolume, pareto_front, ranked
 from raysearch.search.nsga2 import NSGA2, NSGA2Config
 from raysearch.search.predictor import PredictorConfig, PredictorEvolution
 from raysearch.search.problem import InfeasibleError, SearchProblem
@@ -10,7 +10,7 @@ from raysearch.search.protocol import Direction, Exclusion, Failure, Proposal, R
 from raysearch.search.racing import Race, RacingConfig
 from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.search.record import Candidate, write_candidates
-from raysearch.search.registry import ALGORITHMS, AlgorithmConfig, make_algorithm
+from raysearch.search.registry import ALGORITHMS, AlgorithmConfig, make_algorithm, planned_generations
 from raysearch.search.warm_start import WarmStart, best_of_search, listed_architectures
 
 __all__ = [
@@ -45,5 +45,7 @@ __all__ = [
     "listed_architectures",
     "make_algorithm",
     "pareto_front",
+    "planned_generations",
+    "ranked",
     "write_candidates",
 ]

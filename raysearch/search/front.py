@@ -59,6 +59,11 @@ def _ranked(candidates: Iterable[Candidate], direction: Direction) -> list[tuple
     return [(c, r) for _, c, r in sorted(keyed, key=lambda entry: entry[0])]
 
 
+def ranked(candidates: Iterable[Candidate], direction: Direction = "max") -> list[Candidate]:
+    """The candidates that compete, best first: scored and not excluded."""
+    return [c for c, _ in _ranked(candidates, direction)]
+
+
 def champion(candidates: Iterable[Candidate], direction: Direction = "max") -> Candidate:
     """The best candidate that competes. Raises ValueError when there is none."""
     ranked = _ranked(candidates, direction)

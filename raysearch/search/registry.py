@@ -29,6 +29,18 @@ ALGORITHMS: dict[str, type[AlgorithmConfig]] = {
 """Settings by the name of their algorithm."""
 
 
+def planned_generations(total: int, config: AlgorithmConfig) -> int:
+    """How many generations ``total`` candidates make."""
+    match config:
+        case EvolutionConfig() | NSGA2Config() | PredictorConfig():
+            size = config.population
+        case AgeingConfig():
+            size = config.look_ahead
+        case RandomConfig():
+            size = config.batch
+    return -(-total // size)
+
+
 def make_algorithm(
     config: AlgorithmConfig,
     problem: SearchProblem[A],

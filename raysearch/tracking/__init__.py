@@ -4,8 +4,18 @@ Tags on the runs (``raysearch.search_id``, ``raysearch.key``) make logging idemp
 logs nothing twice and leaves no run RUNNING.
 """
 
+from raysearch.tracking.artifacts import artifact_of_run
 from raysearch.tracking.child_run import architecture_params
 from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url, without_password
 from raysearch.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "TrackingError", "architecture_params", "default_uri", "ui_command", "ui_url", "without_password"]
+__all__ = [
+    "Tracker",
+    "TrackingError",
+    "architecture_params",
+    "artifact_of_run",
+    "default_uri",
+    "ui_command",
+    "ui_url",
+    "without_password",
+]

@@ -1,0 +1,22 @@
+"""Files of earlier runs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from raysearch.tracking.store import TROUBLE, TrackingError, first_line, quieten_mlflow, without_password
+
+
+def artifact_of_run(uri: str, run_id: str, name: str) -> Path:
+    """A copy of an artifact of a run, in a new temporary folder. Raises TrackingError when there is none."""
+    quieten_mlflow()
+    try:
+        folder = tempfile.mkdtemp(prefix="raysearch-artifact-")
+        return Path(MlflowClient(uri).download_artifacts(run_id, name, folder))
+    except TROUBLE as error:
+        raise TrackingError(
+            f"no {name} of run {run_id} in MLflow at {without_password(uri)} ({first_line(error)}); name a finished search"
+        ) from error
