@@ -45,3 +45,17 @@ class Supernet(nn.Module, Generic[A]):
     def settings(self) -> dict[str, Any]:
         """Constructor arguments as JSON values, enough to build an equal supernet."""
         raise NotImplementedError
+
+
+class Subnet(nn.Module):
+    """One architecture as a network of its own, with fresh weights until some are loaded. Abstract: a space implements it."""
+
+    def forward(self, images: Float[Tensor, "batch chans height width"]) -> Tensor:
+        """Output for ``images``."""
+        raise NotImplementedError
+
+    def reset_parameters(
+        self, *, weight_init: WeightInit, pos_embed_std: float, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw all weights anew by the supernet's rules, each tensor from the subnet's own sizes."""
+        raise NotImplementedError

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from raysearch.space import Architecture
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry, AutoFormerSubnet, AutoFormerSupernet
-from raysearch.spaces.contract import Supernet
+from raysearch.spaces.contract import Subnet, Supernet
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +17,13 @@ class Family:
 
     architecture: type[Architecture]
     supernet: type[Supernet[Any]]
-    subnet: Callable[[dict[str, Any], Any], nn.Module]
+    subnet: Callable[[dict[str, Any], Any], Subnet]
     """From the supernet's settings and an architecture: an extracted subnet's module, with fresh weights."""
 
 
-def _autoformer_subnet(settings: dict[str, Any], arch: AutoFormerArchitecture) -> nn.Module:
+def _autoformer_subnet(settings: dict[str, Any], arch: AutoFormerArchitecture) -> Subnet:
     sizes = {name: value for name, value in settings.items() if name != "drop_path_rate"}
-    return AutoFormerSubnet(AutoFormerGeometry(**sizes), arch)
+    return AutoFormerSubnet(AutoFormerGeometry(**sizes), arch, settings.get("drop_path_rate", 0.0))
 
 
 FAMILIES: dict[str, Family] = {"autoformer": Family(AutoFormerArchitecture, AutoFormerSupernet, _autoformer_subnet)}
@@ -39,7 +37,7 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def build_subnet(name: str, settings: dict[str, Any], arch: dict[str, Any]) -> nn.Module:
+def build_subnet(name: str, settings: dict[str, Any], arch: dict[str, Any]) -> Subnet:
     """The module of an extracted subnet, with fresh weights, from JSON values."""
     kind = family(name)
     return kind.subnet(settings, kind.architecture.from_dict(arch))

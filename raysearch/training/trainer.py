@@ -15,12 +15,12 @@ import torch.distributed
 from torch import Tensor, nn
 
 from raysearch.evaluation import Task, autocast
-from raysearch.space import Architecture, SearchSpace
-from raysearch.spaces.contract import Supernet
+from raysearch.space import Architecture
 from raysearch.training.checkpoint import with_prefix, without_prefix
 from raysearch.training.config import TrainingConfig
 
 A = TypeVar("A", bound=Architecture)
+A_co = TypeVar("A_co", bound=Architecture, covariant=True)
 
 NOT_DECAYED = ("cls_token", "pos_embed")
 """Parameters of more than one dimension without weight decay (REFERENCE, training recipe)."""
@@ -60,6 +60,14 @@ class EpochRecord:
         return asdict(self)
 
 
+class Draws(Protocol[A_co]):
+    """Where the architecture of each step comes from: a search space, or :class:`~raysearch.training.alone.Only`."""
+
+    def sample(self, rng: Random) -> A_co:
+        """The architecture of a step, a function of the generator's state."""
+        ...
+
+
 class SupernetTrainer(Generic[A]):
     """Trains the subnets of a supernet, one draw per step; knows nothing of Ray.
 
@@ -68,7 +76,7 @@ class SupernetTrainer(Generic[A]):
     with Adam's momentum and decay, and None where a block is not used at all, so that block rests. Both are as published.
 
     Args:
-        supernet: the network, already on ``device``.
+        supernet: the network, called with images and an architecture; already on ``device``.
         space: where architectures are drawn from.
         batches: the training split.
         config: the recipe.
@@ -83,8 +91,8 @@ class SupernetTrainer(Generic[A]):
 
     def __init__(
         self,
-        supernet: Supernet[A],
-        space: SearchSpace[A],
+        supernet: nn.Module,
+        space: Draws[A],
         batches: Batches,
         config: TrainingConfig,
         *,
@@ -98,7 +106,7 @@ class SupernetTrainer(Generic[A]):
         self.supernet, self.space, self.batches, self.config = supernet, space, batches, config
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
         self.model = parallel(supernet) if parallel else supernet
-        decayed = {name: p.ndim > 1 and name not in NOT_DECAYED for name, p in supernet.named_parameters()}
+        decayed = {name: p.ndim > 1 and name.rpartition(".")[2] not in NOT_DECAYED for name, p in supernet.named_parameters()}
         groups = [
             {"params": [p for name, p in supernet.named_parameters() if decayed[name] == decay], "weight_decay": rate}
             for decay, rate in ((True, config.weight_decay), (False, 0.0))

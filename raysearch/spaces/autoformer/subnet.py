@@ -13,6 +13,8 @@ from raysearch.nn.entangled import LAYER_NORM_EPS
 from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
+from raysearch.spaces.autoformer.weights import draw_weights
+from raysearch.spaces.contract import Subnet, WeightInit
 
 
 def position_grid(geometry: AutoFormerGeometry) -> RelativePositionGrid | None:
@@ -28,7 +30,7 @@ def position_grid(geometry: AutoFormerGeometry) -> RelativePositionGrid | None:
         return RelativePositionGrid(geometry.grid_size, geometry.max_relative_position)
 
 
-class AutoFormerSubnet(nn.Module):
+class AutoFormerSubnet(Subnet):
     """The network that an architecture describes, independent of any supernet.
 
     Its parameters have the names of timm's ``VisionTransformer`` where timm has them; qkv rows hold Q, then K, then V. A saved
@@ -69,6 +71,16 @@ class AutoFormerSubnet(nn.Module):
             x = block(x, self.position_grid)
         x = self.norm(x)
         return self.head(x[:, 1:].mean(dim=1) if geometry.global_pool == "avg" else x[:, 0])
+
+    def reset_parameters(
+        self,
+        *,
+        weight_init: WeightInit = "trunc_normal",
+        pos_embed_std: float = 0.02,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw all weights anew by the rules of :func:`draw_weights`, each tensor from this subnet's own sizes."""
+        draw_weights(self, weight_init=weight_init, pos_embed_std=pos_embed_std, generator=generator)
 
 
 class _PatchEmbed(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -20,6 +19,7 @@ from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.published import check_layout
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 from raysearch.spaces.autoformer.subnet import AutoFormerSubnet, position_grid
+from raysearch.spaces.autoformer.weights import draw_weights
 from raysearch.spaces.contract import Supernet, WeightInit
 
 
@@ -86,32 +86,10 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
         pos_embed_std: float = 0.02,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Draw all weights anew.
-
-        ``trunc_normal`` is the published choice: linear layers, class token and relative-position tables from a normal of
-        standard deviation 0.02 cut at +-2, PyTorch's default for the patch convolution. ``xavier`` draws linear layers and
-        the patch convolution (as the linear map that it is) from Glorot's uniform, which trains faster on small data. Biases
-        are 0, norms 1 and 0. ``pos_embed_std`` is the standard deviation of the position embedding. ``generator`` None:
-        torch's global one. On the meta device nothing is drawn.
-        """
+        """Draw all weights anew by the rules of :func:`draw_weights`. On the meta device nothing is drawn."""
         if self.cls_token.is_meta:
             return  # as for position_grid: drawing there takes seconds and 100 MB
-        for name, weight in self.named_parameters():
-            if name == "pos_embed":
-                nn.init.trunc_normal_(weight, std=pos_embed_std, generator=generator)
-            elif name == "cls_token" or "embeddings_table" in name:
-                nn.init.trunc_normal_(weight, std=0.02, generator=generator)
-            elif "norm" in name:
-                nn.init.constant_(weight, float(name.endswith("weight")))
-            elif name.startswith("patch_embed_super") and weight_init == "trunc_normal":
-                bound = 1 / math.sqrt(self.geometry.in_chans * self.geometry.patch_size**2)
-                nn.init.uniform_(weight, -bound, bound, generator=generator)
-            elif name.endswith("bias"):
-                nn.init.zeros_(weight)
-            elif weight_init == "xavier":
-                nn.init.xavier_uniform_(weight.flatten(1), generator=generator)
-            else:
-                nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+        draw_weights(self, weight_init=weight_init, pos_embed_std=pos_embed_std, generator=generator)
 
     def forward(
         self, images: Float[Tensor, "batch chans height width"], arch: AutoFormerArchitecture

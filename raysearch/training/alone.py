@@ -1,0 +1,109 @@
+"""One subnet trained from scratch: the supernet's training step with a single architecture and weights that nobody shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from raysearch.data.config import DataConfig
+from raysearch.data.loader import TrainLoader
+from raysearch.data.splits import Splits
+from raysearch.data.transforms import AugmentConfig
+from raysearch.evaluation import Task
+from raysearch.space import Architecture
+from raysearch.spaces.contract import Subnet
+from raysearch.spaces.registry import build_subnet
+from raysearch.training.config import TrainingConfig
+from raysearch.training.trainer import EpochRecord, SupernetTrainer
+
+A = TypeVar("A", bound=Architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class Only(Generic[A]):
+    """Draws the same architecture for every step."""
+
+    arch: A
+
+    def sample(self, rng: Random) -> A:
+        """The architecture, whatever the generator."""
+        return self.arch
+
+
+class Alone(nn.Module, Generic[A]):
+    """A subnet called as the trainer calls a supernet.
+
+    Args:
+        subnet: the network.
+        arch: what it was built from.
+
+    """
+
+    def __init__(self, subnet: Subnet, arch: A) -> None:
+        super().__init__()
+        self.subnet, self.arch = subnet, arch
+
+    def forward(self, images: Tensor, arch: A) -> Tensor:
+        """The subnet's output."""
+        assert arch == self.arch
+        return self.subnet(images)
+
+
+def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:
+    """The same schedule in other epochs: warm-up keeps its share of them."""
+    return replace(config, epochs=epochs, warmup_epochs=config.warmup_epochs * epochs / config.epochs)
+
+
+def train_alone(
+    family: str,
+    settings: dict[str, Any],
+    arch: Architecture,
+    splits: Splits,
+    *,
+    data: DataConfig,
+    augment: AugmentConfig,
+    train: TrainingConfig,
+    task: Task,
+    seed: int,
+    device: torch.device,
+    on_epoch: Callable[[EpochRecord], None] = lambda _: None,
+) -> Subnet:
+    """Train ``arch`` from fresh weights of its own in this process; returns it in training mode on ``device``.
+
+    What an update does, its images per step and the learning rate of each are those of supernet training; stochastic depth of
+    a block is that of the supernet's block at its place.
+
+    Args:
+        family: name of the space family, as ``autoformer``.
+        settings: constructor arguments of the supernet.
+        arch: the subnet.
+        splits: of the data set; only ``train`` is read.
+        data: size and normalisation of the images.
+        augment: how images are varied.
+        train: the recipe's numbers.
+        task: gives the loss.
+        seed: of initial weights, order of the images and augmentation.
+        device: where to compute.
+        on_epoch: called after every epoch.
+
+    Raises:
+        TrainingDivergedError: the loss is no longer finite.
+
+    """
+    subnet = build_subnet(family, settings, arch.to_dict())
+    subnet.reset_parameters(
+        weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=torch.Generator().manual_seed(seed)
+    )
+    subnet.to(device)
+    batches = TrainLoader(splits.train, data, augment, batch_size=train.batch_size, seed=seed, workers=train.loader_workers)
+    trainer = SupernetTrainer(
+        Alone(subnet, arch), Only(arch), batches, train, task=task, num_classes=len(splits.classes), seed=seed, device=device
+    )
+    for epoch in range(train.epochs):
+        on_epoch(trainer.train_epoch(epoch))
+    return subnet
