@@ -15,7 +15,8 @@ from typing import NoReturn
 import tyro
 from rich.console import Console
 
-from raysearch.pipeline import SearchCommand, run
+from raysearch.pipeline import SearchCommand, ValidateCommand, run
+from raysearch.pipeline import validate as run_validation
 from raysearch.recipes import RECIPES
 
 
@@ -75,4 +76,23 @@ def search(arguments: Sequence[str] | None = None) -> None:
         fail(str(error))
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def validate(arguments: Sequence[str] | None = None) -> None:
+    """Retraining of a finished search's subnets as a program."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not arguments:
+        fail("give the output folder of a finished search; --help tells more")
+    try:
+        with _one_line():
+            command = tyro.cli(ValidateCommand, prog="validate.py", args=list(arguments))
+        run_validation(command, console=Console())
+    except ValueError as error:
+        if os.environ.get("RAYSEARCH_TRACEBACK"):
+            raise
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
         raise SystemExit(130) from None

@@ -2,5 +2,6 @@
 
 from raysearch.pipeline.job import run
 from raysearch.pipeline.plan import SearchCommand
+from raysearch.pipeline.validation import ValidateCommand, validate
 
-__all__ = ["SearchCommand", "run"]
+__all__ = ["SearchCommand", "ValidateCommand", "run", "validate"]

@@ -13,8 +13,24 @@ import pyarrow.parquet as pq
 from plotly.offline import get_plotlyjs
 
 from raysearch.output import read_json, read_json_rows
-from raysearch.report.pictures import Row, score_against_params, score_by_generation, training_curve, value_text
-from raysearch.report.tables import COLUMNS, closing_rows, count_text, duration_text, latency_line, racing_line, score_text
+from raysearch.report.pictures import (
+    Row,
+    retrained_against_inherited,
+    score_against_params,
+    score_by_generation,
+    training_curve,
+    value_text,
+)
+from raysearch.report.tables import (
+    COLUMNS,
+    closing_rows,
+    count_text,
+    duration_text,
+    latency_line,
+    racing_line,
+    score_text,
+    validation_lines,
+)
 
 STYLE = """
 :root { color: #1f2933; background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -48,7 +64,8 @@ PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
 def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path:
     """Write ``report.html`` into a search's folder, whole or not at all; returns its path.
 
-    Reads ``candidates.parquet``, ``front.json`` and, unless ``summary`` is given, ``summary.json``. Raises ValueError that
+    Reads ``candidates.parquet``, ``front.json``, ``validation.json`` where there is one and, unless ``summary`` is given,
+    ``summary.json``. Raises ValueError that
     names a missing or damaged file.
     """
     if summary is None:
@@ -57,7 +74,9 @@ def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path
     rows = pq.read_table(_existing(folder / "candidates.parquet")).to_pylist()
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(_page(summary, rows, front), encoding="utf-8")
+    validation = folder / "validation.json"
+    page = _page(summary, rows, front, validation=read_json(validation) if validation.exists() else None)
+    temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
 
@@ -68,7 +87,9 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _page(summary: Mapping[str, Any], rows: Sequence[Row], front: Sequence[Row]) -> str:
+def _page(
+    summary: Mapping[str, Any], rows: Sequence[Row], front: Sequence[Row], *, validation: Mapping[str, Any] | None
+) -> str:
     scored = [row for row in rows if row["status"] == "scored"]
     champion = summary["networks"]["champion"]
     sections = [_headline(summary), _closing(summary)]
@@ -91,6 +112,8 @@ def _page(summary: Mapping[str, Any], rows: Sequence[Row], front: Sequence[Row])
                 name="generations",
             )
         )
+    if validation is not None:
+        sections.append(_validation(validation))
     if history := summary.get("training", {}).get("history"):
         sections.append(
             _section(
@@ -177,6 +200,19 @@ def _section(title: str, figure: go.Figure, sentence: str, *, name: str) -> str:
         full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
     )
     return f"<h2>{title}</h2>\n<figure>{picture}<figcaption>{sentence}</figcaption></figure>"
+
+
+def _validation(validation: Mapping[str, Any]) -> str:
+    """Whether the ranking holds when subnets are trained from scratch: picture and numbers."""
+    lines = "<br>".join(html.escape(line) + "." for line in validation_lines(validation))
+    title = "Is the ranking true?"
+    if not validation["subnets"]:
+        return f"<h2>{title}</h2>\n<p>{lines}</p>"
+    caption = (
+        f"{lines}<br>Each point is one subnet trained from scratch; both accuracies are those of the same search images. On a "
+        "rising line inherited weights would rank as a training of its own does; darker has more parameters."
+    )
+    return _section(title, retrained_against_inherited(validation["subnets"]), caption, name="validation")
 
 
 def _seconds(seconds: Mapping[str, float]) -> str:

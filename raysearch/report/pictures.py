@@ -162,3 +162,36 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure.add_scatter(name="learning rate", x=epochs, y=rates, yaxis="y2", mode="lines", line=pale)
     figure.add_scatter(name="loss", x=epochs, y=losses, mode="lines", line=dark)
     return figure
+
+
+def retrained_against_inherited(subnets: Sequence[Row]) -> go.Figure:
+    """Each retrained subnet by the accuracy it inherits and the accuracy of its own training; darker has more parameters."""
+    scores = [row[name] for row in subnets for name in ("inherited", "retrained")]
+    figure = _figure(x_title="accuracy, inherited weights", y_title="accuracy, retrained", y_percent=_is_share(scores))
+    figure.update_layout(hovermode="closest", xaxis={"tickformat": ".1%"} if _is_share(scores) else {})
+    sizes = [row["params"] for row in subnets]
+    marks = {"drawn": ("circle", 10), "best random": ("diamond", 13), "champion": ("star", 17)}
+    for role, (symbol, size) in marks.items():
+        rows = [row for row in subnets if row["role"] == role]
+        marker: dict[str, Any] = {"size": size, "symbol": symbol, "line": {"width": 1, "color": "white"}}
+        if role == "champion":
+            marker |= {"color": ACCENT}
+        else:
+            marker |= {"color": [r["params"] for r in rows], "cmin": min(sizes), "cmax": max(sizes), "colorscale": BLUES}
+        if role == "drawn":
+            marker |= {"colorbar": {"title": {"text": "parameters"}, "thickness": 10, "outlinewidth": 0, "tickformat": ".2s"}}
+        figure.add_scatter(
+            name=role,
+            x=[r["inherited"] for r in rows],
+            y=[r["retrained"] for r in rows],
+            mode="markers",
+            marker=marker,
+            text=[
+                f"<b>{r['id']}</b><br>inherited {score_text(r['inherited'])}<br>retrained {score_text(r['retrained'])}<br>"
+                f"{count_text(r['params'])} parameters<br>"
+                + "<br>".join(f"{name}: {html.escape(value_text(v))}" for name, v in r["arch"].items())
+                for r in rows
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return figure

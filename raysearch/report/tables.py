@@ -102,3 +102,34 @@ def latency_line(latency: Mapping[str, Any]) -> str:
             f"{latency['largest_error']:.1%} on {latency['held_out']} others"
         )
     return line + (f"; {latency['slow']} candidates were too slow when measured" if latency["slow"] else "")
+
+
+def validation_lines(validation: Mapping[str, Any]) -> list[str]:
+    """What retraining says of the ranking and of the champion, a sentence each."""
+    settings, lines = validation["settings"], list[str]()
+    epochs = f"{settings['epochs']} epochs"
+    if settings["epochs"] != validation["recipe_epochs"]:
+        epochs += f" (the supernet had {validation['recipe_epochs']})"
+    titles = {"all": "all subnets retrained", "drawn": "those drawn across the band alone, which no score chose"}
+    for group, taus in validation["agreement"].items():
+        lines.append(
+            f"Kendall tau with the accuracy after {epochs} from scratch, {titles[group]} ({taus['subnets']}): "
+            f"inherited accuracy {_interval_text(taus['inherited'])}, parameters {_interval_text(taus['params'])}, "
+            f"the lead of the first {_interval_text(taus['lead'])}"
+        )
+    if gap := validation["gap"]:
+        parts = [f"{100 * part['value']:+.2f} ± {100 * part['standard_error']:.2f} points" for part in gap.values()]
+        lines.append(
+            f"champion minus best random candidate of the search: {parts[0]} with inherited weights, {parts[1]} retrained "
+            f"(± one standard error from {validation['search_images']:,} images; another training differs as well)"
+        )
+    if failed := validation["failed"]:
+        reasons = "; ".join(f"{arch}: {reason}" for arch, reason in failed.items())
+        lines.append(f"{len(failed)} subnets are left out ({reasons})")
+    return lines
+
+
+def _interval_text(interval: Mapping[str, float] | None) -> str:
+    if interval is None:
+        return "undefined, as all values of one side are equal"
+    return f"{interval['value']:.2f} (95 %: {interval['low']:.2f} to {interval['high']:.2f})"

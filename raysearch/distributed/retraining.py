@@ -1,0 +1,148 @@
+"""Subnets trained from scratch, one process of the cluster each, beside the score that they inherit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Generic, TypeVar
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+
+from raysearch.data.cache import open_cache
+from raysearch.data.config import DataConfig
+from raysearch.data.datasets import load_splits
+from raysearch.data.device import DeviceImages, room_on
+from raysearch.data.transforms import AugmentConfig, Normalisation
+from raysearch.distributed.cluster import share_of
+from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.journal import outcome_from_dict, outcome_to_dict
+from raysearch.evaluation import Task, score
+from raysearch.search.protocol import Failure, Result
+from raysearch.space import Architecture
+from raysearch.training.alone import train_alone
+from raysearch.training.config import TrainingConfig
+from raysearch.training.supernets import read_supernet
+from raysearch.training.trainer import TrainingDivergedError
+
+A = TypeVar("A", bound=Architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingJob:
+    """All that a process needs to train one subnet and to score it twice."""
+
+    family: str
+    """Name of the space family, as ``autoformer``."""
+    settings: dict[str, Any]
+    """Constructor arguments of the supernet."""
+    data: DataConfig
+    augment: AugmentConfig
+    train: TrainingConfig
+    """As the supernet's, with the epochs wanted."""
+    task: Task
+    evaluators: EvaluatorConfig
+    """Batch size and precision of scoring."""
+    splits_seed: int
+    """Of the division into splits."""
+    splits: str
+    """Digest of the splits, which every process must find."""
+    seed: int
+    """Of the trainings; each subnet has its own draw from it."""
+    supernet: NodeFile
+    """Weights to inherit."""
+    images: NodeFile
+    """Cache of the images that are scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained(Generic[A]):
+    """One subnet with both of its outcomes on the same images."""
+
+    arch: A
+    inherited: Result | Failure
+    retrained: Result | Failure
+    loss: float | None
+    """Training loss of the last epoch; None when training diverged."""
+    seconds: float
+    """Of training and scoring."""
+
+
+def _retrain(job: RetrainingJob, arch: Architecture) -> dict[str, Any]:
+    """What a process of the cluster runs; outcomes as JSON values."""
+    started = time.perf_counter()
+    device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # the processor that it asked for
+    cached = open_cache(local_path(job.images))
+    images = DeviceImages(cached, device, room_bytes=room_on(device))
+    supernet = read_supernet(local_path(job.supernet)).build()
+
+    def scored(subnet: torch.nn.Module) -> Result | Failure:
+        return score(
+            subnet,
+            images,
+            task=job.task,
+            cost=supernet.cost(arch),
+            normalise=Normalisation(job.data.mean, job.data.std),
+            batch_size=job.evaluators.batch_size,
+            precision=job.evaluators.precision,
+        )
+
+    inherited = scored(supernet.extract(arch))
+    losses: list[float] = []
+    try:
+        subnet = train_alone(
+            job.family,
+            job.settings,
+            arch,
+            load_splits(job.data, seed=job.splits_seed, expected_digest=job.splits),
+            data=job.data,
+            augment=job.augment,
+            train=job.train,
+            task=job.task,
+            seed=Random(f"{job.seed}/retrain/{arch.id}").getrandbits(31),
+            device=device,
+            on_epoch=lambda record: losses.append(record.loss),
+        )
+        retrained = scored(subnet)
+    except TrainingDivergedError:
+        retrained = Failure("training from scratch diverged")
+    return {
+        "inherited": outcome_to_dict(inherited),
+        "retrained": outcome_to_dict(retrained),
+        "loss": losses[-1] if isinstance(retrained, Result) else None,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def retrain(job: RetrainingJob, archs: Sequence[A]) -> Iterator[Retrained[A]]:
+    """Train each of ``archs`` from scratch, as many at once as the cluster holds; yields each as it is done, in no order.
+
+    A process takes one GPU of those kept for training, or one CPU where there are none; one that is lost starts its subnet
+    again. Raises ValueError in one line when an image cannot be read or the splits are not those of the job.
+    """
+    room = share_of("training")
+    options: dict[str, Any] = {"num_gpus": 1, "resources": room.per_gpu} if room.gpus >= 1 else {"num_cpus": 1}
+    task = ray.remote(max_retries=job.train.max_failures, **options)(_retrain)
+    shared = ray.put(job)
+    waiting = {task.remote(shared, arch): arch for arch in archs}
+    while waiting:
+        (done,), _ = ray.wait([*waiting], num_returns=1)
+        try:
+            values: dict[str, Any] = ray.get(done)
+        except RayTaskError as error:
+            if isinstance(error.cause, ValueError):
+                raise ValueError(str(error.cause)) from None
+            raise
+        yield Retrained(
+            waiting.pop(done),
+            outcome_from_dict(values["inherited"]),
+            outcome_from_dict(values["retrained"]),
+            values["loss"],
+            values["seconds"],
+        )
