@@ -286,7 +286,7 @@ def _cpus() -> float:
 def main(settings: Settings) -> None:
     """Measure memory of evaluators and of building their images."""
     if settings.quick:
-        settings = replace(settings, images=64, scored=4, batch_size=4, evaluators=(1, 2), building=(64, 128))
+        settings = replace(settings, images=64, scored=4, batch_size=4, evaluators=(1, 2), building=(64,))
     screen = console()
     print_heading(screen, "Memory: what a further evaluator costs, and building the images")
     with tempfile.TemporaryDirectory(prefix="raysearch-benchmark-") as folder:
