@@ -145,6 +145,7 @@ def write_summary(
         },
         "seconds": folder.seconds,
         "networks": networks,
+        "finalists": finalists,
         "racing": _racing(plan, candidates) if plan.recipe.racing.enabled else None,
         "latency": None if plan.latency is None else _latency(plan, plan.latency, networks["champion"], candidates),
         "training": {"epochs": len(history), "history": history},
