@@ -162,7 +162,9 @@ def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[
     drawn = across_band(plan.problem, count=count - len(chosen), seed=seed, exclude=list(chosen))
     if len(chosen) + len(drawn) < count:
         raise ValueError(f"the band has no {count} subnets; give --subnets {len(chosen) + len(drawn)} or fewer")
-    return chosen | dict.fromkeys(drawn, "drawn")
+    for arch in drawn:
+        chosen[arch] = "drawn"
+    return chosen
 
 
 def across_band(
@@ -213,8 +215,9 @@ class _Lines:
                 if number == 1:
                     earlier = cast(dict[str, Any], entry["settings"])
                 else:
+                    for name in ("inherited", "retrained"):
+                        outcome_from_dict(entry[name])
                     self.rows[entry["id"]] = entry
-                    outcome_from_dict(entry["inherited"]), outcome_from_dict(entry["retrained"])
             except (KeyError, TypeError, ValueError):
                 raise ValueError(f"{path} line {number} is damaged; remove that line") from None
         if changed := [name for name in settings if earlier.get(name) != settings[name]]:

@@ -65,8 +65,7 @@ def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path
     """Write ``report.html`` into a search's folder, whole or not at all; returns its path.
 
     Reads ``candidates.parquet``, ``front.json``, ``validation.json`` where there is one and, unless ``summary`` is given,
-    ``summary.json``. Raises ValueError that
-    names a missing or damaged file.
+    ``summary.json``. Raises ValueError that names a missing or damaged file.
     """
     if summary is None:
         summary = read_json(_existing(folder / "summary.json"))

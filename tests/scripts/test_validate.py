@@ -1,0 +1,128 @@
+"""Subnets of a finished search retrained from scratch: resumable, recorded, and with one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+from search_script import ROOT, contents, one_line
+
+from raysearch import cli
+from raysearch.pipeline.stored_recipe import stored_recipe
+from raysearch.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def searched(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished search and of its record, to be written to."""
+    folder = tmp_path_factory.mktemp("validated")
+    shutil.copytree(finished_search.parent, folder, dirs_exist_ok=True)
+    return folder / finished_search.name
+
+
+@pytest.fixture(scope="module")
+def validated(searched: Path) -> tuple[Path, str]:
+    """The folder after a validation that an earlier, broken-off one had begun, and what the second one printed."""
+    script = Path(shutil.copy(ROOT / "experiments" / "validate.py", searched.parent))  # alone, as `ray submit` takes it
+    command = [sys.executable, script.name, searched.name, "--subnets", "4", "--epochs", "1"]
+    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    for start in range(2):
+        ended = subprocess.run(command, cwd=searched.parent, env=environment, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        if start == 0:  # as a crash leaves it: two subnets done, the third line cut short
+            lines = (searched / "validation.jsonl").read_bytes().splitlines(keepends=True)
+            (searched / "validation.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])
+            (searched / "validation.json").rename(searched.parent / "first.json")
+    return searched, ended.stdout
+
+
+def numbers(path: Path) -> dict[str, Any]:
+    """A validation without the time that it took."""
+    values = json.loads(path.read_text())
+    for row in values["subnets"]:
+        del row["seconds"]
+    return values
+
+
+def test_a_second_call_continues_and_ends_with_the_same_numbers(validated: tuple[Path, str]) -> None:
+    folder, printed = validated
+    assert "; 2 are done" in printed
+    assert numbers(folder / "validation.json") == numbers(folder.parent / "first.json")
+    lines = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    assert len({line["id"] for line in lines[1:]}) == len(lines) - 1 == 4
+
+
+def test_inherited_accuracy_is_that_of_the_search_and_retraining_is_another(validated: tuple[Path, str]) -> None:
+    folder, _ = validated
+    rows = {row["role"]: row for row in numbers(folder / "validation.json")["subnets"]}
+    champion = json.loads((folder / "champion.json").read_text())
+    assert (rows["champion"]["id"], rows["champion"]["inherited"]) == (champion["id"], champion["score"])
+    table = pq.read_table(folder / "candidates.parquet").to_pylist()
+    random = {row["id"]: row["score"] for row in table if row["origin"] == "random" and row["id"] != champion["id"]}
+    assert rows["best random"]["inherited"] == random[rows["best random"]["id"]] == max(random.values())
+    assert rows["drawn"]["id"] not in (champion["id"], rows["best random"]["id"])
+    assert any(row["retrained"] != row["inherited"] for row in rows.values())
+
+
+def test_report_terminal_and_mlflow_tell_it(validated: tuple[Path, str]) -> None:
+    folder, printed = validated
+    page = (folder / "report.html").read_text()
+    assert "Is the ranking true?" in page
+    assert all(row["id"] in page.split("Is the ranking true?")[1] for row in numbers(folder / "validation.json")["subnets"])
+    assert (
+        "Kendall tau with the accuracy after 1 epochs (the supernet had 4) from scratch, all subnets retrained (4)" in printed
+    )
+    client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`raysearch.role` = 'search'")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["validation/gap_retrained/value"] == pytest.approx(
+        numbers(folder / "validation.json")["gap"]["retrained"]["value"]
+    )
+
+
+def test_other_settings_and_unusable_folders_are_one_line(
+    validated: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = validated
+    unfinished = Path(shutil.copytree(folder, tmp_path / "unfinished"))
+    (unfinished / ".finished").unlink()
+    damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
+    (damaged / "validation.jsonl").write_text('{"settings"\n')
+    for arguments, words in [
+        ([], "give the output folder of a finished search"),
+        ([str(tmp_path / "nowhere")], "nowhere is no output folder of a search"),
+        ([str(unfinished)], "is not finished; continue it with --resume first"),
+        ([str(folder), "--subnets", "4", "--epochs", "2"], "retrained with epochs 1, not 2; repeat its settings"),
+        ([str(folder), "--subnets", "2"], "--subnets is 2, must be at least 3"),
+        ([str(folder), "--epoch", "2"], "did you mean --epochs?"),
+        ([str(damaged), "--subnets", "4"], "validation.jsonl line 1 is damaged"),
+    ]:
+        before = contents(folder)
+        with pytest.raises(SystemExit) as left:
+            cli.validate(arguments)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert words in one_line(left.value.code, printed.err)
+        assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_read_back_from_its_configuration(name: str) -> None:
+    recipe = RECIPES[name][1]
+    stored = json.loads(json.dumps(recipe.to_dict()))
+    assert stored_recipe(stored) == recipe
+    del stored["finalists"]  # as a search of a version before these
+    assert stored_recipe(stored) == recipe
+    stored["train"]["momentum"] = 0.9
+    with pytest.raises(ValueError, match=r"recipe\.train\.momentum is no setting of this version"):
+        stored_recipe(stored)
