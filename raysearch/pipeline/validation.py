@@ -125,8 +125,8 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
 def _plan(folder: OutputFolder) -> Plan:
     """The plan that the search had. Raises ValueError when its images are no longer those."""
     stored = dict(folder.config["recipe"])
-    images = stored.pop("images", None)
-    stored.pop("supernet", None)
+    # What a search was given beside its recipe stands there too, so that it cannot be resumed with other images or weights.
+    images, _, _ = (stored.pop(name, None) for name in ("images", "supernet", "warm_start"))
     try:
         recipe = stored_recipe(stored)
     except ValueError as error:
