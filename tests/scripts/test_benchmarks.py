@@ -11,6 +11,7 @@ from search_script import ROOT
 
 TABLES = {
     "orchestration": ("Start-up to the first score", "Free scores", "Growth with history", "Scores of"),
+    "racing": ("The search, error 0.02", "Races replayed", "Simulated pairs"),
     "memory": ("Building the image cache", "Evaluators on a node", "A further evaluator"),
 }
 """Scripts, and the tables that they must print."""
