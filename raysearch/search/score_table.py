@@ -23,7 +23,6 @@ FOLDS = 5
 """Parts of a table; each is predicted by what the others teach."""
 
 _KEY = b"raysearch.score_table"
-_COLUMNS = ["arch", "origin", "score", "loss", "params", "macs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,17 @@ class ScoreTable(Generic[A]):
     @classmethod
     def read(cls, path: Path, architecture: type[A]) -> ScoreTable[A]:
         """Inverse of :meth:`write`. Raises ValueError for a file that is missing or no such table."""
-        about = read_about(path)
         try:
-            columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+            table = pq.read_table(path)
+            about: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])
+            columns: dict[str, list[Any]] = table.to_pydict()
             archs = tuple(architecture.from_json(text) for text in columns["arch"])
             measured = zip(columns["score"], columns["loss"], columns["params"], columns["macs"], strict=True)
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing; experiments/score_table.py writes such a table") from None
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is no table of scores: {str(error).partition(chr(10))[0]}; write it anew") from None
+            reason = (str(error).splitlines() or ["unreadable"])[0]
+            raise ValueError(f"{path} is no table of scores ({reason}); experiments/score_table.py writes one") from None
         images = about.pop("images_seen")
         return cls(
             archs,
@@ -77,19 +80,6 @@ class ScoreTable(Generic[A]):
             {name.removeprefix("proxy."): tuple(values) for name, values in columns.items() if name.startswith("proxy.")},
             about,
         )
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """Where the table at ``path`` comes from. Raises ValueError for a file that is missing or no such table."""
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; experiments/score_table.py writes such a table") from None
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is no table of scores: {str(error).partition(chr(10))[0]}; write it anew") from None
-    if _KEY not in metadata:
-        raise ValueError(f"{path} is no table of scores; experiments/score_table.py writes one")
-    return json.loads(metadata[_KEY])
 
 
 class Surrogate(Generic[A]):

@@ -10,7 +10,7 @@ import pytest
 from toy_space import Toy, drive, large_problem, result, toy_score
 
 from raysearch.search import RandomConfig, RandomSearch
-from raysearch.search.score_table import ScoreTable, Surrogate, read_about
+from raysearch.search.score_table import ScoreTable, Surrogate
 
 
 def toy_table(rows: int) -> ScoreTable[Toy]:
@@ -27,7 +27,6 @@ def table() -> ScoreTable[Toy]:
 def test_a_table_survives_its_file(table: ScoreTable[Toy], tmp_path: Path):
     table.write(tmp_path / "table.parquet")
     assert ScoreTable.read(tmp_path / "table.parquet", Toy) == table
-    assert read_about(tmp_path / "table.parquet")["recipe"] == {"name": "toy"}
 
 
 def test_what_is_no_table_is_refused(tmp_path: Path):
