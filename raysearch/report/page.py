@@ -209,7 +209,7 @@ def _validation(validation: Mapping[str, Any]) -> str:
         return f"<h2>{title}</h2>\n<p>{lines}</p>"
     caption = (
         f"{lines}<br>Each point is one subnet trained from scratch; both accuracies are those of the same search images. On a "
-        "rising line inherited weights would rank as a training of its own does; darker has more parameters."
+        "rising line inherited weights would rank as a training of its own does; drawn subnets are darker with more parameters."
     )
     return _section(title, retrained_against_inherited(validation["subnets"]), caption, name="validation")
 

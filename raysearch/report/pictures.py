@@ -165,21 +165,22 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def retrained_against_inherited(subnets: Sequence[Row]) -> go.Figure:
-    """Each retrained subnet by the accuracy it inherits and the accuracy of its own training; darker has more parameters."""
+    """Each retrained subnet by the accuracy it inherits and the accuracy of its own training."""
     scores = [row[name] for row in subnets for name in ("inherited", "retrained")]
     figure = _figure(x_title="accuracy, inherited weights", y_title="accuracy, retrained", y_percent=_is_share(scores))
     figure.update_layout(hovermode="closest", xaxis={"tickformat": ".1%"} if _is_share(scores) else {})
     sizes = [row["params"] for row in subnets]
-    marks = {"drawn": ("circle", 10), "best random": ("diamond", 13), "champion": ("star", 17)}
+    # The champion and the best random candidate may be at the same place: one is drawn around the other.
+    marks = {"drawn": ("circle", 10), "best random": ("diamond-open", 24), "champion": ("star", 16)}
     for role, (symbol, size) in marks.items():
         rows = [row for row in subnets if row["role"] == role]
-        marker: dict[str, Any] = {"size": size, "symbol": symbol, "line": {"width": 1, "color": "white"}}
-        if role == "champion":
-            marker |= {"color": ACCENT}
-        else:
-            marker |= {"color": [r["params"] for r in rows], "cmin": min(sizes), "cmax": max(sizes), "colorscale": BLUES}
+        marker: dict[str, Any] = {"size": size, "symbol": symbol, "color": ACCENT, "line": {"width": 1, "color": "white"}}
+        if role == "best random":
+            marker |= {"color": INK, "line": {"width": 2, "color": INK}}
         if role == "drawn":
-            marker |= {"colorbar": {"title": {"text": "parameters"}, "thickness": 10, "outlinewidth": 0, "tickformat": ".2s"}}
+            bar = {"title": {"text": "parameters"}, "thickness": 10, "outlinewidth": 0, "tickformat": ".2s"}
+            marker |= {"color": [r["params"] for r in rows], "cmin": min(sizes), "cmax": max(sizes), "colorscale": BLUES}
+            marker |= {"colorbar": bar}
         figure.add_scatter(
             name=role,
             x=[r["inherited"] for r in rows],

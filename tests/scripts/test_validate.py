@@ -19,6 +19,8 @@ from raysearch import cli
 from raysearch.pipeline.stored_recipe import stored_recipe
 from raysearch.recipes import RECIPES
 
+pytestmark = pytest.mark.timeout(600)  # three runs of scripts are in the first test's fixtures
+
 
 @pytest.fixture(scope="module")
 def searched(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
