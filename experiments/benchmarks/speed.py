@@ -132,9 +132,7 @@ def speed_table(settings: Settings, device: torch.device, screen: Console) -> No
             ratios = [f"{median_ratio(measured['timm'], measured[form]):.2f}" for form in ("fused", "matmul")]
             rows.append([f"{name}, {precision}", f"{statistics.median(measured['timm']) * 1e3:.0f} ms", *ratios, chosen])
     columns = ["", "timm", "fused", "matmul", "chosen here"]
-    caption = (
-        f"throughput relative to timm; batch {settings.batch_size}, {settings.img_size} px, {settings.threads} threads"
-    )
+    caption = f"throughput relative to timm; batch {settings.batch_size}, {settings.img_size} px, {settings.threads} threads"
     screen.print(table("Subnet with relative position against timm without", columns, rows, caption=caption))
 
 
