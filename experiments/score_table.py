@@ -73,6 +73,8 @@ class Settings:
     """Neighbours of the best: one or two decisions redrawn."""
     proxy_images: int = 64
     """Batch of the zero-cost proxies."""
+    proxy_subnets: int = 500
+    """So many of the random subnets have proxies."""
     quick: bool = False
     """Next to no training and few subnets: shows that the script works."""
 
@@ -171,7 +173,9 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
             for n in range(ROUNDS):
                 best = sorted(results, key=lambda arch: (-results[arch].score, results[arch].loss))
                 score(neighbours(problem, results, best[: 80 >> n], settings.neighbours // ROUNDS), "neighbour")
-    proxies = proxy_values(list(results), settings, weights, cache, normalise, screen)
+    random = [arch for arch, origin in origins.items() if origin == "random"][: settings.proxy_subnets]
+    values = proxy_values(random, settings, weights, cache, normalise, screen)
+    proxies = {name: tuple(column.get(arch) for arch in results) for name, column in values.items()}
     training = settings.output / "training.json"
     about = {
         "recipe": recipe.to_dict(),
@@ -192,19 +196,20 @@ def proxy_values(
     cache: Path,
     normalise: Normalisation,
     screen: Console,
-) -> dict[str, tuple[float, ...]]:
+) -> dict[str, dict[AutoFormerArchitecture, float]]:
     """Each proxy of each subnet, with inherited weights, on the first of the search images."""
+    torch.set_num_threads(1)  # matrices this small are slower on two
     supernet, held = read_supernet(weights).build().eval(), open_cache(cache)
     images = normalise(torch.from_numpy(held.images[: settings.proxy_images].copy()))
     labels = torch.from_numpy(held.labels[: settings.proxy_images].copy())
-    values: dict[str, list[float]] = {name: [] for name in PROXIES}
+    values: dict[str, dict[AutoFormerArchitecture, float]] = {name: {} for name in PROXIES}
     with phase(screen, "proxies", len(archs)) as shown:
         for i, arch in enumerate(archs):
             subnet = supernet.extract(arch)
             for name, proxy in PROXIES.items():
-                values[name].append(proxy(subnet, images, labels))
+                values[name][arch] = proxy(subnet, images, labels)
             shown.show(i + 1, step="subnets")
-    return {name: tuple(column) for name, column in values.items()}
+    return values
 
 
 if __name__ == "__main__":

@@ -172,8 +172,9 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
             caption="Held out: each fifth of the table predicted from the other four.",
         )
     )
-    which = [i for i, o in enumerate(known.origins) if o == "random"]
-    rankings = {name: [values[i] for i in which] for name, values in known.proxies.items()}
+    columns = known.proxies.values()
+    which = [i for i, o in enumerate(known.origins) if o == "random" and all(column[i] is not None for column in columns)]
+    rankings = {name: [float(column[i] or 0) for i in which] for name, column in known.proxies.items()}
     rankings |= {"parameters": [known.results[i].params for i in which], "MACs": [known.results[i].macs for i in which]}
     taus, _ = kendall_intervals(rankings, [scores[i] for i in which], seed=0)
     screen.print(
@@ -181,7 +182,7 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
             "Zero-cost proxies with inherited weights, beside plain counts",
             ("proxy", "Kendall tau with the score", "95 % interval"),
             [(n, f"{t.value:+.2f}", f"{t.low:+.2f} to {t.high:+.2f}") for n, t in taus.items() if t is not None],
-            caption=f"Of the {len(which):,} random subnets.",
+            caption=f"Of {len(which):,} random subnets.",
         )
     )
 

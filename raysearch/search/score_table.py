@@ -35,8 +35,8 @@ class ScoreTable(Generic[A]):
     """Why each was scored."""
     results: tuple[Result, ...]
     """Of the same images for all."""
-    proxies: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
-    """Zero-cost scores by name, in the order of :attr:`archs`."""
+    proxies: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict[str, tuple[float | None, ...]])
+    """Zero-cost scores by name, in the order of :attr:`archs`; None where they were not computed."""
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Where it comes from, as JSON values."""
 

@@ -16,7 +16,7 @@ from raysearch.search.score_table import ScoreTable, Surrogate
 def toy_table(rows: int) -> ScoreTable[Toy]:
     archs = tuple(drive(RandomSearch(large_problem(), RandomConfig(rows, 50), seed=0)))
     results = tuple(result(arch, loss=1 - toy_score(arch)) for arch in archs)
-    return ScoreTable(archs, ("random",) * rows, results, {"snip": (0.5,) * rows}, {"recipe": {"name": "toy"}})
+    return ScoreTable(archs, ("random",) * rows, results, {"snip": (0.5, None) * (rows // 2)}, {"recipe": {"name": "toy"}})
 
 
 @pytest.fixture(scope="module")
