@@ -13,6 +13,9 @@ from raysearch.tracking.store import TROUBLE, TrackingError, first_line, quieten
 def artifact_of_run(uri: str, run_id: str, name: str) -> Path:
     """A copy of an artifact of a run, in a new temporary folder. Raises TrackingError when there is none."""
     quieten_mlflow()
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and not Path(database).exists():  # MLflow would make an empty one
+        raise TrackingError(f"no {name} of run {run_id}: there is no MLflow record at {uri}; name it with --tracking-uri")
     try:
         folder = tempfile.mkdtemp(prefix="raysearch-artifact-")
         return Path(MlflowClient(uri).download_artifacts(run_id, name, folder))
