@@ -37,7 +37,7 @@ from raysearch.search import EvolutionConfig, Result, SearchProblem
 from raysearch.search.score_table import ScoreTable
 from raysearch.search.settings import redraw_rates
 from raysearch.spaces.autoformer import AutoFormerArchitecture
-from raysearch.training.supernets import read_supernet
+from raysearch.training.supernets import build_supernet, read_supernet
 
 RECIPE = replace(
     FASHION_MNIST_RECIPE,
@@ -46,6 +46,7 @@ RECIPE = replace(
     space=SpaceConfig(embed_dim=(32, 48, 64), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0, 4.0), depth=(3, 4, 5, 6)),
     train=replace(FASHION_MNIST_RECIPE.train, epochs=5, batch_size=128, lr=2e-3, warmup_epochs=1, drop_path=0.0),
     constraint=Constraint(min_params=80e3, max_params=110e3),
+    algorithm="evolution",
     search=EvolutionConfig(generations=1),
     report=ReportConfig(random_subnets=0),
 )
@@ -174,7 +175,7 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
                 best = sorted(results, key=lambda arch: (-results[arch].score, results[arch].loss))
                 score(neighbours(problem, results, best[: 80 >> n], settings.neighbours // ROUNDS), "neighbour")
     random = [arch for arch, origin in origins.items() if origin == "random"][: settings.proxy_subnets]
-    values = proxy_values(random, settings, weights, cache, normalise, screen)
+    values = proxy_values(random, settings, recipe, weights, cache, normalise, screen)
     proxies = {name: tuple(column.get(arch) for arch in results) for name, column in values.items()}
     training = settings.output / "training.json"
     about = {
@@ -192,22 +193,26 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
 def proxy_values(
     archs: Sequence[AutoFormerArchitecture],
     settings: Settings,
+    recipe: Recipe,
     weights: Path,
     cache: Path,
     normalise: Normalisation,
     screen: Console,
 ) -> dict[str, dict[AutoFormerArchitecture, float]]:
-    """Each proxy of each subnet, with inherited weights, on the first of the search images."""
+    """Each proxy of each subnet, with trained weights and with fresh ones, on the first of the search images."""
     torch.set_num_threads(1)  # matrices this small are slower on two
-    supernet, held = read_supernet(weights).build().eval(), open_cache(cache)
+    trained, held = read_supernet(weights), open_cache(cache)
+    how = {"weight_init": recipe.train.weight_init, "pos_embed_std": recipe.train.pos_embed_std, "seed": recipe.seed}
+    supernets = {"trained": trained.build(), "fresh": build_supernet(trained.family, trained.settings, **how)}
     images = normalise(torch.from_numpy(held.images[: settings.proxy_images].copy()))
     labels = torch.from_numpy(held.labels[: settings.proxy_images].copy())
-    values: dict[str, dict[AutoFormerArchitecture, float]] = {name: {} for name in PROXIES}
+    values: dict[str, dict[AutoFormerArchitecture, float]] = {f"{p}, {s}": {} for s in supernets for p in PROXIES}
     with phase(screen, "proxies", len(archs)) as shown:
         for i, arch in enumerate(archs):
-            subnet = supernet.extract(arch)
-            for name, proxy in PROXIES.items():
-                values[name][arch] = proxy(subnet, images, labels)
+            for which, supernet in supernets.items():
+                subnet = supernet.extract(arch).eval()
+                for name, proxy in PROXIES.items():
+                    values[f"{name}, {which}"][arch] = proxy(subnet, images, labels)
             shown.show(i + 1, step="subnets")
     return values
 

@@ -83,7 +83,7 @@ def proxy_best(
 
     Args:
         problem: the space and its budget.
-        supernet: whose weights the subnets inherit, trained or fresh.
+        supernet: whose weights the subnets inherit. Fresh ones serve better than trained ones (docs/algorithms.md).
         images: one batch as the network sees it, on the supernet's device: (batch, chans, height, width).
         labels: (batch,).
         proxy: one of :data:`PROXIES`, or your own.

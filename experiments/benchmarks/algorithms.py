@@ -179,10 +179,10 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
     taus, _ = kendall_intervals(rankings, [scores[i] for i in which], seed=0)
     screen.print(
         table(
-            "Zero-cost proxies with inherited weights, beside plain counts",
+            "Zero-cost proxies and plain counts",
             ("proxy", "Kendall tau with the score", "95 % interval"),
             [(n, f"{t.value:+.2f}", f"{t.low:+.2f} to {t.high:+.2f}") for n, t in taus.items() if t is not None],
-            caption=f"Of {len(which):,} random subnets.",
+            caption=f"Of {len(which):,} random subnets; proxies with the weights of the trained supernet, and with fresh ones.",
         )
     )
 
