@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from raysearch.tracking.store import TROUBLE, TrackingError, first_line, quieten_mlflow, without_password
+from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, quieten_mlflow, without_password
 
 
 def artifact_of_run(uri: str, run_id: str, name: str) -> Path:
@@ -16,6 +16,7 @@ def artifact_of_run(uri: str, run_id: str, name: str) -> Path:
     database = uri.removeprefix("sqlite:///")
     if database != uri and not Path(database).exists():  # MLflow would make an empty one
         raise TrackingError(f"no {name} of run {run_id}: there is no MLflow record at {uri}; name it with --tracking-uri")
+    quiet = Environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     try:
         folder = tempfile.mkdtemp(prefix="raysearch-artifact-")
         return Path(MlflowClient(uri).download_artifacts(run_id, name, folder))
@@ -23,3 +24,5 @@ def artifact_of_run(uri: str, run_id: str, name: str) -> Path:
         raise TrackingError(
             f"no {name} of run {run_id} in MLflow at {without_password(uri)} ({first_line(error)}); name a finished search"
         ) from error
+    finally:
+        quiet.restore()
