@@ -10,6 +10,7 @@ import pytest
 from search_script import ROOT
 
 TABLES = {
+    "algorithms": ("The table: 300 subnets", "Zero-cost proxies", "Searches of the surrogate"),
     "orchestration": ("Start-up to the first score", "Free scores", "Growth with history", "Scores of"),
     "racing": ("The search, error 0.02", "Races replayed", "Simulated pairs"),
     "memory": ("Building the image cache", "Evaluators on a node", "A further evaluator"),
