@@ -62,37 +62,36 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def search(arguments: Sequence[str] | None = None) -> None:
-    """The main job as a program."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+@contextlib.contextmanager
+def _reported(*, continues: str) -> Generator[None]:
+    """Turn a user's error into one line and exit code 2, and an interruption into how the program is continued, and 130."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    command = parse_search(arguments)
-    line = shlex.join(["python", "experiments/search.py", *arguments])
     try:
-        run(command, line=line, console=Console())
+        yield
     except ValueError as error:
         if os.environ.get("RAYSEARCH_TRACEBACK"):
             raise
         fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume continues", file=sys.stderr)
+        print(f"interrupted; {continues} continues", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def search(arguments: Sequence[str] | None = None) -> None:
+    """The main job as a program."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = parse_search(arguments)
+    line = shlex.join(["python", "experiments/search.py", *arguments])
+    with _reported(continues="the same command with --resume"):
+        run(command, line=line, console=Console())
 
 
 def validate(arguments: Sequence[str] | None = None) -> None:
     """Retraining of a finished search's subnets as a program."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if not arguments:
         fail("give the output folder of a finished search; --help tells more")
-    try:
+    with _reported(continues="the same command"):
         with _one_line():
             command = tyro.cli(ValidateCommand, prog="validate.py", args=list(arguments))
         run_validation(command, console=Console())
-    except ValueError as error:
-        if os.environ.get("RAYSEARCH_TRACEBACK"):
-            raise
-        fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        raise SystemExit(130) from None

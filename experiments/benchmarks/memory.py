@@ -36,7 +36,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.evaluation import Classification
 from raysearch.recipes import IMAGENET_TINY
-from raysearch.search import Failure, Result
+from raysearch.search import Failure, Race, Result
 from raysearch.space import Architecture
 from raysearch.training.supernets import SupernetFile, build_supernet
 
@@ -119,7 +119,7 @@ class BareScorer:
     def __init__(self, arrived: Path, evaluators: int) -> None:
         self.arrived, self.evaluators = arrived, evaluators
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         """Nothing, once all evaluators are there."""
         _wait_for_all(self.arrived, self.evaluators)
         return Result(0.0, 1, 0, 0)
@@ -134,7 +134,7 @@ class HoldingScorer:
     def __init__(self, make_scorer: Callable[[], SupernetScorer], few: NodeFile, arrived: Path, evaluators: int) -> None:
         self.scorer, self.few, self.arrived, self.evaluators = make_scorer(), few, arrived, evaluators
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         """A real score, of the largest subnet whatever is asked, once all evaluators are there."""
         largest = IMAGENET_TINY.space.build().largest()
         self.images = open_cache(local_path(images))

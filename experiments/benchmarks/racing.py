@@ -172,7 +172,7 @@ class Replay:
 def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: int, seed: int) -> Replay:
     """Race the recorded candidates. The threshold is that of the candidates which are still in the race."""
     results: dict[str, Result] = {c.proposal.arch.id: c.result for c in candidates if c.result is not None}
-    total = candidates[0].result.images_seen  # pyright: ignore[reportOptionalMemberAccess]
+    total = next(iter(results.values())).images_seen
     generations: dict[int, list[Candidate]] = {}
     for c in candidates:
         generations.setdefault(c.proposal.generation, []).append(c)

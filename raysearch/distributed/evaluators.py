@@ -144,7 +144,7 @@ class SupernetScorer:
                 precision=self.config.precision,
                 race=race,
             )
-        if self.latency is None or isinstance(outcome, Failure) or outcome.excluded is not None:
+        if self.latency is None or isinstance(outcome, Failure) or not outcome.competes:
             return outcome
         with self.lock.alone():
             return self._measured(outcome, subnet, opened.cached.info.shape[1:], self.latency)
@@ -174,8 +174,7 @@ class Evaluator:
 
     def score(self, arch: Architecture, images: NodeFile, race: Race | None) -> dict[str, Any]:
         """The outcome as JSON values."""
-        # A scorer that knows no races is one as long as none is run.
-        outcome = self.scorer.score(arch, images) if race is None else self.scorer.score(arch, images, race)
+        outcome = self.scorer.score(arch, images, race)
         _return_free_memory()
         return outcome_to_dict(outcome)
 
@@ -286,7 +285,7 @@ class Pool:
         if race is not None:
             incumbent = self.journal.outcomes[split, race.incumbent]
             assert isinstance(incumbent, Result)
-            assert incumbent.excluded is None
+            assert incumbent.competes
             race = replace(race, correct=incumbent.correct)
         outcome: Result | Failure = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
         lost = 0

@@ -24,6 +24,7 @@ from raysearch.pipeline.plan import Plan
 from raysearch.progress import phase
 from raysearch.report import closing_table, finalists_line, latency_line, racing_line, write_report
 from raysearch.search import Candidate, Result
+from raysearch.search.record import CANDIDATES
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.tracking import Tracker, ui_command, ui_url, without_password
 from raysearch.training.supernets import read_supernet
@@ -153,7 +154,7 @@ def write_summary(
     }
     write_json(folder.summary, summary)
     write_report(folder.path)
-    for name in ("report.html", "candidates.parquet", "front.json", "champion.json", "champion.safetensors", "config.json"):
+    for name in ("report.html", CANDIDATES, "front.json", "champion.json", "champion.safetensors", "config.json"):
         tracker.log_artifact(folder.path / name)
     keys = ("score", "test_score", "params", "macs", "latency_ms")
     numbers = {f"{which}/{key}": network[key] for which, network in networks.items() for key in keys if key in network}

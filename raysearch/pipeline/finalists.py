@@ -11,22 +11,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
 from raysearch.progress import phase
 from raysearch.search import Candidate, Result, ranked
+from raysearch.search.agreement import paired_p_value
 from raysearch.search.front import preference
-
-
-def paired_p_value(one: Result, other: Result) -> float:
-    """Two-sided probability of so unequal numbers of images that only one of two networks gets right (exact McNemar test)."""
-    from scipy.stats import binomtest
-
-    a, b = (np.unpackbits(np.frombuffer(r.correct, np.uint8), count=r.images_seen).astype(bool) for r in (one, other))
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
 
 
 def choose(
@@ -50,8 +41,9 @@ def choose(
                 scored.append((candidate, outcome))
     if not scored:
         raise ValueError("no finalist could be scored on all search images; start again with --resume")
-    in_time = [(c, r) for c, r in scored if r.excluded is None] or scored
+    in_time = [(c, r) for c, r in scored if r.competes] or scored
     champion, of_champion = min(in_time, key=lambda entry: preference(entry[1], index=entry[0].proposal.index, direction="max"))
+    right = of_champion.correct_images(of_champion.images_seen)
     rows: list[dict[str, Any]] = []
     for rank, (candidate, result) in enumerate(scored, start=1):
         assert candidate.result is not None
@@ -62,7 +54,7 @@ def choose(
                 "score_in_search": candidate.result.score,
                 "score": result.score,
                 "behind_champion": of_champion.score - result.score,
-                "p_value": paired_p_value(of_champion, result),
+                "p_value": paired_p_value(right, result.correct_images(result.images_seen)),
                 "params": result.params,
                 "macs": result.macs,
             }

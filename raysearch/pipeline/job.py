@@ -42,6 +42,7 @@ from raysearch.search import (
     write_candidates,
 )
 from raysearch.search.front import SCORE_AND_PARAMS
+from raysearch.search.record import CANDIDATES
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile, read_supernet
@@ -353,7 +354,7 @@ def _search_and_compare(
                 chosen = sorted(Random(f"{recipe.seed}/search-images").sample(range(len(plan.splits.search)), part))
                 service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
             candidates = _search(plan, tracker, console, service)
-            write_candidates(folder.path / "candidates.parquet", candidates)
+            write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
             write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates, objectives=weighed)])
             best, finalists = choose(

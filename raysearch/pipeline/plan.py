@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from raysearch.data.splits import Splits
 from raysearch.latency import LatencyTable
 from raysearch.recipes import Recipe
 from raysearch.search import SearchProblem, best_of_search, listed_architectures
+from raysearch.search.record import CANDIDATES
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
 from raysearch.tracking import artifact_of_run, default_uri
 from raysearch.training.supernets import SupernetFile, read_supernet
@@ -109,10 +111,11 @@ def _initial(command: SearchCommand, problem: SearchProblem[AutoFormerArchitectu
     path = Path(source)
     if path.suffix == ".json":
         return listed_architectures(path, problem)[:count]
-    if not path.exists() and re.fullmatch("[0-9a-f]{32}", source):
-        uri = command.tracking_uri or default_uri(output_path(command).absolute().parent)
-        path = artifact_of_run(uri, source, "candidates.parquet")
-    found = best_of_search(path / "candidates.parquet" if path.is_dir() else path, problem, count=count).architectures
+    with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
+        if not path.exists() and re.fullmatch("[0-9a-f]{32}", source):
+            uri = command.tracking_uri or default_uri(output_path(command).absolute().parent)
+            path = artifact_of_run(uri, source, CANDIDATES, folder=Path(folder))
+        found = best_of_search(path / CANDIDATES if path.is_dir() else path, problem, count=count).architectures
     if not found:
         raise ValueError(f"--warm-start {source} has no scored candidate inside this space and {problem.constraint}")
     return found

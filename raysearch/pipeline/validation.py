@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal, cast
 
-import numpy as np
 import pyarrow.parquet as pq
 import tyro
 from rich.console import Console
@@ -32,6 +31,8 @@ from raysearch.progress import phase
 from raysearch.report import validation_lines, write_report
 from raysearch.search import Failure, Result, SearchProblem
 from raysearch.search.agreement import Interval, kendall_intervals, paired_gap
+from raysearch.search.front import best_rows
+from raysearch.search.record import CANDIDATES
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training.alone import shortened
@@ -150,11 +151,10 @@ def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[
     """The champion, the best other random candidate of the search where it has one, and subnets across the band."""
     best = AutoFormerArchitecture.from_dict(read_json(folder.path / "champion.json")["arch"])
     chosen: dict[AutoFormerArchitecture, Role] = {best: "champion"}
-    table = folder.path / "candidates.parquet"
+    table = folder.path / CANDIDATES
     if not table.exists():
         raise ValueError(f"{table} is missing; restore it")
-    rows = [row for row in pq.read_table(table).to_pylist() if row["origin"] == "random" and row["status"] == "scored"]
-    for row in sorted(rows, key=lambda row: (-row["score"], row["loss"] is None, row["loss"], row["params"], row["index"])):
+    for row in best_rows(row for row in pq.read_table(table).to_pylist() if row["origin"] == "random"):
         arch = AutoFormerArchitecture.from_json(row["arch"])
         if arch != best:
             chosen[arch] = "best random"
@@ -325,7 +325,7 @@ def _summarise(
     gap = None
     if len(results) == 2:
         gaps = (
-            paired_gap(_bits(first, images), _bits(second, images))
+            paired_gap(first.correct_images(images), second.correct_images(images))
             for first, second in zip(results["champion"], results["best random"], strict=True)
         )
         gap = {name: found.to_dict() for name, found in zip(("inherited", "retrained"), gaps, strict=True)}
@@ -359,10 +359,6 @@ def _agreement(subnets: Sequence[dict[str, Any]], *, seed: int) -> dict[str, Any
             "lead": values(lead),
         }
     return agreement
-
-
-def _bits(result: Result, images: int) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(result.correct, np.uint8), count=images).astype(bool)
 
 
 def _metrics(validation: dict[str, Any]) -> dict[str, float | None]:

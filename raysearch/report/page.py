@@ -31,6 +31,7 @@ from raysearch.report.tables import (
     score_text,
     validation_lines,
 )
+from raysearch.search.record import CANDIDATES
 
 STYLE = """
 :root { color: #1f2933; background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -70,7 +71,7 @@ def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path
     if summary is None:
         summary = read_json(_existing(folder / "summary.json"))
     front = read_json_rows(_existing(folder / "front.json"))
-    rows = pq.read_table(_existing(folder / "candidates.parquet")).to_pylist()
+    rows = pq.read_table(_existing(folder / CANDIDATES)).to_pylist()
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".tmp")
     validation = folder / "validation.json"

@@ -177,9 +177,8 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
             self._thresholds.append(sorted(self._population)[self._last_hope - 1][1] if full else None)
 
     def _join(self, index: int) -> None:
-        outcome = self._ledger.outcome(index)
-        if isinstance(outcome, Result) and outcome.excluded is None:
-            self._population.append((preference(outcome, index=index, direction=self.direction), index))
+        for _, result in self._ledger.competing([index]):
+            self._population.append((preference(result, index=index, direction=self.direction), index))
 
     def _plan_mutant(self, index: int) -> bool:
         """Plan a new mutant of a tournament's winner. False when none of the tries is new and inside the band."""

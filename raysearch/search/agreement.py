@@ -111,6 +111,15 @@ def _interval(value: float, resampled: Float[np.ndarray, " resamples"], level: f
     return Interval(value, low, high)
 
 
+def paired_p_value(first: Bool[np.ndarray, " images"], second: Bool[np.ndarray, " images"]) -> float:
+    """Two-sided probability of so unequal numbers of images that only one of two networks gets right (exact McNemar test)."""
+    from scipy.stats import binomtest
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    alone = only_first + only_second
+    return 1.0 if alone == 0 else float(binomtest(only_first, alone).pvalue)
+
+
 def paired_gap(first: Bool[np.ndarray, " images"], second: Bool[np.ndarray, " images"]) -> Gap:
     """Accuracy of ``first`` minus that of ``second`` from what each has right of the same images, at least 2."""
     difference = first.astype(float) - second.astype(float)

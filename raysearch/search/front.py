@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raysearch.search.protocol import Direction, Result
 from raysearch.search.record import Candidate
@@ -24,6 +24,21 @@ def preference(result: Result, *, index: int, direction: Direction) -> tuple[flo
     """Sort key, best first: score, then lower loss (none counts as worst), fewer parameters, asked earlier."""
     score = -result.score if direction == "max" else result.score
     return score, math.inf if result.loss is None else result.loss, result.params, index
+
+
+def best_first(results: Iterable[tuple[int, Result]], direction: Direction) -> list[int]:
+    """The places in the order asked of these results, sorted by :func:`preference`."""
+    return [index for index, _ in sorted(results, key=lambda entry: preference(entry[1], index=entry[0], direction=direction))]
+
+
+def best_rows(rows: Iterable[dict[str, Any]], direction: Direction = "max") -> list[dict[str, Any]]:
+    """The rows of a candidate table that compete, best first, as :func:`preference` sorts results."""
+    sign = -1 if direction == "max" else 1
+
+    def key(row: dict[str, Any]) -> tuple[float, float, int, int]:
+        return sign * row["score"], math.inf if row["loss"] is None else row["loss"], row["params"], row["index"]
+
+    return sorted((row for row in rows if row["status"] == "scored"), key=key)
 
 
 def require_objectives(objectives: Sequence[Objective]) -> None:
@@ -52,9 +67,7 @@ def _ranked(candidates: Iterable[Candidate], direction: Direction) -> list[tuple
     """The candidates that compete, best first: scored and not excluded."""
     competing = [(c, c.result) for c in candidates]
     keyed = [
-        (preference(r, index=c.proposal.index, direction=direction), c, r)
-        for c, r in competing
-        if r is not None and r.excluded is None
+        (preference(r, index=c.proposal.index, direction=direction), c, r) for c, r in competing if r is not None and r.competes
     ]
     return [(c, r) for _, c, r in sorted(keyed, key=lambda entry: entry[0])]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
@@ -100,6 +100,11 @@ class Ledger(Generic[A]):
     def outcome(self, index: int) -> Result | Failure | None:
         """What was told about the candidate at ``index``; None before that."""
         return self._outcomes.get(index)
+
+    def competing(self, indices: Iterable[int]) -> list[tuple[int, Result]]:
+        """Those of ``indices`` whose results may have offspring; not failures, excluded ones and those not told yet."""
+        outcomes = ((index, self._outcomes.get(index)) for index in indices)
+        return [(index, outcome) for index, outcome in outcomes if isinstance(outcome, Result) and outcome.competes]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import Any, Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from raysearch.search.front import preference
-from raysearch.search.ledger import Ledger
+from raysearch.search.generational import GenerationalSearch
 from raysearch.search.problem import SearchProblem
-from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.protocol import Direction
 from raysearch.search.regressor import Regressor, fitted
-from raysearch.search.settings import checked_initial, redraw_rates, require_at_least, require_same_settings, search_settings
+from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
@@ -43,7 +40,7 @@ class PredictorConfig:
     redraws: float = 2.0
     """How many decisions a mutation redraws on average."""
     memory: int = 1000
-    """The regressor learns from so many of the latest results: this bounds the time of a fit."""
+    """The regressor learns from the results of so many of the latest candidates: this bounds the time of a fit."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a count that makes no search."""
@@ -54,7 +51,7 @@ class PredictorConfig:
             raise ValueError(f"explore is {self.explore}; it is a share of 0 to 1")
 
 
-class PredictorEvolution(SearchAlgorithm, Generic[A]):
+class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
     """Generations of the most promising candidates that an evolution inside a regressor finds.
 
     After each generation a regressor is fitted to the scores told so far, on the space's own features and the logarithms of
@@ -79,6 +76,8 @@ class PredictorEvolution(SearchAlgorithm, Generic[A]):
 
     """
 
+    algorithm = "predictor"
+
     def __init__(
         self,
         problem: SearchProblem[A],
@@ -88,123 +87,41 @@ class PredictorEvolution(SearchAlgorithm, Generic[A]):
         direction: Direction = "max",
         initial: Sequence[A] = (),
     ) -> None:
-        problem.check()
-        self.problem = problem
-        self.config = config or PredictorConfig()
-        self.seed = seed
-        self.direction: Direction = direction
-        self.initial = checked_initial(initial, problem, places=self.config.population)
-        self._rates = redraw_rates(problem.space, self.config.redraws)
-        self._ledger = Ledger(problem.space.architecture)
-        self._generation = 0
-        self._start = 0  # index of the generation's first candidate
-        self._parents: list[int] = []  # indices of the best ever, best first
-        self._lessons: list[tuple[tuple[float, ...], float]] = []  # the latest results: features and score, higher is better
-        for arch in self.initial:
-            self._ledger.plan(arch, generation=0, origin="seed")
-        self._fill()
-
-    # --- the protocol ---
-
-    def ask(self) -> A | None:
-        """The next candidate; None until the whole generation is told, and when :attr:`finished`."""
-        return self._ledger.ask()
-
-    def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
-        """The outcome of an asked candidate, in any order within a generation. Raises ValueError for any other."""
-        self._ledger.tell(arch, outcome)
-        if self._ledger.settled:
-            self._rank()
-            if self._generation + 1 < self.config.generations:
-                self._learn(range(self._start, len(self._ledger)))
-                self._generation += 1
-                self._start = len(self._ledger)
-                self._plan_predicted()
-                self._fill()
-
-    def proposal(self, arch: Architecture) -> Proposal:
-        """Where an asked candidate comes from. Raises KeyError for one that was never asked."""
-        return self._ledger.proposal(arch)
+        config = config or PredictorConfig()
+        self._rates = redraw_rates(problem.space, config.redraws)
+        super().__init__(problem, config, seed=seed, direction=direction, initial=initial)
 
     @property
     def threshold(self) -> None:
         """None: the regressor learns from bad scores too."""
         return None
 
-    @property
-    def finished(self) -> bool:
-        """True when all generations are told, or the space has nothing new to offer."""
-        return self._ledger.settled
+    def _select(self) -> None:
+        self._parents = self._best_of_contenders(self.config.parents)
 
-    @property
-    def total(self) -> int:
-        """How many candidates the search asks at most."""
-        return min(self.config.population * self.config.generations, self.problem.size)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Settings, candidates and outcomes as JSON values; the regressor follows from them."""
-        return {
-            "settings": self._settings(),
-            "generation": self._generation,
-            "start": self._start,
-            "parents": list(self._parents),
-            **self._ledger.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError when it comes from a search of other settings."""
-        require_same_settings(self._settings(), state["settings"])
-        self._ledger = Ledger.from_state_dict(self.problem.space.architecture, state)
-        self._generation = state["generation"]
-        self._start = state["start"]
-        self._parents = list(state["parents"])
-        self._lessons = []
-        self._learn(range(self._start))
-
-    def _settings(self) -> dict[str, Any]:
-        return search_settings(
-            "predictor", self.config, self.problem, seed=self.seed, initial=self.initial, direction=self.direction
-        )
-
-    # --- a generation ---
-
-    def _rng(self, purpose: str, *step: int) -> Random:
-        return Random("/".join(map(str, (self.seed, purpose, self._generation, *step))))
-
-    def _competing(self, indices: Iterable[int]) -> list[tuple[int, Result]]:
-        found: list[tuple[int, Result]] = []
-        for index in indices:
-            outcome = self._ledger.outcome(index)
-            if isinstance(outcome, Result) and outcome.excluded is None:
-                found.append((index, outcome))
-        return found
-
-    def _rank(self) -> None:
-        """Let the generation just told compete with the parents so far."""
-        competing = self._competing((*self._parents, *range(self._start, len(self._ledger))))
-        ranked = [(preference(result, index=index, direction=self.direction), index) for index, result in competing]
-        self._parents = [index for _, index in heapq.nsmallest(self.config.parents, ranked)]
-
-    def _learn(self, indices: range) -> None:
+    def _lessons(self) -> list[tuple[tuple[float, ...], float]]:
+        """Features and score of the latest results; a higher score is better."""
         sign = 1 if self.direction == "max" else -1
-        for index, result in self._competing(indices):
-            self._lessons.append((self._features(self._ledger.arch(index)), sign * result.score))
-        del self._lessons[: -self.config.memory]
+        latest = range(max(0, self._start - self.config.memory), self._start)
+        return [
+            (self._features(self._ledger.arch(index)), sign * result.score) for index, result in self._ledger.competing(latest)
+        ]
 
     def _features(self, arch: A) -> tuple[float, ...]:
         cost = self.problem.cost(arch)
         return *self.problem.space.features(arch), math.log(max(cost.params, 1)), math.log(max(cost.macs, 1))
 
-    def _plan_predicted(self) -> None:
-        if len(self._lessons) < 2:
+    def _plan_offspring(self) -> None:
+        lessons = self._lessons()
+        if len(lessons) < 2:
             return
-        regressor = fitted(self.config.regressor, self._lessons, seed=self._rng("fit").randrange(2**31))
+        regressor = fitted(self.config.regressor, lessons, seed=self._rng("fit").randrange(2**31))
         for arch in self._evolved(regressor)[: self.config.population - round(self.config.explore * self.config.population)]:
             self._ledger.plan(arch, generation=self._generation, origin="predicted")
 
     def _evolved(self, regressor: Regressor) -> list[A]:
         """New architectures of the band, those of the best prediction first."""
-        parents = [self._ledger.arch(i) for i in self._parents]
+        parents: Sequence[A] = self.parents
         promise: dict[A, float] = {}  # of new architectures only
         for inner in range(self.config.inner_generations):
             children: dict[A, None] = {}
@@ -213,7 +130,7 @@ class PredictorEvolution(SearchAlgorithm, Generic[A]):
                 one, two = rng.choice(parents), rng.choice(parents)
                 child = self.problem.space.crossover(one, two, rng) if rng.random() < 0.5 else one
                 child = self.problem.space.mutate(child, rng, self._rates)
-                if child not in self._ledger and child not in promise and self.problem.in_band(child):
+                if child not in promise and self._is_new(child):
                     children[child] = None
             if children:
                 mean, deviation = regressor([self._features(child) for child in children])
@@ -223,11 +140,3 @@ class PredictorEvolution(SearchAlgorithm, Generic[A]):
             promise = {arch: promise[arch] for arch in ranked}
             parents = ranked or parents
         return list(promise)
-
-    def _fill(self) -> None:
-        """Random candidates until the generation is whole or the band is used up."""
-        for i in range(self.config.population - (len(self._ledger) - self._start)):
-            arch = self.problem.sample(self._rng("random", i), self._ledger)
-            if arch is None:
-                return
-            self._ledger.plan(arch, generation=self._generation, origin="random")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from jaxtyping import Bool
+
 from raysearch.space import Architecture
 
 Direction = Literal["max", "min"]
@@ -34,6 +37,20 @@ class Result:
     """None: the candidate competes. A raced one has the score of the images that it saw, fewer than all."""
     seconds: float = 0.0
     """Time that the evaluator took. Never part of a decision."""
+
+    @property
+    def competes(self) -> bool:
+        """Whether it may be parent, champion and part of the front."""
+        return self.excluded is None
+
+    def correct_images(self, images: int) -> Bool[np.ndarray, " images"]:
+        """Per-image correctness over a split of so many images."""
+        return unpacked(self.correct, images)
+
+
+def unpacked(correct: bytes, images: int) -> Bool[np.ndarray, " images"]:
+    """Per-image correctness as :attr:`Result.correct` packs it."""
+    return np.unpackbits(np.frombuffer(correct, np.uint8), count=images).astype(bool)
 
 
 @dataclass(frozen=True, slots=True)

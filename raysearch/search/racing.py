@@ -17,6 +17,8 @@ from random import Random
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from raysearch.search.protocol import unpacked
+
 STAKES = np.array([0.08, 0.2, 0.4, 0.6, 0.8])
 """Shares of the largest stake that cannot ruin; the capital is divided equally among them. Chosen by simulation: small ones
 find a small gap in many images, large ones a large gap in few."""
@@ -57,7 +59,7 @@ class Race:
 
     def bits(self, images: int) -> Bool[np.ndarray, " images"]:
         """The incumbent's correctness in the order of the split."""
-        return np.unpackbits(np.frombuffer(self.correct, np.uint8), count=images).astype(bool)
+        return unpacked(self.correct, images)
 
     def order(self, images: int) -> Int64[np.ndarray, " images"]:
         """Indices of the images in the order in which the candidate sees them.

@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 from raysearch.cost import Cost
 from raysearch.search.protocol import Failure, Proposal, Result
 
+CANDIDATES = "candidates.parquet"
+"""File of a search's table in its output folder."""
+
 SCHEMA = pa.schema(
     [
         ("index", pa.int64()),
@@ -33,7 +36,7 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-"""Columns of ``candidates.parquet``, one row per candidate in the order asked."""
+"""Columns of :data:`CANDIDATES`, one row per candidate in the order asked."""
 
 
 @dataclass(frozen=True, slots=True)

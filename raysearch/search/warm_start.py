@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysearch.search.front import best_rows
 from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction
 from raysearch.space import Architecture
@@ -55,14 +56,9 @@ def best_of_search(path: Path, problem: SearchProblem[A], *, count: int, directi
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
         raise ValueError(f"{path} is no candidates.parquet of a search: it has no column {missing[0]}")
     rows: list[dict[str, Any]] = table.select(_COLUMNS).to_pylist()
-    sign = -1 if direction == "max" else 1
-    competing = sorted(
-        (row for row in rows if row["status"] == "scored"),
-        key=lambda row: (sign * row["score"], row["loss"] is None, row["loss"], row["params"], row["index"]),
-    )
     found: list[A] = []
     skipped = 0
-    for row in competing:
+    for row in best_rows(rows, direction):
         if len(found) == count:
             break
         try:

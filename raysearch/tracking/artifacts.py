@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,16 +9,15 @@ from mlflow import MlflowClient
 from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, quieten_mlflow, without_password
 
 
-def artifact_of_run(uri: str, run_id: str, name: str) -> Path:
-    """A copy of an artifact of a run, in a new temporary folder. Raises TrackingError when there is none."""
+def artifact_of_run(uri: str, run_id: str, name: str, *, folder: Path) -> Path:
+    """A copy, in ``folder``, of an artifact of a run. Raises TrackingError when there is none."""
     quieten_mlflow()
     database = uri.removeprefix("sqlite:///")
     if database != uri and not Path(database).exists():  # MLflow would make an empty one
         raise TrackingError(f"no {name} of run {run_id}: there is no MLflow record at {uri}; name it with --tracking-uri")
     quiet = Environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     try:
-        folder = tempfile.mkdtemp(prefix="raysearch-artifact-")
-        return Path(MlflowClient(uri).download_artifacts(run_id, name, folder))
+        return Path(MlflowClient(uri).download_artifacts(run_id, name, str(folder)))
     except TROUBLE as error:
         raise TrackingError(
             f"no {name} of run {run_id} in MLflow at {without_password(uri)} ({first_line(error)}); name a finished search"

@@ -122,7 +122,7 @@ class DyingScorer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         done = sum(len(scored) for scored in toy.counted(self.folder / "counts").values())
         fuse = self.folder / "fuse"
         if done >= 5 and fuse.exists():
@@ -150,7 +150,7 @@ class DeadlyScorer:
     def __init__(self, arch_id: str) -> None:
         self.arch_id = arch_id
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         if arch.id == self.arch_id:
             os.kill(os.getpid(), signal.SIGKILL)
         assert isinstance(arch, toy.ToyArchitecture)
@@ -190,7 +190,7 @@ class FaultyScorer:
     def __init__(self, folder: Path, arch_id: str) -> None:
         self.folder, self.arch_id = folder, arch_id
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         if arch.id == self.arch_id and (self.folder / "bug").exists():
             raise RuntimeError("shapes do not match")
         return toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
@@ -251,7 +251,7 @@ class PlaceScorer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         context = ray.get_runtime_context()
         place = f"{context.get_node_id()} {','.join(map(str, ray.get_gpu_ids()))}\n"
         with (self.folder / str(os.getpid())).open("a") as file:

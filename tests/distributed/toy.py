@@ -11,7 +11,7 @@ import ray
 
 from raysearch.cost import Constraint, Cost
 from raysearch.distributed.files import NodeFile
-from raysearch.search import Evolution, EvolutionConfig, Failure, Result, SearchProblem
+from raysearch.search import Evolution, EvolutionConfig, Failure, Race, Result, SearchProblem
 from raysearch.space import Architecture, Choice, SearchSpace
 
 
@@ -53,7 +53,7 @@ class CountingScorer:
         self.folder, self.together, self.rendezvous = folder, together, rendezvous
         self.calls = 0
 
-    def score(self, arch: Architecture, images: NodeFile) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         self.calls += 1
         if self.rendezvous is not None:
             ray.get(self.rendezvous.meet.remote(self.calls))

@@ -90,7 +90,7 @@ def test_survivors_are_the_first_fronts_and_of_the_last_the_least_crowded():
         order = sorted(range(len(front)), key=lambda i: -distances[i])
         kept += [front[i] for i in order[: 20 - len(kept)]]
         left = {a: told for a, told in left.items() if a not in front}
-    assert set(search.survivors) == set(kept)
+    assert set(search.parents) == set(kept)
 
 
 def test_crowding_distances():
