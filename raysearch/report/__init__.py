@@ -1,6 +1,23 @@
-"""Tables and pictures of a finished search, from its output folder alone."""
+"""Tables and pictures of a search, from its output folder or from what is known while it runs."""
 
 from raysearch.report.page import write_report
-from raysearch.report.tables import closing_table, finalists_line, latency_line, racing_line, validation_lines
+from raysearch.report.tables import (
+    closing_table,
+    common_line,
+    finalists_line,
+    latency_line,
+    racing_line,
+    utilisation_line,
+    validation_lines,
+)
 
-__all__ = ["closing_table", "finalists_line", "latency_line", "racing_line", "validation_lines", "write_report"]
+__all__ = [
+    "closing_table",
+    "common_line",
+    "finalists_line",
+    "latency_line",
+    "racing_line",
+    "utilisation_line",
+    "validation_lines",
+    "write_report",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,25 +13,37 @@ import plotly.graph_objects as go
 import pyarrow.parquet as pq
 from plotly.offline import get_plotlyjs
 
-from raysearch.output import read_json, read_json_rows
+from raysearch.output import CONFIG, read_json
+from raysearch.report.common import InCommon, Place, Row, Share, in_common
 from raysearch.report.pictures import (
-    Row,
+    SIZES,
+    front_rows,
+    images_by_generation,
+    latency_against_macs,
     retrained_against_inherited,
-    score_against_params,
+    score_against_size,
     score_by_generation,
     training_curve,
-    value_text,
 )
 from raysearch.report.tables import (
     COLUMNS,
+    FINALIST_COLUMNS,
+    choice_text,
     closing_rows,
     count_text,
     duration_text,
+    finalist_rows,
+    finalists_line,
     latency_line,
     racing_line,
     score_text,
+    utilisation_line,
     validation_lines,
+    value_text,
 )
+from raysearch.search import Candidate
+from raysearch.search.agreement import tau_b
+from raysearch.search.front import best_rows
 from raysearch.search.record import CANDIDATES
 
 STYLE = """
@@ -44,6 +57,7 @@ p { margin: 8px 0; max-width: 46em; }
 .facts b { display: block; font-size: 2rem; line-height: 1.2; font-weight: 600; font-variant-numeric: tabular-nums; }
 .facts div:first-child b { color: #c2410c; }
 .scroll { overflow-x: auto; }
+figure .scroll + .scroll { margin-top: 18px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 28px 7px 0; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
 th { font-weight: 500; font-size: .9rem; }
@@ -52,30 +66,71 @@ th:first-child, td:first-child { text-align: left; }
 .net tr:first-child td { color: #616e7c; font-size: .9rem; }
 .net td { padding: 5px 14px 5px 0; }
 figure { margin: 0; }
-figcaption { max-width: 46em; font-size: .95rem; }
+figcaption { max-width: 46em; font-size: .95rem; margin-top: 10px; }
+.heat td, .heat th { padding: 5px 8px; border: 0; text-align: center; min-width: 2.4em; }
+.heat td { border-radius: 3px; }
+.heat { border-collapse: separate; border-spacing: 2px; }
+.heat td:first-child, .heat th:first-child { padding-left: 0; padding-right: 16px; min-width: 9em; text-align: left; }
+.heat tbody + tbody::before, .shares tbody + tbody::before { content: ""; display: block; height: 10px; }
+.shares td, .shares th { border: 0; padding: 3px 16px 3px 0; }
+.shares td:first-child { min-width: 9em; }
+.shares .track { position: relative; width: 200px; height: 14px; background: #f0f3f6; border-radius: 3px; }
+.shares .track b { position: absolute; inset: 0 auto 0 0; background: #5b8fc7; border-radius: 3px; }
+.shares .track i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: #1f2933; }
+.state { display: inline-block; color: #c2410c; border: 1px solid; border-radius: 1em; font-size: .85rem; padding: 1px 10px; }
 .bar { display: flex; height: 14px; border-radius: 3px; overflow: hidden; margin: 12px 0; gap: 2px; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 28px; font-variant-numeric: tabular-nums; }
 .key i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 7px; }
-pre { background: #f5f7fa; padding: 14px 16px; border-radius: 4px; overflow-x: auto; font-size: .88rem; }
+pre { background: #f5f7fa; padding: 14px 16px; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere;
+  font-size: .88rem; }
+@media (max-width: 560px) {
+  body { padding: 24px 16px 48px; }
+  h1 { font-size: 1.4rem; }
+  h2 { margin-top: 36px; }
+  .facts { gap: 12px 32px; }
+  .facts b { font-size: 1.5rem; }
+  th, td { padding-right: 16px; }
+  .shares .track { width: 110px; }
+  .heat td, .heat th { padding: 5px 3px; min-width: 2.1em; }
+  .heat td:first-child, .heat th:first-child, .shares td:first-child { min-width: 7em; }
+  figure { margin: 0 -10px; }
+  figcaption, figure .scroll { margin-left: 10px; margin-right: 10px; }
+}
 @media print { body { padding: 0; } h2, figure { break-inside: avoid; } }
 """
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
 
 
-def write_report(folder: Path, summary: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    folder: Path, summary: Mapping[str, Any] | None = None, *, candidates: Sequence[Candidate] | None = None
+) -> Path:
     """Write ``report.html`` into a search's folder, whole or not at all; returns its path.
 
-    Reads ``candidates.parquet``, ``front.json``, ``validation.json`` where there is one and, unless ``summary`` is given,
-    ``summary.json``. Raises ValueError that names a missing or damaged file.
+    Args:
+        folder: its ``config.json`` and ``validation.json`` are read where they are there.
+        summary: what ``summary.json`` holds, which is read when this is not given. That of a search in progress has no
+            ``networks`` and instead a ``progress``: generation and generations, candidates and total.
+        candidates: those known so far; ``candidates.parquet`` is read when they are not given.
+
+    Raises:
+        ValueError: a file is missing or damaged; it is named.
+
     """
     if summary is None:
         summary = read_json(_existing(folder / "summary.json"))
-    front = read_json_rows(_existing(folder / "front.json"))
-    rows = pq.read_table(_existing(folder / CANDIDATES)).to_pylist()
+    if candidates is None:
+        rows = cast(list[Row], pq.read_table(_existing(folder / CANDIDATES)).to_pylist())
+    else:
+        rows = [c.row() for c in candidates]
+    validation, config = folder / "validation.json", folder / CONFIG
+    page = _page(
+        summary,
+        rows,
+        sizes=_sizes(read_json(config).get("recipe", {})) if config.exists() else ["params"],
+        validation=read_json(validation) if validation.exists() else None,
+    )
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".tmp")
-    validation = folder / "validation.json"
-    page = _page(summary, rows, front, validation=read_json(validation) if validation.exists() else None)
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
@@ -87,23 +142,28 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _sizes(recipe: Mapping[str, Any]) -> list[str]:
+    """What the search weighed against the score: each has a picture of its own."""
+    if recipe.get("algorithm") != "nsga2":
+        return ["params"]
+    weighed: Sequence[str] = recipe.get("nsga2", {}).get("objectives", ())
+    return [size for size in weighed if size in SIZES] or ["params"]
+
+
 def _page(
-    summary: Mapping[str, Any], rows: Sequence[Row], front: Sequence[Row], *, validation: Mapping[str, Any] | None
+    summary: Mapping[str, Any], rows: Sequence[Row], *, sizes: Sequence[str], validation: Mapping[str, Any] | None
 ) -> str:
-    scored = [row for row in rows if row["status"] == "scored"]
-    champion = summary["networks"]["champion"]
-    sections = [_headline(summary), _closing(summary)]
+    scored = best_rows(map(dict, rows))
+    champion = summary["networks"]["champion"]["id"] if "networks" in summary else None
+    sections = [_headline(summary, rows, scored)]
+    if "networks" in summary:
+        sections.append(_closing(summary))
+    if summary.get("finalists"):
+        sections.append(_finalists(summary["finalists"]))
     if scored:
-        sections.append(
-            _section(
-                "Score against parameters",
-                score_against_params(scored, front, champion["id"]),
-                f"Each point is one subnet scored with inherited weights; darker is later. {len(front)} of "
-                f"{len(scored):,} are on the front: no other candidate has a higher score with as few parameters. "
-                "Point at one to see its architecture.",
-                name="front",
-            )
-        )
+        sections += [_front(scored, champion, size) for size in sizes]
+        if (found := in_common(rows)) is not None:
+            sections.append(_in_common(found))
         sections.append(
             _section(
                 "Progress of the search",
@@ -112,6 +172,7 @@ def _page(
                 name="generations",
             )
         )
+    sections += [_racing(summary, rows), _latency(summary, scored, champion)]
     if validation is not None:
         sections.append(_validation(validation))
     if history := summary.get("training", {}).get("history"):
@@ -124,16 +185,7 @@ def _page(
                 name="training",
             )
         )
-    if summary.get("racing"):
-        line = racing_line(summary["racing"])
-        sections.append(
-            f"<h2>Racing</h2>\n<p>{html.escape(line[0].upper() + line[1:])}. Those are in no picture, and the front is that of "
-            "the candidates scored on all images.</p>"
-        )
-    if summary.get("latency"):
-        line = latency_line(summary["latency"])
-        sections.append(f"<h2>Latency</h2>\n<p>{html.escape(line[0].upper() + line[1:])}.</p>")
-    sections += [_seconds(summary["seconds"]), _failures(rows), _provenance(summary)]
+    sections += [_seconds(summary), _failures(rows), _provenance(summary)]
     title = html.escape(f"{summary['recipe']}: report of a search")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
@@ -142,31 +194,48 @@ def _page(
     )
 
 
-def _headline(summary: Mapping[str, Any]) -> str:
-    champion, counts = summary["networks"]["champion"], summary["counts"]
-    facts = (
-        (score_text(champion["test_score"]), "test score of the champion"),
-        (score_text(champion["score"]), "search score, inherited weights"),
-        (count_text(champion["params"]), "parameters"),
-        (count_text(champion["macs"]), "MACs per image"),
-    )
-    budget, finished = summary["constraint"].replace("<=", "≤"), summary["finished"][:16].replace("T", " ")
-    cells = "".join(f"<div><b>{html.escape(value)}</b><span class=quiet>{name}</span></div>" for value, name in facts)
-    return (
-        f"<h1>{html.escape(summary['recipe'])}: the best of {counts['candidates'] - counts['failed']:,} subnets</h1>\n"
-        f"<p class=quiet>{html.escape(budget)} · {counts['generations']} generations · "
-        f"{duration_text(sum(summary['seconds'].values()))} · finished {html.escape(finished)} UTC</p>\n"
-        f"<div class=facts>{cells}</div>\n{_architecture(champion)}"
-    )
+def _headline(summary: Mapping[str, Any], rows: Sequence[Row], scored: Sequence[Row]) -> str:
+    name, budget = html.escape(summary["recipe"]), html.escape(summary["constraint"].replace("<=", "≤"))
+    spent = duration_text(sum(summary["seconds"].values()))
+    if (progress := summary.get("progress")) is not None:
+        written = summary["written"][:16].replace("T", " ")
+        head = (
+            f"<h1>{name}: in progress</h1>\n"
+            f"<p><span class=state>generation {progress['generation']} of {progress['generations']}</span></p>\n"
+            f"<p class=quiet>{budget} · {len(rows):,} of {progress['total']:,} candidates · {spent} · "
+            f"written {html.escape(written)} UTC; reload this page for what came later</p>\n"
+        )
+        if not scored:
+            return head
+        best = scored[0]
+        network = {**best, "arch": json.loads(best["arch"])}
+        facts = ((score_text(best["score"]), "best search score so far, inherited weights"),)
+        label = "Best so far"
+    else:
+        network, counts = summary["networks"]["champion"], summary["counts"]
+        finished = summary["finished"][:16].replace("T", " ")
+        head = (
+            f"<h1>{name}: the best of {counts['candidates'] - counts['failed']:,} subnets</h1>\n"
+            f"<p class=quiet>{budget} · {counts['generations']} generations · {spent} · "
+            f"finished {html.escape(finished)} UTC</p>\n"
+        )
+        facts = (
+            (score_text(network["test_score"]), "test score of the champion"),
+            (score_text(network["score"]), "search score, inherited weights"),
+        )
+        label = "Champion"
+    facts += ((count_text(network["params"]), "parameters"), (count_text(network["macs"]), "MACs per image"))
+    cells = "".join(f"<div><b>{html.escape(value)}</b><span class=quiet>{words}</span></div>" for value, words in facts)
+    return f"{head}<div class=facts>{cells}</div>\n{_architecture(network, label)}"
 
 
-def _architecture(network: Mapping[str, Any]) -> str:
+def _architecture(network: Mapping[str, Any], label: str) -> str:
     """Scalar choices in a line, choices per block as a table with one column per block."""
     arch: Mapping[str, Any] = network["arch"]
     blocks = {name: cast(list[Any], v) for name, v in arch.items() if isinstance(v, list) and not _nested(cast(list[Any], v))}
     if len({len(values) for values in blocks.values()}) != 1:
         blocks = {}
-    parts = [f"Champion <code>{html.escape(network['id'])}</code>"]
+    parts = [f"{label} <code>{html.escape(network['id'])}</code>"]
     parts += [f"{html.escape(name)} <b>{html.escape(value_text(v))}</b>" for name, v in arch.items() if name not in blocks]
     text = f"<p>{' · '.join(parts)}</p>"
     if not blocks:
@@ -195,6 +264,122 @@ def _closing(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _finalists(finalists: Mapping[str, Any]) -> str:
+    """The best of the search, scored again, and how sure their order is."""
+    head = "".join(f"<th>{c}</th>" for c in FINALIST_COLUMNS)
+    body = "".join(
+        f"<tr><td><code>{html.escape(row[0])}</code></td>" + "".join(f"<td>{html.escape(c)}</td>" for c in row[1:]) + "</tr>"
+        for row in finalist_rows(finalists)
+    )
+    return (
+        f"<h2>Finalists</h2>\n<div class=scroll><table class=closing><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        f"</table></div>\n<p class=quiet>{_sentence(finalists_line(finalists))} Behind: points behind the champion; p: how "
+        "often chance alone makes two equal networks differ so much on these images.</p>"
+    )
+
+
+def _front(scored: Sequence[Row], champion: str | None, size: str) -> str:
+    title = SIZES[size][0]
+    few = {"params": "as few parameters", "macs": "as few MACs", "latency": "as few milliseconds"}[size]
+    return _section(
+        f"Score against {title}",
+        score_against_size(scored, champion, size=size),
+        f"Each point is one subnet scored with inherited weights; darker is later. {len(front_rows(scored, size))} of "
+        f"{len(scored):,} are on the front: no other candidate has as high a score with {few}. "
+        "Point at one to see its architecture.",
+        name="front" if size == "params" else f"front_{size}",
+    )
+
+
+def _in_common(found: InCommon) -> str:
+    """Choices of the best beside those of chance: bars for the whole net, one heat map for the blocks."""
+    whole = [place for place in found.shares if place[1] is None and len(found.shares[place]) > 1]
+    names = list(dict.fromkeys(name for name, block in found.shares if block is not None))
+    parts: list[str] = []
+    if whole:
+        groups = ["".join(_share_row(place, value, share) for value, share in found.shares[place].items()) for place in whole]
+        head = f"<th></th><th></th><th>best</th><th>{found.compared_with.split()[0]}</th>"
+        body = "".join(f"<tbody>{rows}</tbody>" for rows in groups)
+        parts.append(f"<div class=scroll><table class=shares><thead><tr>{head}</tr></thead>{body}</table></div>")
+    if names:
+        depth = 1 + max(block for _, block in found.shares if block is not None)
+        head = "<th>block</th>" + "".join(f"<th>{block + 1}</th>" for block in range(depth))
+        body = "".join(f"<tbody>{_heat_rows(found, name, depth)}</tbody>" for name in names)
+        parts.append(f"<div class=scroll><table class=heat id=common><thead><tr>{head}</tr></thead>{body}</table></div>")
+    caption = (
+        f"Of the best {found.best} candidates, how many per cent chose each value (of those that have the block), beside "
+        f"{found.others:,} {found.compared_with}: the dark mark in a bar is theirs; a cell is blue where the best chose the "
+        "value more often than they did and orange where less often. The best are often relatives: what they share may be "
+        "inherited and need not be why they are good."
+    )
+    return f"<h2>What the best have in common</h2>\n<figure>{''.join(parts)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _share_row(place: Place, value: float, share: Share) -> str:
+    mark = "" if share.others is None else f'<i style="left:{100 * share.others:.1f}%"></i>'
+    others = "" if share.others is None else f"{share.others:.0%}"
+    return (
+        f"<tr><td>{html.escape(choice_text(place, value))}</td>"
+        f'<td><div class=track><b style="width:{100 * share.best:.1f}%"></b>{mark}</div></td>'
+        f"<td>{share.best:.0%}</td><td class=quiet>{others}</td></tr>"
+    )
+
+
+def _heat_rows(found: InCommon, name: str, depth: int) -> str:
+    values = sorted(
+        {value for (n, block), shares in found.shares.items() if n == name and block is not None for value in shares}
+    )
+    rows: list[str] = []
+    for value in values:
+        cells = [f"<td>{html.escape(name)} {value_text(value)}</td>"]
+        for block in range(depth):
+            share = found.shares.get((name, block), {}).get(value)
+            if share is None:
+                cells.append("<td></td>")
+                continue
+            color = "91,143,199" if share.lead > 0 else "217,119,66"
+            others = "" if share.others is None else f"; {found.compared_with} {share.others:.0%}"
+            cells.append(
+                f'<td style="background:rgba({color},{min(1.0, 1.2 * abs(share.lead)):.2f})" '
+                f'title="{html.escape(choice_text((name, block), value))}: best {share.best:.0%}{others}">'
+                f"{100 * share.best:.0f}</td>"
+            )
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return "".join(rows)
+
+
+def _racing(summary: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """What racing saved, and in which generations; nothing where it was off."""
+    racing = summary.get("racing")
+    if not racing and not any(row["status"] == "raced" for row in rows):
+        return ""
+    caption = (
+        "100 % are the images that scoring all candidates of a generation in full would have read. Candidates that were stopped "
+        "are in no other picture, and the front is that of those scored on all images."
+    )
+    if racing:
+        caption = f"{_sentence(racing_line(racing))} {caption}"
+    return _section("Images saved by racing", images_by_generation(rows), caption, name="racing")
+
+
+def _latency(summary: Mapping[str, Any], scored: Sequence[Row], champion: str | None) -> str:
+    """Milliseconds against MACs where they were measured, and how latency was found; nothing where it was not asked for."""
+    measured = [row for row in scored if row["latency_ms"] is not None]
+    caption = f"{_sentence(latency_line(summary['latency']))} " if summary.get("latency") else ""
+    if len(measured) < 2:
+        return f"<h2>Latency</h2>\n<p>{caption}</p>" if caption else ""
+    tau = tau_b([row["macs"] for row in measured], [row["latency_ms"] for row in measured])
+    caption += (
+        f"Each point is a candidate, darker with a higher score. Between MACs and milliseconds of these {len(measured):,} "
+        f"Kendall's tau is {tau:.2f}; at 1, MACs would always tell which of two networks is faster."
+    )
+    return _section("Latency", latency_against_macs(measured, champion), caption, name="latency")
+
+
+def _sentence(line: str) -> str:
+    return html.escape(line[0].upper() + line[1:] + ".")
+
+
 def _section(title: str, figure: go.Figure, sentence: str, *, name: str) -> str:
     picture = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
@@ -215,7 +400,8 @@ def _validation(validation: Mapping[str, Any]) -> str:
     return _section(title, retrained_against_inherited(validation["subnets"]), caption, name="validation")
 
 
-def _seconds(seconds: Mapping[str, float]) -> str:
+def _seconds(summary: Mapping[str, Any]) -> str:
+    seconds: Mapping[str, float] = summary["seconds"]
     total = sum(seconds.values())
     colors = [PHASE_COLORS[i % len(PHASE_COLORS)] for i in range(len(seconds))]
     parts = "".join(
@@ -226,8 +412,9 @@ def _seconds(seconds: Mapping[str, float]) -> str:
         f'<span><i style="background:{color}"></i>{html.escape(name)} {duration_text(value)}</span>'
         for (name, value), color in zip(seconds.items(), colors, strict=True)
     )
+    busy = f"<p>{_sentence(utilisation_line(summary['utilisation']))}</p>\n" if summary.get("utilisation") else ""
     return (
-        f"<h2>Time by phase</h2>\n<div class=bar>{parts}</div>\n<div class=key>{key}</div>\n"
+        f"<h2>Time by phase</h2>\n<div class=bar>{parts}</div>\n<div class=key>{key}</div>\n{busy}"
         f"<p class=quiet>{duration_text(total)} in all; a search that was resumed counts every run.</p>"
     )
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import html
 import json
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
-from raysearch.report.tables import count_text, score_text
-
-Row = Mapping[str, Any]
+from raysearch.report.common import Row
+from raysearch.report.tables import count_text, score_text, value_text
+from raysearch.search.front import best_rows
 
 INK, FAINT, LINE, ACCENT = "#1f2933", "#7b8794", "#e4e7eb", "#c2410c"
 BLUES = [[0.0, "#c9dcf0"], [0.5, "#5b8fc7"], [1.0, "#12365e"]]
 """Generations, early to late. Dark enough at the pale end to stay visible on white."""
+BAR: Mapping[str, Any] = {"thickness": 8, "outlinewidth": 0, "x": 1.01, "xpad": 4}
+"""Every colour bar."""
 
 
 def _figure(*, x_title: str, y_title: str, y_percent: bool) -> go.Figure:
@@ -47,31 +49,50 @@ def _is_share(scores: Sequence[float]) -> bool:
     return all(0 <= s <= 1 for s in scores)
 
 
-def value_text(value: Any) -> str:
-    """One choice of an architecture, short: numbers per block side by side, stages apart."""
-    if isinstance(value, list):
-        values = cast(list[Any], value)
-        return (" | " if any(isinstance(v, list) for v in values) else " ").join(map(value_text, values))
-    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)  # noqa: RUF001
-
-
 def _hover(row: Row) -> str:
     arch = "<br>".join(f"{name}: {html.escape(value_text(v))}" for name, v in json.loads(row["arch"]).items())
+    latency = latency_of(row)
     return (
         f"<b>{row['id']}</b><br>score {score_text(row['score'])}<br>{count_text(row['params'])} parameters, "
-        f"{count_text(row['macs'])} MACs<br>generation {row['generation']}, {html.escape(row['origin'])}<br>{arch}"
+        f"{count_text(row['macs'])} MACs{'' if latency is None else f'<br>{latency:.3g} ms'}<br>"
+        f"generation {row['generation']}, {html.escape(row['origin'])}<br>{arch}"
     )
 
 
-def score_against_params(scored: Sequence[Row], front: Sequence[Row], champion_id: str) -> go.Figure:
+def latency_of(row: Row) -> float | None:
+    """Milliseconds: measured, or else predicted; None where there are neither."""
+    return row["predicted_latency_ms"] if row["latency_ms"] is None else row["latency_ms"]
+
+
+SIZES: Mapping[str, tuple[str, Callable[[Row], float | None]]] = {
+    "params": ("parameters", lambda row: row["params"]),
+    "macs": ("MACs", lambda row: row["macs"]),
+    "latency": ("milliseconds", latency_of),
+}
+"""What a front weighs against the score: title of its axis, and the value of a candidate."""
+
+
+def front_rows(scored: Sequence[Row], size: str) -> list[Row]:
+    """The candidates that no other beats in score and this one of :data:`SIZES`, smallest first."""
+    value = SIZES[size][1]
+    known = [(v, row) for row in best_rows(map(dict, scored)) if (v := value(row)) is not None]
+    front: list[Row] = []
+    for _, row in sorted(known, key=lambda entry: (entry[0], -entry[1]["score"])):  # of equal ones the preferred stays first
+        if not front or row["score"] > front[-1]["score"]:
+            front.append(row)
+    return front
+
+
+def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: str = "params") -> go.Figure:
     """Every scored candidate, the Pareto front among them, and the champion."""
-    figure = _figure(x_title="parameters", y_title="search score", y_percent=_is_share([r["score"] for r in scored]))
+    title, value = SIZES[size]
+    figure = _figure(x_title=title, y_title="search score", y_percent=_is_share([r["score"] for r in scored]))
     figure.update_layout(height=480, hovermode="closest")
-    ordered = sorted(scored, key=lambda r: r["index"])
+    ordered = [r for r in sorted(scored, key=lambda r: r["index"]) if value(r) is not None]
     generations = [r["generation"] for r in ordered]
     figure.add_scatter(
         name="candidate",
-        x=[r["params"] for r in ordered],
+        x=[value(r) for r in ordered],
         y=[r["score"] for r in ordered],
         mode="markers",
         marker={
@@ -81,15 +102,15 @@ def score_against_params(scored: Sequence[Row], front: Sequence[Row], champion_i
             "cmax": max(1, *generations),
             "colorscale": BLUES,
             "line": {"width": 0.5, "color": "white"},
-            "colorbar": {"title": {"text": "generation"}, "thickness": 10, "outlinewidth": 0, "tickformat": "d"},
+            "colorbar": {**BAR, "title": {"text": "generation", "side": "right"}, "tickformat": "d"},
         },
         text=[_hover(r) for r in ordered],
         hovertemplate="%{text}<extra></extra>",
     )
-    edge = sorted(front, key=lambda r: r["params"])
+    edge = front_rows(scored, size)
     figure.add_scatter(
         name="Pareto front",
-        x=[r["params"] for r in edge],
+        x=[value(r) for r in edge],
         y=[r["score"] for r in edge],
         mode="lines+markers",
         line={"color": ACCENT, "width": 2, "shape": "hv"},
@@ -97,16 +118,83 @@ def score_against_params(scored: Sequence[Row], front: Sequence[Row], champion_i
         text=[_hover(r) for r in edge],
         hovertemplate="%{text}<extra></extra>",
     )
-    best = [r for r in scored if r["id"] == champion_id]
+    best = [r for r in ordered if r["id"] == champion_id]
+    if best:
+        figure.add_scatter(
+            name="champion",
+            x=[value(r) for r in best],
+            y=[r["score"] for r in best],
+            mode="markers",
+            marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
+            text=[_hover(r) for r in best],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return figure
+
+
+def latency_against_macs(measured: Sequence[Row], champion_id: str | None) -> go.Figure:
+    """Each measured candidate by its multiply-accumulates and its milliseconds, darker with a higher score."""
+    figure = _figure(x_title="MACs", y_title="milliseconds, measured", y_percent=False)
+    figure.update_layout(hovermode="closest")
+    ordered = sorted(measured, key=lambda r: r["score"])
+    scores = [r["score"] for r in ordered]
     figure.add_scatter(
-        name="champion",
-        x=[r["params"] for r in best],
-        y=[r["score"] for r in best],
+        name="candidate",
+        x=[r["macs"] for r in ordered],
+        y=[r["latency_ms"] for r in ordered],
         mode="markers",
-        marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
-        text=[_hover(r) for r in best],
+        marker={
+            "size": 8,
+            "color": scores,
+            "cmin": scores[len(scores) // 10],  # so that a few poor ones do not make all others look alike
+            "cmax": scores[-1],
+            "colorscale": BLUES,
+            "line": {"width": 0.5, "color": "white"},
+            "colorbar": {
+                **BAR,
+                "title": {"text": "score", "side": "right"},
+                **({"tickformat": ".1%"} if _is_share(scores) else {}),
+            },
+        },
+        text=[_hover(r) for r in ordered],
         hovertemplate="%{text}<extra></extra>",
     )
+    best = [r for r in ordered if r["id"] == champion_id]
+    if best:
+        figure.add_scatter(
+            name="champion",
+            x=[r["macs"] for r in best],
+            y=[r["latency_ms"] for r in best],
+            mode="markers",
+            marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
+            text=[_hover(r) for r in best],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return figure
+
+
+def images_by_generation(rows: Sequence[Row]) -> go.Figure:
+    """Share of the images of full scoring that each generation saw."""
+    groups: dict[int, list[int]] = {}
+    for row in rows:
+        if row["status"] != "failed":
+            groups.setdefault(row["generation"], []).append(row["images_seen"])
+    generations, whole = sorted(groups), max(max(seen) for seen in groups.values())
+    shares = [statistics.fmean(groups[g]) / whole for g in generations]
+    figure = _figure(x_title="generation", y_title="images", y_percent=False)
+    figure.update_layout(height=300, barmode="stack", bargap=0.25, hovermode="x unified")
+    figure.update_layout(yaxis={"range": [0, 1], "tickformat": ".0%"}, xaxis={"tickformat": "d"})
+    counts = [f"{sum(groups[g]):,} of {len(groups[g]) * whole:,} images" for g in generations]
+    bars = (("scored", shares, "#5b8fc7", counts), ("saved by racing", [1 - s for s in shares], "#dbe7f3", [""] * len(shares)))
+    for name, values, color, texts in bars:
+        figure.add_bar(
+            name=name,
+            x=generations,
+            y=values,
+            marker={"color": color},
+            customdata=texts,
+            hovertemplate="%{y:.1%}  %{customdata}",
+        )
     return figure
 
 
@@ -178,7 +266,7 @@ def retrained_against_inherited(subnets: Sequence[Row]) -> go.Figure:
         if role == "best random":
             marker |= {"color": INK, "line": {"width": 2, "color": INK}}
         if role == "drawn":
-            bar = {"title": {"text": "parameters"}, "thickness": 10, "outlinewidth": 0, "tickformat": ".2s"}
+            bar = {**BAR, "title": {"text": "parameters", "side": "right"}, "tickformat": ".2s"}
             marker |= {"color": [r["params"] for r in rows], "cmin": min(sizes), "cmax": max(sizes), "colorscale": BLUES}
             marker |= {"colorbar": bar}
         figure.add_scatter(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from rich.table import Table
+
+from raysearch.report.common import Place, Row, in_common
 
 NETWORKS = {"champion": "champion", "largest": "largest subnet", "smallest": "smallest subnet", "random": "random, median"}
 """Rows of the closing table: key in ``summary["networks"]`` and name."""
 COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
+FINALIST_COLUMNS = ("network", "rank", "score in search", "score", "behind", "p", "parameters", "MACs")
 
 
 def score_text(score: float | None) -> str:
@@ -17,6 +20,14 @@ def score_text(score: float | None) -> str:
     if score is None:
         return "–"  # noqa: RUF001  # a dash in a table
     return f"{100 * score:.2f} %" if 0 <= score <= 1 else f"{score:.4g}"
+
+
+def value_text(value: Any) -> str:
+    """One choice of an architecture, short: numbers per block side by side, stages apart."""
+    if isinstance(value, list):
+        values = cast(list[Any], value)
+        return (" | " if any(isinstance(v, list) for v in values) else " ").join(map(value_text, values))
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)  # noqa: RUF001
 
 
 def count_text(count: float) -> str:
@@ -65,6 +76,24 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def finalist_rows(finalists: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The cells under :data:`FINALIST_COLUMNS`, best first: scores on all search images, and a p-value against the champion."""
+    rows = sorted(finalists["rows"], key=lambda row: (row["behind_champion"], row["rank_in_search"]))
+    return [
+        (
+            row["id"],
+            str(row["rank_in_search"]),
+            score_text(row["score_in_search"]),
+            score_text(row["score"]),
+            f"{100 * row['behind_champion']:.2f}",
+            f"{row['p_value']:.2g}",
+            count_text(row["params"]),
+            count_text(row["macs"]),
+        )
+        for row in rows
+    ]
+
+
 def racing_line(racing: Mapping[str, Any]) -> str:
     """What racing saved."""
     saved = 1 - racing["images_seen"] / max(racing["images_of_full_scoring"], 1)
@@ -87,6 +116,41 @@ def finalists_line(finalists: Mapping[str, Any]) -> str:
             f"{-100 * finalists['curse']:+.2f} points on average"
         )
     return line
+
+
+def choice_text(place: Place, value: float) -> str:
+    """What was chosen, in words: ``num_heads 4 in block 3``."""
+    name, block = place
+    return f"{name} {value_text(value)}" + ("" if block is None else f" in block {block + 1}")
+
+
+def common_line(rows: Sequence[Row]) -> str | None:
+    """The three choices that tell the best candidates most from others; None while fewer than 20 competed.
+
+    Named are choices that at least three quarters of the best share, and a quarter more of them than of the others.
+    """
+    found = in_common(rows)
+    if found is None:
+        return None
+    telling = [
+        (place, value, share)
+        for place, values in found.shares.items()
+        for value, share in values.items()
+        if found.present[place] == 1 and share.best >= 0.75 and share.lead >= 0.25
+    ]
+    if not telling:
+        return f"the best {found.best} share no choice that {found.compared_with} do not have about as often"
+    telling.sort(key=lambda entry: -entry[2].lead)
+    parts = [f"{choice_text(place, value)} ({share.best:.0%}, {share.others:.0%})" for place, value, share in telling[:3]]
+    return f"what the best {found.best} share, in brackets how many of them and of {found.compared_with}: {', '.join(parts)}"
+
+
+def utilisation_line(utilisation: Mapping[str, Any]) -> str:
+    """How much of the search its evaluators worked, and how much they waited where a generation ended."""
+    count, spent = utilisation["evaluators"], duration_text(utilisation["seconds"])
+    line = f"{count} evaluator{'s were' if count != 1 else ' was'} busy {utilisation['busy']:.0%} of {spent}"
+    waited = utilisation.get("waiting_at_barrier")
+    return line if waited is None else f"{line}; {waited:.0%} went into waiting for the end of a generation"
 
 
 def latency_line(latency: Mapping[str, Any]) -> str:

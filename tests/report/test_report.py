@@ -3,15 +3,17 @@
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import pyarrow.parquet as pq
 import pytest
-from finished_search import finish
+from finished_search import candidates_of, finish
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from raysearch.report import closing_table, write_report
-from raysearch.search import pareto_front
+from raysearch.report import closing_table, common_line, utilisation_line, write_report
+from raysearch.search import pareto_front, write_candidates
 
 
 class Page(HTMLParser):
@@ -40,7 +42,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] == "td":
+        if "td" in self.open:
             self.rows[-1].append(data)
         if not {"script", "style"} & set(self.open):
             self.text.append(data)
@@ -126,12 +128,92 @@ def test_the_terminal_gets_the_same_table(tmp_path):
     assert "50,000 <= params <= 80,000" in output.getvalue()
 
 
+def test_a_search_in_progress_has_a_report(tmp_path):
+    finish(tmp_path / "whole", generations=4, population=10)
+    summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    known = {key: summary[key] for key in ("recipe", "seed", "command", "constraint", "search_id", "mlflow_run_id", "versions")}
+    counts, progress = {"train_images": 1000}, {"generation": 3, "generations": 4, "candidates": 20, "total": 40}
+    known |= {"written": "2026-11-22T12:00:00+00:00", "seconds": {"search": 12.0}, "counts": counts, "progress": progress}
+    candidates = candidates_of(generations=2, population=10)
+    html = write_report(tmp_path, known, candidates=candidates).read_text(encoding="utf-8")
+    text = " ".join(Page(html).text)
+    best = max(c.result.score for c in candidates)
+    for fact in ("in progress", "generation 3 of 4", "20 of 40 candidates", f"{best:.2%}".replace("%", " %"), "Best so far"):
+        assert fact in text
+    assert set(figures(html)) == {"front", "generations"}
+    assert "champion" not in figures(html)["front"]
+    none_yet = write_report(tmp_path, known, candidates=[]).read_text(encoding="utf-8")
+    assert figures(none_yet) == {}
+
+
+def test_what_the_best_share_is_told_beside_chance(tmp_path):
+    candidates = finish(tmp_path, generations=3, population=100)
+    best = sorted(candidates, key=lambda c: (-c.result.score, c.result.loss, c.result.params))[:20]
+    four = sum(c.proposal.arch.num_heads[0] == 4 for c in best) / 20
+    by_chance = sum(c.proposal.arch.num_heads[0] == 4 for c in candidates[:100]) / 100
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert f'title="num_heads 4 in block 1: best {four:.0%}; random candidates {by_chance:.0%}"' in html
+    line = common_line(pq.read_table(tmp_path / "candidates.parquet").to_pylist())
+    assert line.startswith("what the best 20 share, in brackets how many of them and of random candidates: ")
+    assert f"num_heads 4 in block 1 ({four:.0%}, {by_chance:.0%})" in line
+    assert common_line([c.row() for c in candidates[:19]]) is None
+
+
+def test_choices_that_chance_makes_as_often_are_not_called_common():
+    rows = [c.row() for c in candidates_of(generations=1, population=200)]
+    assert common_line(rows) == "the best 20 share no choice that random candidates do not have about as often"
+
+
+def test_racing_and_latency_have_pictures(tmp_path):
+    candidates = finish(tmp_path, generations=4, population=10, latency=True)
+    raced = [
+        replace(c, outcome=replace(c.result, images_seen=100, excluded="raced")) if c.proposal.index in (35, 36) else c
+        for c in candidates
+    ]
+    write_candidates(tmp_path / "candidates.parquet", raced)
+    traces = figures(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert traces["racing"]["scored"]["y"] == pytest.approx([1, 1, 1, (8 * 397 + 2 * 100) / (10 * 397)])
+    points = traces["latency"]["candidate"]
+    measured = [c for c in raced if c.status == "scored"]
+    assert sorted(zip(points["x"], points["y"], strict=True)) == sorted((c.result.macs, c.result.latency_ms) for c in measured)
+
+
+def test_a_front_over_several_objectives_has_a_picture_of_each(tmp_path):
+    finish(tmp_path, generations=2, population=10, latency=True)
+    recipe = {"algorithm": "nsga2", "nsga2": {"objectives": ["score", "macs", "latency"]}}
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe}))
+    traces = figures(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert {"front_macs", "front_latency"} <= traces.keys()
+    assert "front" not in traces
+    front = traces["front_latency"]["Pareto front"]
+    assert front["x"] == sorted(front["x"])
+    assert front["y"] == sorted(set(front["y"]))
+
+
+def test_finalists_and_utilisation_are_told(tmp_path):
+    finish(tmp_path, generations=1, population=3)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    row = {"id": "abc", "rank_in_search": 2, "score_in_search": 0.99, "score": 0.98, "params": 60_000, "macs": 1_000_000}
+    rows = [
+        {**row, "behind_champion": 0.0075, "p_value": 0.03125},
+        {**row, "id": "def", "behind_champion": 0.0, "p_value": 1.0},
+    ]
+    summary["finalists"] = {"images": 397, "images_in_search": 397, "curse": 0.01, "beaten": 1, "others": 1, "rows": rows}
+    summary["utilisation"] = {"evaluators": 2, "busy": 0.873, "waiting_at_barrier": 0.051, "seconds": 36.0}
+    page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
+    assert ["abc", "2", "99.00 %", "98.00 %", "0.75", "0.031", "60,000", "1.00 M"] in page.rows
+    assert [cells[0] for cells in page.rows if cells and cells[0] in ("abc", "def")] == ["def", "abc"]
+    line = utilisation_line(summary["utilisation"])
+    assert line == "2 evaluators were busy 87% of 36.0 s; 5% went into waiting for the end of a generation"
+    assert line in " ".join(page.text)
+
+
 def test_a_folder_without_a_finished_search_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"summary\.json is missing: a report needs the folder of a finished search"):
         write_report(tmp_path)
     finish(tmp_path, generations=1, population=2)
     earlier = write_report(tmp_path).read_bytes()
-    (tmp_path / "front.json").write_text("[{")
-    with pytest.raises(ValueError, match=r"front\.json is damaged"):
+    (tmp_path / "summary.json").write_text("[{")
+    with pytest.raises(ValueError, match=r"summary\.json is damaged"):
         write_report(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == earlier
