@@ -24,9 +24,10 @@ from raysearch.cost import Constraint
 from raysearch.data.cache import open_cache, write_cache
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
-from raysearch.distributed.evaluators import EvaluatorConfig, SupernetScorer
+from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.scoring import ScoringService
+from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.evaluation import Classification
 from raysearch.pipeline import SearchCommand, run
 from raysearch.pipeline.plan import plan_search

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,9 @@ from torch.nn import functional as F
 from raysearch.cost import Cost
 from raysearch.data.device import DeviceImages, image_format
 from raysearch.data.transforms import Normalisation
+from raysearch.precision import Precision
 from raysearch.search.protocol import Direction, Failure, Result
 from raysearch.search.racing import Race, settled
-
-Precision = Literal["auto", "float32", "bfloat16"]
-"""``auto``: bfloat16 where a GPU computes in it, float32 elsewhere."""
 
 
 class Task(Protocol):

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from raysearch.data.device import image_format
-from raysearch.evaluation import Precision, autocast
+from raysearch.evaluation import autocast
+from raysearch.precision import Precision
 from raysearch.search import SearchProblem
 from raysearch.space import Architecture
 

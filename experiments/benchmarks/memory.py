@@ -6,6 +6,7 @@ proportional set size (PSS) counts a page that n processes share as one n-th for
 
 from __future__ import annotations
 
+import importlib
 import io
 import multiprocessing
 import os
@@ -30,10 +31,11 @@ from raysearch.data import ArrayImages, open_cache, write_cache
 from raysearch.data.folders import list_images
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
-from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, SupernetScorer
+from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.evaluation import Classification
 from raysearch.recipes import IMAGENET_TINY
 from raysearch.search import Failure, Race, Result
@@ -118,6 +120,7 @@ class BareScorer:
 
     def __init__(self, arrived: Path, evaluators: int) -> None:
         self.arrived, self.evaluators = arrived, evaluators
+        importlib.import_module(SupernetScorer.__module__)
 
     def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         """Nothing, once all evaluators are there."""

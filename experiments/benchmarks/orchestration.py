@@ -27,10 +27,11 @@ from raysearch.data import ArrayImages
 from raysearch.data.cache import write_cache
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
-from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, SupernetScorer
+from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
+from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.evaluation import Classification
 from raysearch.progress import phase
 from raysearch.recipes import IMAGENET_TINY

@@ -26,8 +26,9 @@ from raysearch.data.cache import open_cache, write_cache
 from raysearch.data.datasets import load_splits
 from raysearch.data.loader import TrainLoader
 from raysearch.data.transforms import Normalisation
-from raysearch.evaluation import Classification, Precision, autocast
+from raysearch.evaluation import Classification, autocast
 from raysearch.nn import attention
+from raysearch.precision import Precision
 from raysearch.recipes import DIGITS_RECIPE
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry, AutoFormerSubnet
 from raysearch.training.supernets import build_supernet

@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 import ray
 
 from raysearch.distributed.cluster import Actor, answer
-from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, evaluator_device, plan_evaluators
+from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, plan_evaluators
+from raysearch.distributed.supernet_scorer import evaluator_device
 from raysearch.evaluation import compile_blocks
 from raysearch.latency import LatencyConfig, computes_in, device_name, measure, undisturbed
 from raysearch.space import Architecture

@@ -18,18 +18,19 @@ from raysearch.data.cache import write_cache
 from raysearch.data.images import ImageSet
 from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
-from raysearch.distributed.evaluators import SupernetScorer
 from raysearch.distributed.files import NodeFile, content_digest, serve, share
 from raysearch.distributed.journal import Journal
 from raysearch.distributed.latency import LatencyJob, measure_subnets
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
+from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.evaluation import Classification
 from raysearch.latency import LatencyRule, LatencyTable, architectures_to_measure
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.pipeline.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, compare, save_champion, show_summary, write_summary
 from raysearch.pipeline.finalists import choose
+from raysearch.pipeline.interim import InterimReport
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.progress import Phase, phase
 from raysearch.search import (
@@ -260,10 +261,11 @@ def _algorithm(plan: Plan) -> SearchAlgorithm:
 
 
 class _Watcher:
-    """Follows a search: the progress line, a child run per candidate, curves over the generations."""
+    """Follows a search: the progress line, a child run per candidate, curves over the generations, the report so far."""
 
-    def __init__(self, tracker: Tracker, shown: Phase, *, generations: int) -> None:
-        self.tracker, self.shown, self.generations = tracker, shown, generations
+    def __init__(self, tracker: Tracker, shown: Phase, report: InterimReport, *, generations: int) -> None:
+        self.tracker, self.shown, self.report, self.generations = tracker, shown, report, generations
+        self.candidates: list[Candidate] = []
         self.generation = 0
         self.scores: list[float] = []
         """Of the generation in progress."""
@@ -274,7 +276,10 @@ class _Watcher:
         proposal, result = candidate.proposal, candidate.result
         if proposal.generation != self.generation:
             self.end_generation()
+            # Here the evaluators have the rest of the new generation to work on, so they do not wait for the report.
+            self.report.write(self.candidates, generation=proposal.generation + 1)
             self.generation = proposal.generation
+        self.candidates.append(candidate)
         if result is not None and candidate.status == "scored":  # a raced one has the score of a few images
             self.scores.append(result.score)
             self.best = result.score if self.best is None else max(self.best, result.score)
@@ -293,11 +298,21 @@ class _Watcher:
         self.scores = []
 
 
-def _search(plan: Plan, tracker: Tracker, console: Console, service: ScoringService) -> Sequence[Candidate]:
+def _search(
+    plan: Plan,
+    folder: OutputFolder,
+    tracker: Tracker,
+    console: Console,
+    service: ScoringService,
+    *,
+    history: list[dict[str, Any]],
+) -> Sequence[Candidate]:
     """Every candidate of the search, in the order asked. Raises ValueError when none could be scored."""
     algorithm = _algorithm(plan)
     with phase(console, "search", algorithm.total) as shown:
-        watcher = _Watcher(tracker, shown, generations=planned_generations(algorithm.total, plan.recipe.algorithm_config))
+        generations = planned_generations(algorithm.total, plan.recipe.algorithm_config)
+        report = InterimReport(plan, folder, tracker, history=history, generations=generations, total=algorithm.total)
+        watcher = _Watcher(tracker, shown, report, generations=generations)
         search = SearchRun(
             algorithm,
             cost=plan.problem.cost,
@@ -353,7 +368,7 @@ def _search_and_compare(
             else:
                 chosen = sorted(Random(f"{recipe.seed}/search-images").sample(range(len(plan.splits.search)), part))
                 service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
-            candidates = _search(plan, tracker, console, service)
+            candidates = _search(plan, folder, tracker, console, service, history=history)
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
             write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates, objectives=weighed)])

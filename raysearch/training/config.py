@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from raysearch.evaluation import Precision
+from raysearch.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)

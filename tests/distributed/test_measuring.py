@@ -21,8 +21,9 @@ from rich.console import Console
 from raysearch.cost import Constraint
 from raysearch.data import ArrayImages, Normalisation, write_cache
 from raysearch.data.config import DIGITS
-from raysearch.distributed.evaluators import EvaluatorConfig, SupernetScorer
+from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.evaluation import Classification
 from raysearch.latency import LatencyConfig, LatencyRule, device_name
 from raysearch.output import read_json, write_json

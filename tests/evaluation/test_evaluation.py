@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from raysearch.cost import Cost
 from raysearch.data import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
 from raysearch.data.device import DeviceImages
-from raysearch.evaluation import Classification, Precision, score
+from raysearch.evaluation import Classification, score
+from raysearch.precision import Precision
 from raysearch.search.protocol import Direction, Failure, Result
 from raysearch.search.racing import Race
 
