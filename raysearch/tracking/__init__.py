@@ -6,10 +6,12 @@ logs nothing twice and leaves no run RUNNING.
 
 from raysearch.tracking.artifacts import artifact_of_run
 from raysearch.tracking.child_run import architecture_params
+from raysearch.tracking.models import Network
 from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url, without_password
 from raysearch.tracking.tracker import Tracker
 
 __all__ = [
+    "Network",
     "Tracker",
     "TrackingError",
     "architecture_params",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast
 
 from raysearch.search.protocol import Result
 from raysearch.search.record import Candidate
@@ -17,7 +17,7 @@ SEARCH_ID = "raysearch.search_id"
 KEY = "raysearch.key"
 """Tag on a child run: the id of its architecture."""
 ROLE = "raysearch.role"
-"""Tag: ``search`` on the parent run, ``candidate`` on a child."""
+"""Tag: ``search`` on the parent run, ``candidate`` on the run of a candidate, ``supernet`` on that of the training."""
 
 LONGEST_VALUE = 6000
 """Characters of a parameter that MLflow keeps; it cuts longer ones silently."""
@@ -35,6 +35,10 @@ class ChildRun:
     params: dict[str, str]
     metrics: dict[str, float]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Arguments of the constructor: JSON values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 def child_run(candidate: Candidate) -> ChildRun:
     """The child run of a candidate that was scored just now. Values that are not finite are left out."""
@@ -42,9 +46,6 @@ def child_run(candidate: Candidate) -> ChildRun:
     tags = {
         KEY: proposal.arch.id,
         ROLE: "candidate",
-        "raysearch.index": str(proposal.index),
-        "raysearch.generation": str(proposal.generation),
-        "raysearch.origin": proposal.origin,
         "raysearch.status": candidate.status,
     }
     if proposal.parents:
@@ -69,7 +70,12 @@ def child_run(candidate: Candidate) -> ChildRun:
         start=end - round(1000 * seconds),
         end=end,
         tags=tags,
-        params=architecture_params(proposal.arch),
+        params={
+            "index": str(proposal.index),
+            "generation": str(proposal.generation),
+            "origin": proposal.origin,
+            **architecture_params(proposal.arch),
+        },
         metrics={name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)},
     )
 
@@ -77,19 +83,28 @@ def child_run(candidate: Candidate) -> ChildRun:
 def architecture_params(arch: Architecture) -> dict[str, str]:
     """An architecture as MLflow parameters that plot well.
 
-    Scalar fields as they are, ``<field>_mean`` of numbers per block or stage, ``depth`` where the class has it, and the whole
-    as JSON in ``architecture``.
+    Scalar fields as they are; each place of a field per block or stage as ``<field>.00``, ``<field>.01``, and the mean of its
+    numbers as ``<field>_mean``; ``depth`` where the class has it; the whole as JSON in ``architecture``.
     """
     params: dict[str, str] = {}
     if (depth := getattr(arch, "depth", None)) is not None:
         params["depth"] = text(depth)
     for name, value in arch.to_dict().items():
-        if not isinstance(value, list):
-            params[name] = text(value)
-        elif numbers := _numbers(value):
+        params |= _places(name, value)
+        if numbers := _numbers(value) if isinstance(value, list) else []:
             params[f"{name}_mean"] = text(round(statistics.fmean(numbers), 6))
     params["architecture"] = text(arch.to_json())
     return params
+
+
+def _places(name: str, value: Any) -> dict[str, str]:
+    """A value under its name; each place of a list under its own, without the None of a block that is left out."""
+    if not isinstance(value, list):
+        return {} if value is None else {name: text(value)}
+    places: dict[str, str] = {}
+    for i, item in enumerate(cast(list[Any], value)):
+        places |= _places(f"{name}.{i:02}", item)
+    return places
 
 
 def _numbers(value: Any) -> list[float]:

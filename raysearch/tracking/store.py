@@ -17,6 +17,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from raysearch.tracking.views import view_key
+
 TROUBLE = (MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError)
 """What a store that cannot be reached or used raises."""
 
@@ -42,11 +44,15 @@ def ui_command(uri: str, *, port: int = 5000) -> str:
     return f"{shlex.quote(program)} ui --backend-store-uri {shlex.quote(uri)} --port {port} --workers 1"
 
 
-def ui_url(uri: str, experiment_id: str, *, port: int = 5000) -> str:
-    """Address of an experiment's runs in the UI: on the server, or on this machine after :func:`ui_command`."""
+def ui_url(uri: str, experiment_id: str, *, search_id: str | None = None, port: int = 5000) -> str:
+    """Address of an experiment's runs in the UI: on the server, or on this machine after :func:`ui_command`.
+
+    With ``search_id`` the address of that search's view: its candidates as charts.
+    """
     base = uri.rstrip("/") if _is_server(uri) else f"http://localhost:{port}"
+    view = "" if search_id is None else f"&compareRunsMode=CHART&viewStateShareKey={view_key(search_id)}"
     # Without the workflow type MLflow 3 opens its page for language models, which shows no runs.
-    return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning{view}"
 
 
 def _is_server(uri: str) -> bool:

@@ -4,52 +4,41 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+import numpy as np
+from jaxtyping import Float32
 
 from raysearch.search.record import Candidate
-from raysearch.tracking.child_run import KEY, ROLE, SEARCH_ID, ChildRun, child_run, milliseconds, text
+from raysearch.tracking.child_run import child_run, milliseconds, text
+from raysearch.tracking.models import Network, save_model
+from raysearch.tracking.records import Record, Spool
+from raysearch.tracking.search_runs import SYSTEM, SearchRuns
 from raysearch.tracking.store import (
     TROUBLE,
     Environment,
-    first_line,
-    is_refusal,
     open_store,
     quieten_mlflow,
+    ui_url,
     unusable,
     without_password,
 )
+from raysearch.tracking.system_metrics import Sampler
+from raysearch.tracking.views import VIEW, search_view, view_key
+from raysearch.tracking.writer import END, Writer
 
 log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 5
 _REQUEST_SECONDS = 30
-_PAGE = 500
 
-
-@dataclass(slots=True)
-class _Child:
-    """What the store holds of one candidate."""
-
-    run_id: str
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One record on its way to the store."""
-
-    what: str
-    write: Callable[[], object]
+Role = Literal["search", "supernet"]
+"""The run that is meant: the search's own, or that of the supernet's training."""
 
 
 class Tracker:
@@ -64,6 +53,9 @@ class Tracker:
         run_name: the parent run's name in the UI.
         params: settings of the search, logged on the parent once.
         tags: further tags of the parent run.
+        axes: names of candidates' parameters that the UI's view of this search shows as columns and axes.
+        spool: the file in which records wait while the store is silent; what is left in it is written at the next opening.
+            None: they wait in memory.
         patience: seconds that :meth:`close` goes on trying while the store takes nothing.
 
     Raises:
@@ -85,72 +77,117 @@ class Tracker:
         run_name: str,
         params: Mapping[str, object],
         tags: Mapping[str, str] | None = None,
+        axes: Sequence[str] = (),
+        spool: Path | None = None,
         patience: float = 15.0,
     ) -> None:
         if "'" in search_id:
             raise ValueError(f"search id {search_id!r} holds a quote; use letters, digits and dashes")
         self.uri = uri
         self._search_id = search_id
-        self._patience = patience
         # MLflow would wait minutes for a silent server; the writer retries by itself and must be able to give up.
         self._environment = Environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-        self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_PROBE_SECONDS))
+        self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_PROBE_SECONDS), MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
         quieten_mlflow()
         try:
-            self._client, self.experiment_id = open_store(uri, experiment)
+            client, self.experiment_id = open_store(uri, experiment)
             self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_REQUEST_SECONDS))
-            parent = self._open_parent(run_name, params, tags or {})
+            runs = SearchRuns(client, self.experiment_id, search_id)
+            self.run_id = runs.open(run_name, params, tags or {})
         except BaseException as error:
             self._environment.restore()
             if isinstance(error, TROUBLE):
                 raise unusable(uri, error) from error
             raise
-        self.run_id = parent.info.run_id
-
-        # The writer looks up what is recorded already before its first write: thousands of runs take seconds to list.
-        self._scanned = False
         self._known: set[str] = set()
-        self._children: dict[str, _Child] = {}
-        self._unsure: set[str] = set()
-        self._steps: set[tuple[str, int]] = set()
-        self._metric_names = list(parent.data.metrics)
-        self._refused = 0
-        self._failure: Exception | None = None
-        self._silent = False
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
-        self._status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-        self._writer = threading.Thread(target=self._run, name="mlflow-writer", daemon=True)
-        self._writer.start()
+        self._closed = False
+        self._spool = Spool(spool)
+        self._writer = Writer(runs.write, spool=self._spool, where=without_password(uri), patience=patience)
+        if axes:
+            view = {"key": VIEW + view_key(search_id), "value": search_view(search_id, run_name, params=axes)}
+            self._put("view", "the view of its UI", **view)
 
     # --- what callers use ---
+
+    @property
+    def url(self) -> str:
+        """Address of this search's view in the UI."""
+        return ui_url(self.uri, self.experiment_id, search_id=self._search_id)
 
     def log_candidate(self, candidate: Candidate) -> None:
         """Record one candidate as a child run. Returns at once; a candidate that is recorded already is left alone."""
         record = child_run(candidate)
         if record.key not in self._known:
             self._known.add(record.key)
-            self._put(f"candidate {record.key}", lambda: self._write_candidate(record))
+            self._put("candidate", f"candidate {record.key}", **record.to_dict())
 
-    def log_metrics(self, metrics: Mapping[str, float | None], *, step: int) -> None:
-        """Record values of curves on the parent run. A (name, step) that is recorded already is left alone.
+    def log_metrics(self, metrics: Mapping[str, float | None], *, step: int, run: Role = "search") -> None:
+        """Record values of curves. A (name, step) that is recorded already is left alone.
 
         None and values that are not finite are left out.
         """
-        now = milliseconds()
-        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None and math.isfinite(v)]
-        self._put(f"metrics of step {step}", lambda: self._write_points(points))
+        values = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+        self._put("points", f"metrics of step {step}", run=run, values=values, time=milliseconds(), step=step)
+
+    @contextmanager
+    def training(self, params: Mapping[str, object]) -> Generator[None]:
+        """The time in which the supernet is trained, as a run of its own: its settings, and how busy this machine is meanwhile.
+
+        Its curves are :meth:`log_metrics` with ``run="supernet"``. An exception leaves the run open; :meth:`close` ends it.
+        """
+        self._put("params", "settings of the training", run="supernet", params={k: text(v) for k, v in params.items()})
+
+        def report(values: dict[str, float]) -> None:
+            named = {SYSTEM + name: value for name, value in values.items()}
+            now = milliseconds()
+            self._put("points", "system metrics", run="supernet", values=named, time=now, step=now // 1000)
+
+        sampler = Sampler(report)
+        try:
+            yield
+        finally:
+            sampler.stop()
+        self._put("end_of_training", "the end of the training", time=milliseconds())
+
+    def log_dataset(self, name: str, *, digest: str, source: str, profile: Mapping[str, object], run: Role = "search") -> None:
+        """Record which images a run used: their name, a digest (MLflow keeps 36 characters), where they are, their numbers."""
+        context = "search" if run == "search" else "training"
+        values = {"name": name, "digest": digest[:36], "source": source, "profile": dict(profile), "context": context}
+        self._put("dataset", f"data set {name}", run=run, **values)
 
     def log_artifact(self, path: Path) -> None:
         """Attach a file to the parent run. It must stay until :meth:`close`. Raises FileNotFoundError when there is none."""
         if not path.is_file():
             raise FileNotFoundError(f"no file {path} to attach to the MLflow run")
-        self._put(f"file {path.name}", lambda: self._client.log_artifact(self.run_id, str(path)))
+        self._put("file", f"file {path.name}", path=str(path.absolute()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags on the parent run, as the champion's id; a later value replaces an earlier one."""
-        entries = [RunTag(k, v) for k, v in tags.items()]
-        self._put("tags", lambda: self._client.log_batch(self.run_id, tags=entries))
+        self._put("tags", "tags", tags=dict(tags))
+
+    def mark_candidates(self, keys: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Set tags on the runs of the candidates with these ids, as those of the front."""
+        self._put("marks", f"tags of {len(keys)} candidates", keys=list(keys), tags=dict(tags))
+
+    def register(
+        self, name: str, network: Network, *, images: Float32[np.ndarray, "batch chans height width"], folder: Path
+    ) -> None:
+        """Have a network registered as a version of the model ``name``: once, also when the search goes on after a kill.
+
+        It is exported here and now; the files wait in ``folder`` until the store has them. A network that cannot be exported
+        costs a warning.
+        """
+        place = folder / f"model-{network.key}"
+        try:
+            save_model(place, network.module, images)
+        except (*TROUBLE, RuntimeError, AssertionError) as error:
+            log.warning(
+                "network %s is not registered in MLflow, its export failed: %s", network.key, str(error).splitlines()[0]
+            )
+            shutil.rmtree(place, ignore_errors=True)
+            return
+        values = {"name": name, "key": network.key, "folder": str(place.absolute()), "tags": network.tags}
+        self._put("model", f"model {network.key}", **values, alias=network.alias)
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> int:
         """Write what is queued and end the parent run. Returns how many records the store did not take; 0 when all is well.
@@ -158,20 +195,23 @@ class Tracker:
         A store that is silent costs ``patience`` seconds, not an exception: a search is not lost because its record is. One
         warning says how many records are missing. Raises RuntimeError when the writer itself broke.
         """
-        if not self._closing.is_set():
-            self._status = status
-            self._closing.set()
-            self._tasks.put(None)
-            self._writer.join()
-            self._environment.restore()
-            self._raise_failure()
-            if missing := self._missing():
+        if not self._closed:
+            self._closed = True
+            try:
+                self._writer.close(Record(END, "the end of the runs", {"status": status}))
+            finally:
+                self._environment.restore()
+            if missing := self._writer.missing:
                 log.warning(
-                    "%d records are missing in MLflow at %s; the same command with --resume logs them",
+                    "%d records are missing in MLflow at %s; the same command with --resume logs them%s",
                     missing,
                     without_password(self.uri),
+                    f" from {self._spool.path}" if self._spool.path else "",
                 )
-        return self._missing()
+        return self._writer.missing
+
+    def _put(self, kind: str, what: str, **values: Any) -> None:
+        self._writer.put(Record(kind, what, values))
 
     def __enter__(self) -> Self:
         return self
@@ -181,162 +221,3 @@ class Tracker:
             self.close("FINISHED")
         else:
             self.close("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
-
-    # --- the parent run ---
-
-    def _open_parent(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> Run:
-        found = self._search(f"tags.`{ROLE}` = 'search'")
-        run = next(found, None)
-        if run is None:
-            own = {SEARCH_ID: self._search_id, ROLE: "search"}
-            run = self._client.create_run(self.experiment_id, run_name=run_name, tags={**tags, **own})
-        else:
-            self._client.update_run(run.info.run_id, status="RUNNING")
-        values = {name: text(value) for name, value in params.items()}
-        for name, old in run.data.params.items():
-            if name in values and values[name] != old:
-                log.warning("MLflow keeps %s=%s of the first start; it is now %s", name, old, values[name])
-        fresh = [Param(name, value) for name, value in values.items() if name not in run.data.params]
-        self._client.log_batch(run.info.run_id, params=fresh)
-        return run
-
-    def _search(self, condition: str) -> Iterator[Run]:
-        """Runs of this search that meet ``condition``, oldest first (page tokens are offsets: the order must not change)."""
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id],
-                f"tags.`{SEARCH_ID}` = '{self._search_id}' and {condition}",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    # --- the writer thread ---
-
-    def _put(self, what: str, write: Callable[[], object]) -> None:
-        self._raise_failure()
-        if self._closing.is_set():
-            raise RuntimeError(f"{what} came after the tracker was closed")
-        self._tasks.put(_Task(what, write))
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise RuntimeError("the MLflow writer broke") from self._failure
-
-    def _missing(self) -> int:
-        return self._refused + self._tasks.qsize()
-
-    def _run(self) -> None:
-        try:
-            back_off = 1.0
-            while (task := self._tasks.get()) is not None:
-                if self._attempt(task):
-                    back_off = 1.0
-                else:
-                    self._tasks.put(task)
-                    self._closing.wait(back_off)
-                    back_off = min(2 * back_off, 30.0)
-            self._drain()
-        except Exception as error:  # a bug: it is kept and raised in the search's own thread
-            self._failure = error
-
-    def _drain(self) -> None:
-        """After close: write the rest for as long as the store takes something, then end the runs."""
-        end = _Task("the end of the runs", self._end_runs)
-        deadline = time.monotonic() + self._patience
-        while True:
-            task = end if self._tasks.empty() else self._tasks.get()
-            assert task is not None
-            if self._attempt(task):
-                if task is end:
-                    return
-                deadline = time.monotonic() + self._patience
-                continue
-            if task is not end:
-                self._tasks.put(task)
-            if time.monotonic() > deadline:
-                break
-            time.sleep(min(0.5, self._patience))
-        if not self._attempt(end):  # one record may be what the store chokes on: the runs end without it
-            self._tasks.put(end)
-
-    def _attempt(self, task: _Task) -> bool:
-        """Whether ``task`` is done with: written, or refused for good. False: the store is silent, try again later."""
-        try:
-            if not self._scanned:
-                self._scan()
-                self._scanned = True
-            task.write()
-        except TROUBLE as error:
-            if is_refusal(error):
-                self._refused += 1
-                log.error("MLflow at %s refused %s: %s", without_password(self.uri), task.what, first_line(error))
-                return True
-            if not self._silent:
-                self._silent = True
-                where = without_password(self.uri)
-                log.warning("MLflow at %s does not answer, its records wait in memory: %s", where, first_line(error))
-            return False
-        if self._silent:
-            self._silent = False
-            log.warning("MLflow at %s answers again; its records are being caught up", without_password(self.uri))
-        return True
-
-    def _scan(self) -> None:
-        """Learn what an earlier start recorded; of two runs for one candidate the complete or else the older one stays."""
-        children: dict[str, _Child] = {}
-        surplus: list[str] = []
-        for run in self._search(f"tags.`{ROLE}` = 'candidate'"):
-            child = _Child(run.info.run_id, complete=run.info.status in ("FINISHED", "FAILED"))
-            known = children.setdefault(run.data.tags[KEY], child)
-            if known is not child:
-                if child.complete and not known.complete:
-                    children[run.data.tags[KEY]], child = child, known
-                surplus.append(child.run_id)
-        for run_id in surplus:
-            self._client.delete_run(run_id)
-        steps = {
-            (name, point.step) for name in self._metric_names for point in self._client.get_metric_history(self.run_id, name)
-        }
-        self._children, self._steps = children, steps
-
-    def _write_points(self, points: list[Metric]) -> None:
-        fresh = [p for p in points if (p.key, p.step) not in self._steps]
-        self._client.log_batch(self.run_id, metrics=fresh)
-        self._steps |= {(p.key, p.step) for p in fresh}
-
-    def _write_candidate(self, record: ChildRun) -> None:
-        if record.key in self._unsure and record.key not in self._children:
-            # The answer to an earlier create_run was lost: the run may exist.
-            for run in self._search(f"tags.`{KEY}` = '{record.key}'"):
-                self._children[record.key] = _Child(run.info.run_id, complete=False)
-        child = self._children.get(record.key)
-        metrics, tags = record.metrics, {SEARCH_ID: self._search_id, MLFLOW_PARENT_RUN_ID: self.run_id, **record.tags}
-        if child is None:
-            self._unsure.add(record.key)
-            run = self._client.create_run(self.experiment_id, record.start, tags=tags, run_name=record.key)
-            child = self._children[record.key] = _Child(run.info.run_id, complete=False)
-        elif child.complete:
-            return
-        else:
-            # A write that broke off: what it left stays, a metric logged again would be a second point.
-            logged = self._client.get_run(child.run_id).data.metrics
-            metrics = {name: value for name, value in metrics.items() if name not in logged}
-        self._client.log_batch(
-            child.run_id,
-            metrics=[Metric(name, value, record.end, 0) for name, value in metrics.items()],
-            params=[Param(name, value) for name, value in record.params.items()],
-        )
-        self._client.set_terminated(child.run_id, record.status, record.end)
-        child.complete = True
-
-    def _end_runs(self) -> None:
-        for child in self._children.values():
-            if not child.complete:
-                self._client.set_terminated(child.run_id, "KILLED")
-        self._client.set_terminated(self.run_id, self._status)

@@ -47,11 +47,15 @@ class TrackerContract:
         }  # fmt: skip
         plotted = dict(scored.data.params)
         assert json.loads(plotted.pop("architecture")) == arch(3).to_dict()
-        assert plotted == {"depth": "2", "embed_dim": "67", "num_heads_mean": "3.5", "window_mean": "10.5"}
+        assert plotted == {
+            "index": "3", "generation": "0", "origin": "crossover", "depth": "2", "embed_dim": "67",
+            "num_heads_mean": "3.5", "num_heads.00": "3", "num_heads.01": "4",
+            "window_mean": "10.5", "window.00.00": "7", "window.01.00": "14", "pooling.00": "avg", "pooling.01": "max",
+        }  # fmt: skip
         origin = {name.removeprefix("raysearch."): v for name, v in scored.data.tags.items() if name.startswith("raysearch.")}
         assert origin == {
-            "search_id": request.node.name, "key": arch(3).id, "role": "candidate", "index": "3", "generation": "0",
-            "origin": "crossover", "status": "scored", "parents": f"{arch(2).id},{arch(1).id}",
+            "search_id": request.node.name, "key": arch(3).id, "role": "candidate",
+            "status": "scored", "parents": f"{arch(2).id},{arch(1).id}",
         }  # fmt: skip
         assert (failed.info.status, failed.data.tags["raysearch.reason"]) == ("FAILED", "evaluator lost: node 4")
         assert failed.data.metrics == {"params": 1004, "macs": 5004}
@@ -128,7 +132,7 @@ class TrackerContract:
         assert len(children(uri, tracker.run_id)) == 1
 
     def test_many_candidates_come_back_over_pages(self, uri, request, monkeypatch):
-        monkeypatch.setattr("raysearch.tracking.tracker._PAGE", 3)
+        monkeypatch.setattr("raysearch.tracking.search_runs._PAGE", 3)
         for _ in range(2):
             with Tracker(**settings(uri, request.node.name)) as tracker:
                 for i in range(8):
