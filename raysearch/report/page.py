@@ -354,8 +354,8 @@ def _racing(summary: Mapping[str, Any], rows: Sequence[Row]) -> str:
     if not racing and not any(row["status"] == "raced" for row in rows):
         return ""
     caption = (
-        "100 % are the images that scoring all candidates of a generation in full would have read. Candidates that were stopped "
-        "are in no other picture, and the front is that of those scored on all images."
+        "100 % are the images that scoring all candidates of a generation in full would have read. Candidates that were "
+        "stopped are in no other picture, and the front is that of those scored on all images."
     )
     if racing:
         caption = f"{_sentence(racing_line(racing))} {caption}"

@@ -90,6 +90,8 @@ def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: 
     figure.update_layout(height=480, hovermode="closest")
     ordered = [r for r in sorted(scored, key=lambda r: r["index"]) if value(r) is not None]
     generations = [r["generation"] for r in ordered]
+    last = max(1, *generations)
+    bar = {**BAR, "title": {"text": "generation", "side": "right"}, "tick0": 0, "dtick": -(-last // 8), "tickformat": "d"}
     figure.add_scatter(
         name="candidate",
         x=[value(r) for r in ordered],
@@ -99,10 +101,10 @@ def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: 
             "size": 8,
             "color": generations,
             "cmin": 0,
-            "cmax": max(1, *generations),
+            "cmax": last,
             "colorscale": BLUES,
             "line": {"width": 0.5, "color": "white"},
-            "colorbar": {**BAR, "title": {"text": "generation", "side": "right"}, "tickformat": "d"},
+            "colorbar": bar,
         },
         text=[_hover(r) for r in ordered],
         hovertemplate="%{text}<extra></extra>",
