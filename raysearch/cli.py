@@ -15,6 +15,8 @@ from typing import NoReturn
 import tyro
 from rich.console import Console
 
+from raysearch.export.command import ExportCommand
+from raysearch.export.command import export as run_export
 from raysearch.pipeline import SearchCommand, ValidateCommand, run
 from raysearch.pipeline import validate as run_validation
 from raysearch.recipes import RECIPES
@@ -95,3 +97,14 @@ def validate(arguments: Sequence[str] | None = None) -> None:
         with _one_line():
             command = tyro.cli(ValidateCommand, prog="validate.py", args=list(arguments))
         run_validation(command, console=Console())
+
+
+def export(arguments: Sequence[str] | None = None) -> None:
+    """Export of a finished search's subnets as a program."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        fail("give the output folder of a finished search; --help tells more")
+    with _reported(continues="the same command"):
+        with _one_line():
+            command = tyro.cli(ExportCommand, prog="export.py", args=list(arguments))
+        run_export(command, console=Console())

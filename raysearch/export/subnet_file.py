@@ -1,4 +1,4 @@
-"""Subnets that leave the house: weights as safetensors, everything else as JSON beside them."""
+"""A subnet as two files: weights as safetensors, everything else as JSON beside them, and the same for people in Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from raysearch.export.card import write_markdown
 from raysearch.output import read_json, write_json
 from raysearch.spaces.registry import build_subnet
 from raysearch.training import checkpoint
@@ -15,7 +16,7 @@ KIND = "subnet"
 
 
 def save_subnet(path: Path, subnet: nn.Module, *, family: str, settings: dict[str, Any], card: dict[str, Any]) -> None:
-    """Write ``path`` (JSON) and its weights beside it (``.safetensors``).
+    """Write ``path`` (JSON), and beside it its weights (``.safetensors``) and its model card (``.md``).
 
     Args:
         path: ``.../champion.json``.
@@ -27,14 +28,22 @@ def save_subnet(path: Path, subnet: nn.Module, *, family: str, settings: dict[st
     """
     weights = path.with_suffix(".safetensors")
     checkpoint.write(weights, checkpoint.pack(subnet.state_dict(), {"kind": KIND, "family": family, "arch": card["arch"]}))
-    write_json(path, {"family": family, "settings": settings, "weights": weights.name, **card})
+    values = {"family": family, "settings": settings, "weights": weights.name, **card}
+    write_json(path, values)
+    write_markdown(path.with_suffix(".md"), values)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The values of ``champion.json``. Raises ValueError when the file is missing, damaged or another's."""
+    values = read_json(path)
+    if absent := {"family", "settings", "weights", "arch"} - values.keys():
+        raise ValueError(f"{path} describes no subnet ({', '.join(sorted(absent))} missing); give a file such as champion.json")
+    return values
 
 
 def load_subnet(path: Path) -> nn.Module:
     """The network of ``champion.json``, in evaluation mode. Raises ValueError when a file is missing, damaged or another's."""
-    values = read_json(path)
-    if absent := {"family", "settings", "weights", "arch"} - values.keys():
-        raise ValueError(f"{path} describes no subnet ({', '.join(sorted(absent))} missing); give a file such as champion.json")
+    values = read_card(path)
     weights = path.parent / values["weights"]
     tensors, _ = checkpoint.read(weights)
     subnet = build_subnet(values["family"], values["settings"], values["arch"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -94,10 +95,13 @@ def compare(
 
 
 def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> None:
-    """Extract the champion with its inherited weights and write ``champion.json`` and ``champion.safetensors``."""
-    dataset = plan.recipe.dataset
+    """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``."""
+    dataset, splits = plan.recipe.dataset, plan.splits
     card = {
         **network,
+        "score_images": len(splits.search),
+        "test_images": len(splits.test),
+        "precision": plan.recipe.evaluators.precision,
         "classes": list(plan.splits.classes),
         "preprocessing": {
             "img_size": dataset.img_size,
@@ -107,8 +111,23 @@ def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> 
             "interpolation": dataset.interpolation,
             "crop_pct": dataset.crop_pct,
         },
+        "data": {
+            "recipe": plan.recipe.name,
+            "dataset": dataset.dataset,
+            "train_images": len(splits.train),
+            "search_images": len(splits.search),
+            "test_images": len(splits.test),
+            "seed": plan.recipe.seed,
+            "digest": splits.digest,
+        },
         "search_id": folder.search_id,
+        "command": re.sub(r"//[^/@\s]*@", "//", folder.config["command"]),  # a card leaves the house, passwords do not
+        "created": folder.config["created"],
+        "versions": _versions(),
     }
+    if plan.latency is not None:
+        where = plan.latency
+        card["latency"] = {"device": where.device, "batch_size": where.batch_size, "precision": where.precision}
     subnet = read_supernet(folder.supernet).build().extract(AutoFormerArchitecture.from_dict(network["arch"]))
     settings = {name: value for name, value in plan.settings.items() if name != "drop_path_rate"}
     save_subnet(folder.path / "champion.json", subnet, family="autoformer", settings=settings, card=card)
@@ -154,7 +173,15 @@ def write_summary(
     }
     write_json(folder.summary, summary)
     write_report(folder.path)
-    for name in ("report.html", CANDIDATES, "front.json", "champion.json", "champion.safetensors", "config.json"):
+    for name in (
+        "report.html",
+        CANDIDATES,
+        "front.json",
+        "champion.json",
+        "champion.safetensors",
+        "champion.md",
+        "config.json",
+    ):
         tracker.log_artifact(folder.path / name)
     keys = ("score", "test_score", "params", "macs", "latency_ms")
     numbers = {f"{which}/{key}": network[key] for which, network in networks.items() for key in keys if key in network}
