@@ -9,8 +9,9 @@ import asyncio
 import ctypes
 import logging
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
+from raysearch.distributed.usage import Span, UsageLog
 from raysearch.precision import Precision
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
@@ -119,6 +121,7 @@ class Pool:
         self.futures: dict[tuple[str, str], asyncio.Future[Result | Failure]] = {}
         self.free: asyncio.Queue[Actor] = asyncio.Queue()
         self.evaluators: set[Actor] = set()
+        self.usage_log = UsageLog()
         self.failed_starts = 0
         self.tasks: set[asyncio.Task[Any]] = set()
         self.broken: asyncio.Future[None] = asyncio.get_event_loop().create_future()
@@ -153,6 +156,7 @@ class Pool:
             self._break(error)
         else:
             self.failed_starts = 0
+            self.usage_log.arrived(evaluator, time.monotonic())
             self.free.put_nowait(evaluator)
 
     def _break(self, error: Exception) -> None:
@@ -162,7 +166,15 @@ class Pool:
     def _lose(self, evaluator: Actor, error: RayActorError) -> None:
         log.warning("an evaluator was lost: %s", str(error).partition("\n")[0])
         self.evaluators.discard(evaluator)
+        self.usage_log.left(evaluator, time.monotonic())
         ray.kill(evaluator)  # one that is only out of reach must not come back
+
+    async def wait_for(self, evaluators: int) -> None:
+        """Return when so many evaluators are free. Raises the error of one that cannot start."""
+        while self.free.qsize() < evaluators:
+            await asyncio.wait([self.broken], timeout=0.1)
+            if self.broken.done():
+                self.broken.result()
 
     # --- candidates ---
 
@@ -183,6 +195,7 @@ class Pool:
                 self.futures[key] = asyncio.get_event_loop().create_future()
                 self.futures[key].set_result(known)
             else:
+                self.usage_log.queued(1, time.monotonic())
                 self.futures[key] = self._spawn(self._score(split, arch, race))
 
     async def result(self, split: str, arch_id: str) -> dict[str, Any]:
@@ -192,6 +205,11 @@ class Pool:
         if not future.done():
             self.broken.result()
         return outcome_to_dict(future.result())
+
+    async def usage(self, split: str, part: Span) -> dict[str, Any] | None:
+        """See :meth:`~raysearch.distributed.usage.UsageLog.usage`; as JSON values."""
+        usage = self.usage_log.usage(split, part=part)
+        return None if usage is None else asdict(usage)
 
     async def _score(self, split: str, arch: Architecture, race: Race | None) -> Result | Failure:
         if race is not None:
@@ -208,15 +226,19 @@ class Pool:
             except RayActorError as error:  # lost while it was idle: no candidate's fault
                 self._lose(evaluator, error)
                 continue
+            begin = time.monotonic()
+            self.usage_log.queued(-1, begin)
             try:
                 outcome = outcome_from_dict(await evaluator.score.remote(arch, self.images[split], race))
             except RayActorError as error:
                 self._lose(evaluator, error)
+                self.usage_log.queued(1, time.monotonic())
                 lost += 1
                 continue
             except RayTaskError:  # a bug in the scorer; the evaluator lives
                 self.free.put_nowait(evaluator)
                 raise
+            self.usage_log.scored(split, evaluator, begin, time.monotonic())
             self.free.put_nowait(evaluator)
             break
         self.journal.append((split, arch.id), outcome)

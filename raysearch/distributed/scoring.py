@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import ray
 
@@ -13,6 +13,7 @@ from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, start_pool
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.journal import Journal, outcome_from_dict
+from raysearch.distributed.usage import Span, Usage
 from raysearch.search.protocol import Failure, Result
 from raysearch.space import Architecture
 
@@ -55,6 +56,15 @@ class ScoringService:
     def add_images(self, split: str, images: NodeFile) -> None:
         """Name the images of a split, before its first candidate."""
         ray.get(self.pool.add_images.remote(split, images))
+
+    def wait_for(self, evaluators: int) -> None:
+        """Return when so many evaluators are free, as a measurement wants it. Raises the error of one that cannot start."""
+        answer(self.pool.wait_for.remote(evaluators))
+
+    def usage(self, split: str, *, part: Span = (0.0, 1.0)) -> Usage | None:
+        """How much of their time the evaluators scored candidates of a split; None before any was. See :class:`UsageLog`."""
+        found = cast("dict[str, Any] | None", ray.get(self.pool.usage.remote(split, part)))
+        return None if found is None else Usage(**found)
 
     def score(self, split: str, archs: Sequence[A]) -> Iterator[tuple[A, Result | Failure]]:
         """Outcomes of ``archs`` on all images of a split, in this order, each as soon as it is known.

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -49,6 +50,9 @@ from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile, read_supernet
 from raysearch.training.trainer import EpochRecord
 
+SPOOL = "tracking.jsonl"
+"""File of the records that MLflow did not take yet; there only while some wait."""
+
 
 def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any]:
     """Run or continue a search; returns what ``summary.json`` holds.
@@ -74,20 +78,15 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
         if command.resume and nothing_yet:  # killed before it wrote anything, or a slip of the pen
             console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
         if folder.finished:
+            if (folder.path / SPOOL).exists():
+                _tracker(command, plan, folder).close()  # what MLflow did not take at its end
             summary = read_json(folder.summary)
             console.print(f"{folder.path} is finished already:")
             show_summary(summary, folder, console)
             return summary
         _check_held(folder)
-        uri = command.tracking_uri or default_uri(output.absolute().parent)
         with (
-            Tracker(
-                uri=uri,
-                experiment=recipe.name,
-                search_id=folder.search_id,
-                run_name=output.name,
-                params=_flat({**recipe.to_dict(), "command": folder.config["command"]}),
-            ) as tracker,
+            _tracker(command, plan, folder) as tracker,
             connected(command.ray_address),
         ):
             console.print(
@@ -109,6 +108,28 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
         folder.finish()
     show_summary(summary, folder, console)
     return summary
+
+
+def _tracker(command: SearchCommand, plan: Plan, folder: OutputFolder) -> Tracker:
+    """The search's record in MLflow, opened."""
+    recipe, splits = plan.recipe, plan.splits
+    tracker = Tracker(
+        uri=command.tracking_uri or default_uri(folder.path.absolute().parent),
+        experiment=recipe.name,
+        search_id=folder.search_id,
+        run_name=folder.path.name,
+        params=_flat({**recipe.to_dict(), "command": folder.config["command"]}),
+        axes=("depth", "embed_dim", "num_heads_mean", "mlp_ratio_mean"),
+        spool=folder.path / SPOOL,
+    )
+    parts = {"train": len(splits.train), "search": len(splits.search), "test": len(splits.test)}
+    tracker.log_dataset(
+        recipe.dataset.dataset,
+        digest=splits.digest,
+        source=str(recipe.dataset.root or recipe.dataset.dataset),
+        profile={**parts, "classes": len(splits.classes)},
+    )
+    return tracker
 
 
 def _check_held(folder: OutputFolder) -> None:
@@ -234,22 +255,21 @@ def _train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console)
                 seed=recipe.seed,
                 images=plan.splits.digest,
             )
-            records = train_supernet(
-                job,
-                folder.training,
-                on_epoch=on_epoch,
-            )
+            with tracker.training(_flat({"train": asdict(recipe.train), "net": plan.settings})):
+                records = train_supernet(job, folder.training, on_epoch=on_epoch)
         history = [record.to_dict() for record in records]
         write_json(epochs, {"history": history})
         SupernetFile("autoformer", plan.settings, trained_weights(folder.training)).write(folder.supernet)
         folder.training.unlink()
     for record in history:
         _log_epoch(tracker, record)  # those that an earlier run trained and did not come to log
+    if history:
+        tracker.end_training()
     return history
 
 
 def _log_epoch(tracker: Tracker, record: dict[str, Any]) -> None:
-    tracker.log_metrics({"train/loss": record["loss"], "train/lr": record["lr"]}, step=record["epoch"])
+    tracker.log_metrics({"train/loss": record["loss"], "train/lr": record["lr"]}, step=record["epoch"], run="supernet")
 
 
 # --- the search -------------------------------------------------------------------------------------------------------

@@ -137,8 +137,8 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
     assert {run.info.status for run in runs} == {"FINISHED"}
     logged = [run.data.tags["raysearch.key"] for run in runs if run.data.tags["raysearch.role"] == "candidate"]
     assert sorted(logged) == sorted(row["id"] for row in table(killed))
-    (parent,) = [run for run in runs if run.data.tags["raysearch.role"] == "search"]
-    curve = client.get_metric_history(parent.info.run_id, "train/loss")
+    (training,) = [run for run in runs if run.data.tags["raysearch.role"] == "supernet"]
+    curve = client.get_metric_history(training.info.run_id, "train/loss")
     assert sorted(point.step for point in curve) == list(range(24))
 
     again = finish(start(killed, "--resume"))
