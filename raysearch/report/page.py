@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import plotly.graph_objects as go
 import pyarrow.parquet as pq
-from plotly.offline import get_plotlyjs
 
 from raysearch.output import CONFIG, read_json
 from raysearch.report.common import InCommon, Place, Row, Share, in_common
@@ -25,6 +23,7 @@ from raysearch.report.pictures import (
     score_by_generation,
     training_curve,
 )
+from raysearch.report.sheet import document, section
 from raysearch.report.tables import (
     COLUMNS,
     FINALIST_COLUMNS,
@@ -46,58 +45,6 @@ from raysearch.search.agreement import tau_b
 from raysearch.search.front import best_rows
 from raysearch.search.record import CANDIDATES
 
-STYLE = """
-:root { color: #1f2933; background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
-body { max-width: 1040px; margin: 0 auto; padding: 40px 24px 64px; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0; font-weight: 650; }
-h2 { font-size: 1.15rem; margin: 48px 0 12px; font-weight: 650; }
-p { margin: 8px 0; max-width: 46em; }
-.quiet, th, figcaption { color: #616e7c; }
-.facts { display: flex; flex-wrap: wrap; gap: 12px 56px; margin: 28px 0 20px; }
-.facts b { display: block; font-size: 2rem; line-height: 1.2; font-weight: 600; font-variant-numeric: tabular-nums; }
-.facts div:first-child b { color: #c2410c; }
-.scroll { overflow-x: auto; }
-figure .scroll + .scroll { margin-top: 18px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 28px 7px 0; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
-th { font-weight: 500; font-size: .9rem; }
-th:first-child, td:first-child { text-align: left; }
-.closing tbody tr:first-child { font-weight: 650; }
-.net tr:first-child td { color: #616e7c; font-size: .9rem; }
-.net td { padding: 5px 14px 5px 0; }
-figure { margin: 0; }
-figcaption { max-width: 46em; font-size: .95rem; margin-top: 10px; }
-.heat td, .heat th { padding: 5px 8px; border: 0; text-align: center; min-width: 2.4em; }
-.heat td { border-radius: 3px; }
-.heat { border-collapse: separate; border-spacing: 2px; }
-.heat td:first-child, .heat th:first-child { padding-left: 0; padding-right: 16px; min-width: 9em; text-align: left; }
-.heat tbody + tbody::before, .shares tbody + tbody::before { content: ""; display: block; height: 10px; }
-.shares td, .shares th { border: 0; padding: 3px 16px 3px 0; }
-.shares td:first-child { min-width: 9em; }
-.shares .track { position: relative; width: 200px; height: 14px; background: #f0f3f6; border-radius: 3px; }
-.shares .track b { position: absolute; inset: 0 auto 0 0; background: #5b8fc7; border-radius: 3px; }
-.shares .track i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: #1f2933; }
-.state { display: inline-block; color: #c2410c; border: 1px solid; border-radius: 1em; font-size: .85rem; padding: 1px 10px; }
-.bar { display: flex; height: 14px; border-radius: 3px; overflow: hidden; margin: 12px 0; gap: 2px; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 28px; font-variant-numeric: tabular-nums; }
-.key i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 7px; }
-pre { background: #f5f7fa; padding: 14px 16px; border-radius: 4px; white-space: pre-wrap; overflow-wrap: anywhere;
-  font-size: .88rem; }
-@media (max-width: 560px) {
-  body { padding: 24px 16px 48px; }
-  h1 { font-size: 1.4rem; }
-  h2 { margin-top: 36px; }
-  .facts { gap: 12px 32px; }
-  .facts b { font-size: 1.5rem; }
-  th, td { padding-right: 16px; }
-  .shares .track { width: 110px; }
-  .heat td, .heat th { padding: 5px 3px; min-width: 2.1em; }
-  .heat td:first-child, .heat th:first-child, .shares td:first-child { min-width: 7em; }
-  figure { margin: 0 -10px; }
-  figcaption, figure .scroll { margin-left: 10px; margin-right: 10px; }
-}
-@media print { body { padding: 0; } h2, figure { break-inside: avoid; } }
-"""
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
 
 
@@ -165,7 +112,7 @@ def _page(
         if (found := in_common(rows)) is not None:
             sections.append(_in_common(found))
         sections.append(
-            _section(
+            section(
                 "Progress of the search",
                 score_by_generation(scored),
                 "A search that works lifts the median towards the best; a flat best means that more generations add little.",
@@ -177,7 +124,7 @@ def _page(
         sections.append(_validation(validation))
     if history := summary.get("training", {}).get("history"):
         sections.append(
-            _section(
+            section(
                 "Training of the supernet",
                 training_curve(history),
                 f"{len(history):,} epochs of {summary['counts']['train_images']:,} images; each step trained one random "
@@ -186,12 +133,7 @@ def _page(
             )
         )
     sections += [_seconds(summary), _failures(rows), _provenance(summary)]
-    title = html.escape(f"{summary['recipe']}: report of a search")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n'
-        f"<script>{get_plotlyjs()}</script>\n</head>\n<body>\n" + "\n".join(filter(None, sections)) + "\n</body>\n</html>\n"
-    )
+    return document(f"{summary['recipe']}: report of a search", sections)
 
 
 def _headline(summary: Mapping[str, Any], rows: Sequence[Row], scored: Sequence[Row]) -> str:
@@ -281,7 +223,7 @@ def _finalists(finalists: Mapping[str, Any]) -> str:
 def _front(scored: Sequence[Row], champion: str | None, size: str) -> str:
     title = SIZES[size][0]
     few = {"params": "as few parameters", "macs": "as few MACs", "latency": "as few milliseconds"}[size]
-    return _section(
+    return section(
         f"Score against {title}",
         score_against_size(scored, champion, size=size),
         f"Each point is one subnet scored with inherited weights; darker is later. {len(front_rows(scored, size))} of "
@@ -359,7 +301,7 @@ def _racing(summary: Mapping[str, Any], rows: Sequence[Row]) -> str:
     )
     if racing:
         caption = f"{_sentence(racing_line(racing))} {caption}"
-    return _section("Images saved by racing", images_by_generation(rows), caption, name="racing")
+    return section("Images saved by racing", images_by_generation(rows), caption, name="racing")
 
 
 def _latency(summary: Mapping[str, Any], scored: Sequence[Row], champion: str | None) -> str:
@@ -373,18 +315,11 @@ def _latency(summary: Mapping[str, Any], scored: Sequence[Row], champion: str | 
         f"Each point is a candidate, darker with a higher score. Between MACs and milliseconds of these {len(measured):,} "
         f"Kendall's tau is {tau:.2f}; at 1, MACs would always tell which of two networks is faster."
     )
-    return _section("Latency", latency_against_macs(measured, champion), caption, name="latency")
+    return section("Latency", latency_against_macs(measured, champion), caption, name="latency")
 
 
 def _sentence(line: str) -> str:
     return html.escape(line[0].upper() + line[1:] + ".")
-
-
-def _section(title: str, figure: go.Figure, sentence: str, *, name: str) -> str:
-    picture = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displayModeBar": False, "responsive": True}
-    )
-    return f"<h2>{title}</h2>\n<figure>{picture}<figcaption>{sentence}</figcaption></figure>"
 
 
 def _validation(validation: Mapping[str, Any]) -> str:
@@ -397,7 +332,7 @@ def _validation(validation: Mapping[str, Any]) -> str:
         f"{lines}<br>Each point is one subnet trained from scratch; both accuracies are those of the same search images. On a "
         "rising line inherited weights would rank as a training of its own does; drawn subnets are darker with more parameters."
     )
-    return _section(title, retrained_against_inherited(validation["subnets"]), caption, name="validation")
+    return section(title, retrained_against_inherited(validation["subnets"]), caption, name="validation")
 
 
 def _seconds(summary: Mapping[str, Any]) -> str:

@@ -21,7 +21,8 @@ BAR: Mapping[str, Any] = {"thickness": 8, "outlinewidth": 0, "x": 1.01, "xpad": 
 """Every colour bar."""
 
 
-def _figure(*, x_title: str, y_title: str, y_percent: bool) -> go.Figure:
+def plain_figure(*, x_title: str, y_title: str, y_percent: bool) -> go.Figure:
+    """An empty picture in the style of all others."""
     axis = {
         "gridcolor": LINE,
         "linecolor": LINE,
@@ -45,7 +46,8 @@ def _figure(*, x_title: str, y_title: str, y_percent: bool) -> go.Figure:
     return figure
 
 
-def _is_share(scores: Sequence[float]) -> bool:
+def is_share(scores: Sequence[float]) -> bool:
+    """Whether scores are shares of 1, to be shown in per cent."""
     return all(0 <= s <= 1 for s in scores)
 
 
@@ -86,7 +88,7 @@ def front_rows(scored: Sequence[Row], size: str) -> list[Row]:
 def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: str = "params") -> go.Figure:
     """Every scored candidate, the Pareto front among them, and the champion."""
     title, value = SIZES[size]
-    figure = _figure(x_title=title, y_title="search score", y_percent=_is_share([r["score"] for r in scored]))
+    figure = plain_figure(x_title=title, y_title="search score", y_percent=is_share([r["score"] for r in scored]))
     figure.update_layout(height=480, hovermode="closest")
     ordered = [r for r in sorted(scored, key=lambda r: r["index"]) if value(r) is not None]
     generations = [r["generation"] for r in ordered]
@@ -136,7 +138,7 @@ def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: 
 
 def latency_against_macs(measured: Sequence[Row], champion_id: str | None) -> go.Figure:
     """Each measured candidate by its multiply-accumulates and its milliseconds, darker with a higher score."""
-    figure = _figure(x_title="MACs", y_title="milliseconds, measured", y_percent=False)
+    figure = plain_figure(x_title="MACs", y_title="milliseconds, measured", y_percent=False)
     figure.update_layout(hovermode="closest")
     ordered = sorted(measured, key=lambda r: r["score"])
     scores = [r["score"] for r in ordered]
@@ -155,7 +157,7 @@ def latency_against_macs(measured: Sequence[Row], champion_id: str | None) -> go
             "colorbar": {
                 **BAR,
                 "title": {"text": "score", "side": "right"},
-                **({"tickformat": ".1%"} if _is_share(scores) else {}),
+                **({"tickformat": ".1%"} if is_share(scores) else {}),
             },
         },
         text=[_hover(r) for r in ordered],
@@ -183,7 +185,7 @@ def images_by_generation(rows: Sequence[Row]) -> go.Figure:
             groups.setdefault(row["generation"], []).append(row["images_seen"])
     generations, whole = sorted(groups), max(max(seen) for seen in groups.values())
     shares = [statistics.fmean(groups[g]) / whole for g in generations]
-    figure = _figure(x_title="generation", y_title="images", y_percent=False)
+    figure = plain_figure(x_title="generation", y_title="images", y_percent=False)
     figure.update_layout(height=300, barmode="stack", bargap=0.25, hovermode="x unified")
     figure.update_layout(yaxis={"range": [0, 1], "tickformat": ".0%"}, xaxis={"tickformat": "d"})
     counts = [f"{sum(groups[g]):,} of {len(groups[g]) * whole:,} images" for g in generations]
@@ -209,7 +211,7 @@ def score_by_generation(scored: Sequence[Row]) -> go.Figure:
     scores = [sorted(groups[g]) for g in generations]
     best = [max(s) for s in scores]
     quarters = [statistics.quantiles(s, n=4, method="inclusive") if len(s) > 1 else [s[0]] * 3 for s in scores]
-    figure = _figure(x_title="generation", y_title="search score", y_percent=_is_share(best))
+    figure = plain_figure(x_title="generation", y_title="search score", y_percent=is_share(best))
     figure.update_layout(hovermode="x unified", xaxis={"tickformat": "d"})
     half = {"x": generations, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     figure.add_scatter(y=[q[0] for q in quarters], showlegend=False, **half)
@@ -227,7 +229,7 @@ def score_by_generation(scored: Sequence[Row]) -> go.Figure:
 
 def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Loss of the supernet by epoch, with the learning rate behind it."""
-    figure = _figure(x_title="epoch", y_title="training loss", y_percent=False)
+    figure = plain_figure(x_title="epoch", y_title="training loss", y_percent=False)
     epochs = [record["epoch"] + 1 for record in history]
     figure.update_layout(
         hovermode="x unified",
@@ -257,8 +259,8 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
 def retrained_against_inherited(subnets: Sequence[Row]) -> go.Figure:
     """Each retrained subnet by the accuracy it inherits and the accuracy of its own training."""
     scores = [row[name] for row in subnets for name in ("inherited", "retrained")]
-    figure = _figure(x_title="accuracy, inherited weights", y_title="accuracy, retrained", y_percent=_is_share(scores))
-    figure.update_layout(hovermode="closest", xaxis={"tickformat": ".1%"} if _is_share(scores) else {})
+    figure = plain_figure(x_title="accuracy, inherited weights", y_title="accuracy, retrained", y_percent=is_share(scores))
+    figure.update_layout(hovermode="closest", xaxis={"tickformat": ".1%"} if is_share(scores) else {})
     sizes = [row["params"] for row in subnets]
     # The champion and the best random candidate may be at the same place: one is drawn around the other.
     marks = {"drawn": ("circle", 10), "best random": ("diamond-open", 24), "champion": ("star", 16)}
