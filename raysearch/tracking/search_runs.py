@@ -172,7 +172,10 @@ class SearchRuns:
 
     def _write_params(self, *, run: str, params: dict[str, str]) -> None:
         run_id = self._run_of(run)
-        logged = self._client.get_run(run_id).data.params
+        found = self._client.get_run(run_id)
+        if found.info.status != "RUNNING":  # ended by a killed search, which now goes on
+            self._client.update_run(run_id, status="RUNNING")
+        logged = found.data.params
         fresh = [Param(name, value) for name, value in params.items() if name not in logged]
         self._client.log_batch(run_id, params=fresh)
 

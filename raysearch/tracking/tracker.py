@@ -133,7 +133,7 @@ class Tracker:
     def training(self, params: Mapping[str, object]) -> Generator[None]:
         """The time in which the supernet is trained, as a run of its own: its settings, and how busy this machine is meanwhile.
 
-        Its curves are :meth:`log_metrics` with ``run="supernet"``. An exception leaves the run open; :meth:`close` ends it.
+        Its curves are :meth:`log_metrics` with ``run="supernet"``; :meth:`end_training` ends it.
         """
         self._put("params", "settings of the training", run="supernet", params={k: text(v) for k, v in params.items()})
 
@@ -147,6 +147,9 @@ class Tracker:
             yield
         finally:
             sampler.stop()
+
+    def end_training(self) -> None:
+        """End the run of the supernet's training; nothing happens when that is done already."""
         self._put("end_of_training", "the end of the training", time=milliseconds())
 
     def log_dataset(self, name: str, *, digest: str, source: str, profile: Mapping[str, object], run: Role = "search") -> None:

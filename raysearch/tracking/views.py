@@ -48,7 +48,7 @@ def search_view(search_id: str, name: str, *, params: Sequence[str]) -> str:
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
-        "compareRunSections": [{"uuid": _SECTION, "name": "Search", "display": True, "isReordered": True, "deleted": False}],
+        "compareRunSections": [_SECTION],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
     }
@@ -56,11 +56,14 @@ def search_view(search_id: str, name: str, *, params: Sequence[str]) -> str:
     return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)})
 
 
-_SECTION = "raysearch-search"
+_SECTION = {
+    "uuid": "raysearch-search", "name": "Search", "display": True, "isReordered": True, "deleted": False, "isGenerated": False,
+    "columns": 2, "cardHeight": 400,
+}  # fmt: skip
 
 
 def _chart(uuid: str, kind: str, title: str, **values: object) -> dict[str, Any]:
-    chart = {"uuid": f"raysearch-{uuid}", "type": kind, "displayName": title, "metricSectionId": _SECTION}
+    chart = {"uuid": f"raysearch-{uuid}", "type": kind, "displayName": title, "metricSectionId": _SECTION["uuid"]}
     return {**chart, "runsCountToCompare": 100, "deleted": False, "isGenerated": False, **values}
 
 
