@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import re
 import statistics
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from raysearch.export import save_subnet
 from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
+from raysearch.pipeline.registering import register_networks
 from raysearch.progress import phase
 from raysearch.report import closing_table, finalists_line, latency_line, racing_line, write_report
 from raysearch.search import Candidate, Result
@@ -144,6 +146,9 @@ def write_summary(
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
+    started = time.perf_counter()
+    register_networks(plan, folder, tracker, networks["champion"])
+    folder.add_seconds("register", time.perf_counter() - started)
     statuses = Counter(c.status for c in candidates)
     summary: dict[str, Any] = {
         "recipe": plan.recipe.name,
@@ -235,7 +240,7 @@ def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console
     if summary.get("latency"):
         console.print(latency_line(summary["latency"]), highlight=False, soft_wrap=True)
     opened = ui_command(summary["mlflow_uri"])
-    url = ui_url(summary["mlflow_uri"], summary["mlflow_experiment_id"])
+    url = ui_url(summary["mlflow_uri"], summary["mlflow_experiment_id"], search_id=summary["search_id"])
     console.print(
         f"every candidate in MLflow: {opened + '  then open  ' if opened else ''}{url}", highlight=False, soft_wrap=True
     )
