@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,11 @@ Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 
 OF_ONE_NETWORK = ("id", "arch", "score", "score_images", "test_score", "test_images", "params", "macs", "latency_ms", "origin")
 """Values of a card that are those of one network; the others are the same for all subnets of a search."""
+
+
+def without_credentials(command: str) -> str:
+    """A command line without users and passwords of the URIs in it: a card leaves the house, they do not."""
+    return re.sub(r"//[^/\s]*@", "//", command)
 
 
 def write_markdown(path: Path, values: dict[str, Any], forms: Sequence[Form] = ("safetensors", "timm")) -> None:

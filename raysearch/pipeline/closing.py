@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 import statistics
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from rich.console import Console
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.export import save_subnet
+from raysearch.export.card import without_credentials
 from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
@@ -123,7 +123,7 @@ def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> 
             "digest": splits.digest,
         },
         "search_id": folder.search_id,
-        "command": re.sub(r"//[^/@\s]*@", "//", folder.config["command"]),  # a card leaves the house, passwords do not
+        "command": without_credentials(folder.config["command"]),
         "created": folder.config["created"],
         "versions": _versions(),
     }

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from raysearch.export import load_subnet, save_subnet
+from raysearch.export.card import without_credentials
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
 
 ARCH = AutoFormerArchitecture(embed_dim=16, num_heads=(1, 2), mlp_ratio=(2.0, 3.5))
@@ -71,3 +72,24 @@ def test_weights_of_another_network_are_refused(supernet: AutoFormerSupernet, sa
     shutil.copy(apart.with_suffix(".safetensors"), saved.with_suffix(".safetensors"))
     with pytest.raises(ValueError, match=r"champion\.safetensors does not hold the weights of .*champion\.json"):
         load_subnet(saved)
+
+
+def test_the_card_beside_a_subnet_is_written_for_people(saved: Path) -> None:
+    text = saved.with_suffix(".md").read_text()
+    assert text.startswith(f"# subnet {ARCH.id}\n")
+    assert "50.00%" in text
+    assert "4 classes, in the order of the logits: a, b, c, d" in text
+    assert 'load_subnet(Path("champion.json"))' in text
+    assert "timm" not in text  # which must know how images are prepared
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("search.py digits --tracking-uri https://me:s%2Fc@mlflow.org/x --seed 1", "https://mlflow.org/x --seed 1"),
+        ("search.py digits --tracking-uri 'postgresql://me:p@ss@db:5432/runs'", "'postgresql://db:5432/runs'"),
+        ("search.py digits --tracking-uri http://localhost:5000 --output a@b", "http://localhost:5000 --output a@b"),
+    ],
+)
+def test_a_card_holds_no_passwords(given: str, kept: str) -> None:
+    assert without_credentials(given) == f"search.py digits --tracking-uri {kept}"
