@@ -19,6 +19,7 @@ from raysearch.export.command import ExportCommand
 from raysearch.export.command import export as run_export
 from raysearch.pipeline import SearchCommand, ValidateCommand, run
 from raysearch.pipeline import validate as run_validation
+from raysearch.pipeline.comparison import CompareCommand, compare_searches
 from raysearch.recipes import RECIPES
 
 
@@ -108,3 +109,15 @@ def export(arguments: Sequence[str] | None = None) -> None:
         with _one_line():
             command = tyro.cli(ExportCommand, prog="export.py", args=list(arguments))
         run_export(command, console=Console())
+
+
+def compare(arguments: Sequence[str] | None = None) -> None:
+    """Comparison of finished searches as a program."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        fail("give two or more searches: output folders or MLflow run ids; --help tells more")
+    line = shlex.join(["python", "experiments/compare.py", *arguments])
+    with _reported(continues="the same command"):
+        with _one_line():
+            command = tyro.cli(CompareCommand, prog="compare.py", args=list(arguments))
+        compare_searches(command, line=line, console=Console())

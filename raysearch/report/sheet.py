@@ -40,6 +40,10 @@ figcaption { max-width: 46em; font-size: .95rem; margin-top: 10px; }
 .shares .track b { position: absolute; inset: 0 auto 0 0; background: #5b8fc7; border-radius: 3px; }
 .shares .track i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: #1f2933; }
 .state { display: inline-block; color: #c2410c; border: 1px solid; border-radius: 1em; font-size: .85rem; padding: 1px 10px; }
+.groups { margin-top: 24px; }
+.groups td { vertical-align: top; line-height: 1.35; }
+.groups th { vertical-align: bottom; white-space: normal; min-width: 4.5em; max-width: 15em; }
+.groups i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 8px; }
 .bar { display: flex; height: 14px; border-radius: 3px; overflow: hidden; margin: 12px 0; gap: 2px; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 28px; font-variant-numeric: tabular-nums; }
 .key i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 7px; }
@@ -55,6 +59,7 @@ pre { background: #f5f7fa; padding: 14px 16px; border-radius: 4px; white-space: 
   .shares .track { width: 110px; }
   .heat td, .heat th { padding: 5px 3px; min-width: 2.1em; }
   .heat td:first-child, .heat th:first-child, .shares td:first-child { min-width: 7em; }
+  .groups td:first-child { white-space: normal; }
   figure { margin: 0 -10px; }
   figcaption, figure .scroll { margin-left: 10px; margin-right: 10px; }
 }

@@ -13,7 +13,8 @@ from search_script import start
 def test_a_search_that_was_broken_off_leaves_a_report_of_what_was_known(finished_search: Path, tmp_path: Path) -> None:
     report = tmp_path / "run" / "report.html"
     process = start(
-        *("digits", "--supernet", str(finished_search / "supernet.safetensors"), "--output", str(report.parent)),
+        *("digits", "--algorithm", "evolution", "--supernet", str(finished_search / "supernet.safetensors")),
+        *("--output", str(report.parent)),
         *("--search.generations", "400", "--search.population", "4", "--search.mutations", "2", "--search.crossovers", "1"),
     )
     pulse = threading.Event()
@@ -32,4 +33,4 @@ def test_a_search_that_was_broken_off_leaves_a_report_of_what_was_known(finished
     assert generation is not None
     assert candidates is not None
     assert int(candidates[1].replace(",", "")) == 4 * (int(generation[1]) - 1)
-    assert "search.py digits --supernet" in page.split("How to repeat it")[1]
+    assert "search.py digits --algorithm evolution" in page.split("How to repeat it")[1]

@@ -1,0 +1,294 @@
+"""Two or more searches side by side: a table for the terminal, and one page that opens anywhere."""
+
+from __future__ import annotations
+
+import html
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from rich.table import Table
+
+from raysearch.report.pictures import is_share, plain_figure
+from raysearch.report.sheet import document, section
+from raysearch.report.tables import count_text, duration_text, score_text, value_text
+from raysearch.search.agreement import Interval
+
+COLORS = ("#12365e", "#c2410c", "#3f8f6b", "#8b5fa8", "#b08a1e", "#5b8fc7", "#7b8794")
+"""Of the groups, in their order; they begin again after the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One search."""
+
+    name: str
+    seed: int
+    front: tuple[tuple[int, float, str], ...]
+    """Parameters, score and id of the candidates that no other beats, smallest first."""
+    best_so_far: tuple[float | None, ...]
+    """Best score after each candidate, in the order asked; None before the first that competes."""
+    best: float
+    hypervolume: float
+    """Share of the rectangle between the reference and the best score at the fewest parameters of all runs."""
+    evaluations: int
+    seconds: float
+    """Of all evaluators, summed over the candidates."""
+    evaluations_to_score: float
+    """Candidates asked until one has the score; infinite where none has."""
+    seconds_to_score: float
+    """Of all evaluators, summed over those candidates; infinite where none has the score."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedGroup:
+    """Searches that differ in their seed alone."""
+
+    label: str
+    """In what it differs from the other groups, in words."""
+    runs: tuple[ComparedRun, ...]
+    values: Mapping[str, Interval]
+    """Median over the seeds, with its interval, by the name of a number of :class:`ComparedRun`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Groups of searches on the same images."""
+
+    recipe: str
+    groups: tuple[ComparedGroup, ...]
+    score: float
+    """That is to be reached."""
+    reference: tuple[float, float]
+    """Score and parameters from which the hypervolume is measured."""
+    ideal: tuple[float, float]
+    """Best score and fewest parameters of all runs."""
+    command: str
+    notes: tuple[str, ...] = field(default=())
+    """What a reader must know about these runs, a sentence each."""
+
+
+def interval_words(groups: Sequence[ComparedGroup]) -> str:
+    """Which intervals stand below the medians."""
+    kinds: list[str] = []
+    if any(len(group.runs) >= 4 for group in groups):
+        kinds.append("95 % bootstrap percentiles of the median with 4 seeds or more")
+    if any(1 < len(group.runs) < 4 for group in groups):
+        kinds.append("smallest and largest value with 2 or 3 seeds")
+    if any(len(group.runs) == 1 for group in groups):
+        kinds.append("none with one seed, which tells nothing of chance")
+    return "medians over seeds; intervals: " + ", ".join(kinds)
+
+
+def score_words(comparison: Comparison) -> str:
+    """What the reached score, the seconds and the hypervolume mean here."""
+    (score, params), (best, fewest) = comparison.reference, comparison.ideal
+    return (
+        f"to {score_text(comparison.score)}: candidates asked until one has this score, and the seconds that all evaluators "
+        "together spent on them (no wall time: several work at once, and waiting is not counted); hypervolume: what the front "
+        f"covers of the rectangle from {score_text(score)} and {count_text(params)} parameters to {score_text(best)} and "
+        f"{count_text(fewest)}"
+    )
+
+
+def columns(comparison: Comparison) -> dict[str, str]:
+    """Titles of the table's columns by the name of the number."""
+    goal = score_text(comparison.score)
+    return {
+        "best": "best score",
+        "hypervolume": "hypervolume",
+        "evaluations_to_score": f"candidates to {goal}",
+        "seconds_to_score": f"evaluator time to {goal}",
+        "evaluations": "candidates",
+        "seconds": "evaluator time",
+    }
+
+
+def number_text(name: str, value: float) -> str:
+    """A number of a run as people read it."""
+    if math.isinf(value):
+        return "not reached"
+    if name == "best":
+        return score_text(value)
+    if name == "hypervolume":
+        return f"{value:.1%}"
+    return duration_text(value) if name.startswith("seconds") else f"{value:,.0f}"
+
+
+def cell_texts(group: ComparedGroup, name: str) -> tuple[str, str]:
+    """Median and interval of one number; the interval is empty with one seed."""
+    found = group.values[name]
+    middle = number_text(name, found.value)
+    if found.low == found.high:
+        return middle, ""
+    reached = ""
+    if missed := sum(math.isinf(getattr(run, name)) for run in group.runs):
+        reached = f", {len(group.runs) - missed} of {len(group.runs)} reach it"
+    return middle, f"{number_text(name, found.low)} to {number_text(name, found.high)}{reached}"
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A column for each group, for the terminal: few groups and many numbers."""
+    table = Table(title=f"{comparison.recipe}: {_searches(comparison)} side by side", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for group in comparison.groups:
+        table.add_column(group.label, justify="right")
+    table.add_row("seeds", *(str(len(group.runs)) for group in comparison.groups))
+    for name, title in columns(comparison).items():
+        table.add_row(title, *("\n".join(filter(None, cell_texts(group, name))) for group in comparison.groups))
+    return table
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """What stands below the table, a sentence each."""
+    lines = [interval_words(comparison.groups), score_words(comparison), *comparison.notes]
+    return [line[0].upper() + line[1:] + "." for line in lines]
+
+
+def _searches(comparison: Comparison) -> str:
+    return f"{sum(len(group.runs) for group in comparison.groups)} searches"
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write the page to ``path``, whole or not at all."""
+    page = document(
+        f"{comparison.recipe}: searches side by side",
+        [
+            f"<h1>{html.escape(comparison.recipe)}: {_searches(comparison)} side by side</h1>",
+            _table(comparison),
+            section(
+                "Fronts",
+                _fronts(comparison),
+                "Score with inherited weights on the search images, against parameters: each line is the front of one search, "
+                "searches that differ in their seed alone have one colour. Point at a corner to see whose it is.",
+                name="fronts",
+            ),
+            section(
+                "Best score so far",
+                _progress(comparison),
+                "By candidates asked. Thin lines are single searches, thick ones medians over seeds as far as all of them go; "
+                "the dotted line is the score that the table counts to.",
+                name="progress",
+            ),
+            _runs(comparison),
+            f"<h2>How to repeat it</h2>\n<pre>{html.escape(comparison.command)}</pre>",
+        ],
+    )
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _color(index: int) -> str:
+    return COLORS[index % len(COLORS)]
+
+
+def _table(comparison: Comparison) -> str:
+    heads = [
+        f'<th><i style="background:{_color(i)}"></i>{html.escape(group.label)}</th>'
+        for i, group in enumerate(comparison.groups)
+    ]
+    rows = ["<td>seeds</td>" + "".join(f"<td>{len(group.runs)}</td>" for group in comparison.groups)]
+    for name, title in columns(comparison).items():
+        cells = [f"<td>{html.escape(title)}</td>"]
+        for group in comparison.groups:
+            middle, interval = (html.escape(text) for text in cell_texts(group, name))
+            cells.append(f"<td>{middle}{f'<br><small class=quiet>{interval}</small>' if interval else ''}</td>")
+        rows.append("".join(cells))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    words = "<br>".join(map(html.escape, comparison_lines(comparison)))
+    return (
+        f"<div class=scroll><table class=groups><thead><tr><th></th>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>"
+        f"</div>\n<p class=quiet>{words}</p>"
+    )
+
+
+def _runs(comparison: Comparison) -> str:
+    """Every search by itself."""
+    names = columns(comparison)
+    head = "<th>search</th><th>seed</th>" + "".join(f"<th>{html.escape(title)}</th>" for title in names.values())
+    body = "".join(
+        f'<tr><td><i style="background:{_color(i)}"></i>{html.escape(run.name)}</td><td>{run.seed}</td>'
+        + "".join(f"<td>{html.escape(number_text(name, getattr(run, name)))}</td>" for name in names)
+        + "</tr>"
+        for i, group in enumerate(comparison.groups)
+        for run in group.runs
+    )
+    return (
+        "<h2>Every search</h2>\n<div class=scroll><table class=groups>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _fronts(comparison: Comparison) -> go.Figure:
+    scores = [run.best for group in comparison.groups for run in group.runs]
+    figure = plain_figure(x_title="parameters", y_title="search score", y_percent=is_share(scores))
+    figure.update_layout(height=480, hovermode="closest")
+    for i, group in enumerate(comparison.groups):
+        for n, run in enumerate(group.runs):
+            figure.add_scatter(
+                name=group.label,
+                legendgroup=str(i),
+                showlegend=n == 0,
+                x=[params for params, _, _ in run.front],
+                y=[score for _, score, _ in run.front],
+                mode="lines+markers",
+                line={"color": _color(i), "width": 2, "shape": "hv"},
+                marker={"size": 7, "color": "white", "line": {"width": 2, "color": _color(i)}},
+                opacity=0.85,
+                text=[
+                    f"<b>{html.escape(group.label)}</b><br>{html.escape(run.name)}, seed {run.seed}<br>{arch}<br>"
+                    f"score {score_text(score)}<br>{count_text(params)} parameters"
+                    for params, score, arch in run.front
+                ],
+                hovertemplate="%{text}<extra></extra>",
+            )
+    return figure
+
+
+def _progress(comparison: Comparison) -> go.Figure:
+    scores = [run.best for group in comparison.groups for run in group.runs]
+    figure = plain_figure(x_title="candidates asked", y_title="best search score so far", y_percent=is_share(scores))
+    figure.update_layout(hovermode="closest")
+    for i, group in enumerate(comparison.groups):
+        curves = [run.best_so_far for run in group.runs]
+        for run in group.runs if len(curves) > 1 else ():
+            figure.add_scatter(
+                name=run.name,
+                legendgroup=str(i),
+                showlegend=False,
+                x=list(range(1, len(run.best_so_far) + 1)),
+                y=list(run.best_so_far),
+                mode="lines",
+                line={"color": _color(i), "width": 1, "shape": "hv"},
+                opacity=0.35,
+                hoverinfo="skip",
+            )
+        middle = [_median(at) for at in zip(*curves, strict=False)]
+        figure.add_scatter(
+            name=group.label,
+            legendgroup=str(i),
+            x=list(range(1, len(middle) + 1)),
+            y=middle,
+            mode="lines",
+            line={"color": _color(i), "width": 2.5, "shape": "hv"},
+            hovertemplate="%{y} after %{x}",
+        )
+    figure.add_hline(y=comparison.score, line={"color": "#7b8794", "width": 1, "dash": "dot"})
+    return figure
+
+
+def _median(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return statistics.median(known) if len(known) == len(scores) else None
+
+
+def difference_text(name: str, value: Any) -> str:
+    """A setting in which groups differ: ``population 25``, ``racing.enabled``."""
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {value_text(list(value) if isinstance(value, tuple) else value)}"

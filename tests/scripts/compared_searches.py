@@ -1,0 +1,36 @@
+"""Output folders of finished searches of digits, without the work: real files with made-up scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from raysearch.cost import Cost
+from raysearch.output import CONFIG, write_json
+from raysearch.recipes import DIGITS_RECIPE
+from raysearch.search import Candidate, Proposal, Result, write_candidates
+from raysearch.search.record import CANDIDATES
+
+SPACE = DIGITS_RECIPE.space.build()
+
+
+def write_search(
+    folder: Path, scores: Sequence[float], *, seed: int = 0, params: Sequence[int] | None = None, **settings: Any
+) -> Path:
+    """A search whose candidates have these scores (below zero: racing stopped it), each after 2 seconds of an evaluator."""
+    stored = {name: settings.pop(name) for name in ("images", "supernet") if name in settings}
+    recipe = replace(DIGITS_RECIPE, **{"algorithm": "evolution", "seed": seed, **settings})
+    candidates: list[Candidate] = []
+    for i, score in enumerate(scores):
+        cost = Cost(100_000 if params is None else params[i], 500_000)
+        result = Result(abs(score), 397, cost.params, cost.macs, excluded="raced" if score < 0 else None, seconds=2.0)
+        proposal = Proposal(SPACE.sample(Random(f"{seed}/{i}")), index=i, generation=i // 4, origin="random")
+        candidates.append(Candidate(proposal, cost, result))
+    folder.mkdir(parents=True)
+    write_candidates(folder / CANDIDATES, candidates)
+    more = {"images": f"images-{seed}", "supernet": None, "warm_start": [], **stored}
+    write_json(folder / CONFIG, {"search_id": folder.name, "command": "", "recipe": {**recipe.to_dict(), **more}})
+    return folder

@@ -1,0 +1,164 @@
+"""Finished searches side by side: numbers that can be checked by hand, and one line for what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compared_searches import write_search
+from rich.console import Console
+from search_script import ROOT, one_line
+
+from raysearch import cli
+from raysearch.pipeline.comparison import CompareCommand, compare_searches, over_seeds
+from raysearch.recipes import DIGITS_RECIPE
+from raysearch.report.comparison import ComparedGroup, Comparison
+from raysearch.search import RacingConfig
+
+Compare = Callable[..., Comparison]
+
+
+@pytest.fixture
+def compare(tmp_path: Path) -> Compare:
+    """Compares folders and keeps what is printed to itself; the page is ``page.html`` beside them."""
+
+    def compared(*folders: Path, **options: Any) -> Comparison:
+        command = CompareCommand(tuple(map(str, folders)), output=tmp_path / "page.html", **options)
+        return compare_searches(command, line="compare", console=Console(quiet=True))
+
+    return compared
+
+
+def values(group: ComparedGroup, name: str) -> tuple[float, float, float]:
+    found = group.values[name]
+    return found.value, found.low, found.high
+
+
+def test_candidates_and_seconds_to_a_score_count_those_asked_until_it_is_there(tmp_path: Path, compare: Compare) -> None:
+    slow = write_search(tmp_path / "slow", [0.5, 0.6, -0.9, 0.7, 0.9])
+    quick = write_search(tmp_path / "quick", [0.8, 0.5, 0.5], algorithm="random", seed=1)
+    found = compare(slow, quick)
+    assert found.score == 0.8  # the lower of the two bests: both reach it
+    first, second = found.groups
+    assert (first.label, second.label) == ("evolution", "random")
+    # The raced 0.9 does not compete, yet it was asked and cost seconds.
+    assert values(first, "evaluations_to_score")[0] == 5
+    assert values(first, "seconds_to_score")[0] == 10.0
+    assert values(second, "evaluations_to_score")[0] == 1
+    assert first.runs[0].best_so_far == (0.5, 0.6, 0.6, 0.7, 0.9)
+    assert values(compare(slow, quick, score=0.85).groups[1], "seconds_to_score")[0] == float("inf")
+
+
+def test_hypervolume_is_the_share_of_the_rectangle_between_reference_and_ideal(tmp_path: Path, compare: Compare) -> None:
+    sizes = [100_000, 150_000, 200_000]
+    one = write_search(tmp_path / "one", [0.6, 0.8, 1.0], params=sizes)
+    other = write_search(tmp_path / "other", [0.5, 1.0, 0.9], params=sizes, algorithm="random", seed=1)
+    found = compare(one, other)
+    assert (found.reference, found.ideal) == ((0.5, 200_000), (1.0, 100_000))
+    # One: 0.1 high for the whole width and 0.2 more for half of it, of 0.5. Other: 0.5 high for half of the width.
+    assert [group.runs[0].hypervolume for group in found.groups] == pytest.approx([(0.1 + 0.2 / 2) / 0.5, 0.5])
+    assert [p for p, _, _ in found.groups[1].runs[0].front] == [100_000, 150_000]
+    nearer = compare(one, other, reference=(0.8, 200_000))
+    assert nearer.groups[0].runs[0].hypervolume == pytest.approx(0.0)
+
+
+def test_searches_that_differ_in_their_seed_alone_are_one_group_with_an_interval(tmp_path: Path, compare: Compare) -> None:
+    seeds = [write_search(tmp_path / f"seed{s}", [0.5, 0.7 + s / 100], seed=s) for s in range(3)]
+    racing = write_search(tmp_path / "racing", [0.9], seed=0, racing=RacingConfig(enabled=True))
+    found = compare(*seeds, racing)
+    assert [(group.label, len(group.runs)) for group in found.groups] == [("no racing.enabled", 3), ("racing.enabled", 1)]
+    assert values(found.groups[0], "best") == pytest.approx((0.71, 0.7, 0.72))
+    # One supernet for each of two searches with the same seed: two groups, as the seed is not all that differs.
+    given = [write_search(tmp_path / f"given-{d}", [0.5], supernet=d) for d in ("a", "b")]
+    assert [group.label for group in compare(*given).groups] == ["supernet a", "supernet b"]
+
+
+def test_intervals_are_percentiles_from_four_seeds_on() -> None:
+    assert over_seeds([3.0, 1.0, 2.0]).to_dict() == {"value": 2.0, "low": 1.0, "high": 3.0}
+    many = over_seeds([float(i) for i in range(101)])
+    assert many.value == 50.0
+    assert 35 < many.low < 45
+    assert 55 < many.high < 65
+    never = over_seeds([1.0, 2.0, float("inf"), float("inf"), float("inf")])
+    assert (never.value, never.high) == (float("inf"), float("inf"))
+
+
+def test_the_page_draws_every_front_and_says_what_it_compares(tmp_path: Path, compare: Compare, browser_page: Any) -> None:
+    sizes = [100_000, 150_000, 200_000]
+    evolution = [write_search(tmp_path / f"e{s}", [0.6, 0.8, 0.9 + s / 100], params=sizes, seed=s) for s in range(3)]
+    random = [write_search(tmp_path / f"r{s}", [0.6, 0.7, 0.8], params=sizes, seed=s, algorithm="random") for s in range(2)]
+    compare(*evolution, *random)
+    for width in (400, 1280):
+        browser_page.set_viewport_size({"width": width, "height": 900})
+        browser_page.goto((tmp_path / "page.html").as_uri())
+        assert browser_page.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser_page.locator("#fronts .scatterlayer .point").count() == 5 * 3
+        assert browser_page.locator("#progress .scatterlayer path.js-line").count() == 5 + 2
+    text = browser_page.locator("body").inner_text()
+    for words in ("digits: 5 searches side by side", "90.00 % to 92.00 %", "candidates to 80.00 %", "no wall time"):
+        assert words in text
+
+
+def test_a_real_search_is_compared_by_its_mlflow_run(finished_search: Path, tmp_path: Path) -> None:
+    run_id = json.loads((finished_search / "summary.json").read_text())["mlflow_run_id"]
+    uri = f"sqlite:///{finished_search.parent / 'mlflow.db'}"
+    other = write_search(tmp_path / "other", [0.1, 0.2], seed=1)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+    def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "experiments" / "compare.py"), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    ended = script(run_id, str(other))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "digits: 2 searches side by side" in ended.stdout
+    assert (tmp_path / "compare.html").read_text().endswith("</html>\n")
+    repeated = script(run_id, str(finished_search))
+    assert f"{run_id} and {finished_search} are the same search" in one_line(repeated.returncode, repeated.stderr)
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_search(tmp_path / "one", [0.5, 0.6])
+    part = replace(DIGITS_RECIPE.finalists, search_images=100)
+    fewer = replace(DIGITS_RECIPE.dataset, search_images=300)
+    folders = {
+        "other recipe": write_search(tmp_path / "recipe", [0.5], name="fashion-mnist"),
+        "other split": write_search(tmp_path / "split", [0.5], dataset=fewer, seed=1),
+        "other images": write_search(tmp_path / "images", [0.5], images="changed", algorithm="random"),
+        "part of them": write_search(tmp_path / "part", [0.5], finalists=part, seed=1),
+        "repetition": write_search(tmp_path / "repetition", [0.5, 0.6]),
+        "all raced": write_search(tmp_path / "raced", [-0.5], seed=1),
+    }
+    unfinished, damaged = write_search(tmp_path / "unfinished", [0.5]), write_search(tmp_path / "damaged", [0.5])
+    (unfinished / "candidates.parquet").unlink()
+    (damaged / "candidates.parquet").write_bytes(b"PAR1")
+    for arguments, words in [
+        ([], "give two or more searches"),
+        ([one], "give two or more searches"),
+        ([one, tmp_path / "nowhere"], "nowhere is neither an output folder of a search nor an MLflow run id"),
+        ([one, tmp_path], "is no output folder of a search"),
+        ([one, unfinished], "is not finished; continue it with --resume first"),
+        ([one, damaged], "candidates.parquet is damaged"),
+        ([one, folders["other recipe"]], "one is of recipe digits, the other of fashion-mnist"),
+        ([one, folders["other split"]], "dataset.search_images is 397 in one and 300 in the other"),
+        ([one, folders["other images"]], "seed 0 divided other images in one than in the other"),
+        ([one, folders["part of them"]], "scored its candidates on"),
+        ([one, folders["repetition"]], "the same settings and seed 0: a repetition; leave one out"),
+        ([one, folders["all raced"]], "has no candidate that was scored on all images"),
+        ([one, one], "are the same search; give each once"),
+        ([one, unfinished, "--output", tmp_path], "is no page; name a file that ends in .html"),
+        ([one, unfinished, "--scroe", "1"], "did you mean --score?"),
+    ]:
+        with pytest.raises(SystemExit) as left:
+            cli.compare([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert words in one_line(left.value.code, printed.err)
+    assert not list(tmp_path.glob("*.html"))
