@@ -110,8 +110,10 @@ class _Held:
     recipe: Recipe
     images: str | None
     """Digest of the images and their splits, which the seed decides."""
-    supernet: str | None
-    """Digest of the supernet that was given; None for one that the search trained."""
+    given: bool
+    """Whether the supernet was given; else the search trained it."""
+    weights: str | None
+    """Digest of the supernet; None for one that the search trained and of which only the MLflow run is left."""
     warm_start: int
     """How many architectures it was started with."""
     candidates: tuple[Candidate, ...]
@@ -128,7 +130,7 @@ def _read(run: str, command: CompareCommand) -> _Held:
             raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
         if not (path / CANDIDATES).is_file():
             raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
-        return _held(run, path / CONFIG, path / CANDIDATES)
+        return _held(run, path / CONFIG, path / CANDIDATES, journal=path / "journal.jsonl")
     if path.exists() or not re.fullmatch("[0-9a-f]{32}", run):
         raise ValueError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
     uri = command.tracking_uri or default_uri(Path("runs"))
@@ -137,7 +139,7 @@ def _read(run: str, command: CompareCommand) -> _Held:
         return _held(run, config, candidates)
 
 
-def _held(name: str, config: Path, table: Path) -> _Held:
+def _held(name: str, config: Path, table: Path, *, journal: Path | None = None) -> _Held:
     values = read_json(config)
     if not isinstance(values.get("recipe"), dict) or not isinstance(values.get("search_id"), str):
         raise ValueError(f"{config} is no configuration of raysearch; restore it")
@@ -151,18 +153,29 @@ def _held(name: str, config: Path, table: Path) -> _Held:
         rows = pq.read_table(table).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{table} is damaged ({error}); restore it") from None
+    weights = supernet if journal is None or not journal.is_file() else _weights(journal)
     held = _Held(
         name=str(Path(name)),
         search_id=values["search_id"],
         recipe=recipe,
         images=images,
-        supernet=supernet,
+        given=supernet is not None,
+        weights=weights,
         warm_start=len(warm_start or ()),
         candidates=tuple(map(_candidate, rows)),
     )
     if not held.competing:
         raise ValueError(f"{name} has no candidate that was scored on all images; leave it out")
     return held
+
+
+def _weights(journal: Path) -> str:
+    """Digest of the supernet that a search's journal names in its first line."""
+    with journal.open() as lines:
+        try:
+            return str(json.loads(lines.readline())["weights"])[:12]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{journal} line 1 is damaged; restore it") from None
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:
@@ -210,26 +223,38 @@ def _flat(values: Mapping[str, Any], place: str = "") -> Settings:
     return flat
 
 
-def _settings(held: _Held) -> Settings:
+def _share_supernets(held: Sequence[_Held]) -> bool:
+    """Whether searches of one seed are known to have searched one supernet: then it does not matter who trained it."""
+    by_seed: dict[int, set[str | None]] = {}
+    for run in held:
+        by_seed.setdefault(run.recipe.seed, set()).add(run.weights)
+    return all(len(weights) == 1 and None not in weights for weights in by_seed.values())
+
+
+def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
     """What decides a search beside its seed: no settings of algorithms that it did not use, no digests of images."""
     recipe = held.recipe
     used = {"evolution": "search", "random": "search"}.get(recipe.algorithm, recipe.algorithm)
     unused = [name for name in ALGORITHMS if name != used]
     # What came after the last candidate changes nothing, nor do settings of what was not done.
-    idle = {"train": held.supernet is not None, "augment": held.supernet is not None, "latency": not recipe.measures_latency}
-    skipped = {"name", "seed", "report", *unused, *(name for name, is_idle in idle.items() if is_idle)}
+    skipped = {"name", "seed", "report", *unused}
+    if held.given or supernets_shared:
+        skipped |= {"train", "augment"}
+    if not recipe.measures_latency:
+        skipped.add("latency")
     values = {name: value for name, value in recipe.to_dict().items() if name not in skipped}
     if not recipe.racing.enabled:
         values["racing"] = {"enabled": False}
     flat = {name: value for name, value in _flat(values).items() if name not in ("dataset.root", "finalists.count")}
-    return {**flat, "warm start": held.warm_start, "given supernet": held.supernet is not None}
+    return {**flat, "warm start": held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
 
 
 def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
     """Searches that differ in their seed alone. Raises ValueError for a group that has a seed twice."""
     groups: dict[str, tuple[Settings, list[_Held]]] = {}
+    shared = _share_supernets(held)
     for run in held:
-        settings = _settings(run)
+        settings = _settings(run, supernets_shared=shared)
         groups.setdefault(json.dumps(settings), (settings, []))[1].append(run)
     found: list[tuple[Settings, list[_Held]]] = []
     for settings, runs in groups.values():
@@ -239,7 +264,7 @@ def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
         # The same seed with several supernets: these are what differs.
         parts: dict[str | None, list[_Held]] = {}
         for run in runs:
-            parts.setdefault(run.supernet, []).append(run)
+            parts.setdefault(run.weights, []).append(run)
         for digest, part in parts.items():
             seeds = Counter(run.recipe.seed for run in part)
             if twice := [seed for seed, count in seeds.items() if count > 1]:
@@ -333,17 +358,17 @@ def over_seeds(values: Sequence[float]) -> Interval:
 def _notes(held: Sequence[_Held]) -> tuple[str, ...]:
     """What a reader must know about these runs."""
     notes: list[str] = []
-    given = {run.supernet for run in held} - {None}
-    trained = {run.recipe.train for run in held if run.supernet is None}
-    if len(given) == 1 and not trained:
-        notes.append("all searched the same supernet, so differences are those of the searches and not of its training")
-    elif given or len(trained) > 1:
+    weights = {run.weights for run in held} - {None}
+    trained = {run.recipe.train for run in held if not run.given}
+    if _share_supernets(held):
+        notes.append("searches of one seed share their supernet, so differences between them are those of the searches")
+    elif any(run.given for run in held) or len(trained) > 1:
         notes.append("they had several supernets, some given or trained otherwise: differences may be those of the supernets")
     else:
-        notes.append("each search trained a supernet of its own, so differences between seeds hold those of training")
-    if any(len({run.images for run in held if run.supernet == digest}) > 1 for digest in given):
+        notes.append("each search trained a supernet of its own: differences hold those of its training")
+    if any(len({run.images for run in held if run.weights == digest}) > 1 for digest in weights):
         notes.append(
-            "one supernet was given to seeds that divide the images otherwise: it may have learned some of their search images"
+            "seeds that divide the images differently share a supernet: it may have learned some of their search images"
         )
     if len({run.recipe.constraint for run in held}) > 1:
         notes.append("their budgets differ, so a higher score may only mean a larger one")

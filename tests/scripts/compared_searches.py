@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ def write_search(
 ) -> Path:
     """A search whose candidates have these scores (below zero: racing stopped it), each after 2 seconds of an evaluator."""
     stored = {name: settings.pop(name) for name in ("images", "supernet") if name in settings}
+    trained = settings.pop("trained", None)
     recipe = replace(DIGITS_RECIPE, **{"algorithm": "evolution", "seed": seed, **settings})
     candidates: list[Candidate] = []
     for i, score in enumerate(scores):
@@ -31,6 +33,8 @@ def write_search(
         candidates.append(Candidate(proposal, cost, result))
     folder.mkdir(parents=True)
     write_candidates(folder / CANDIDATES, candidates)
+    if trained is not None:
+        (folder / "journal.jsonl").write_text(json.dumps({"weights": trained}) + "\n")
     more = {"images": f"images-{seed}", "supernet": None, "warm_start": [], **stored}
     write_json(folder / CONFIG, {"search_id": folder.name, "command": "", "recipe": {**recipe.to_dict(), **more}})
     return folder

@@ -80,6 +80,22 @@ def test_searches_that_differ_in_their_seed_alone_are_one_group_with_an_interval
     assert [group.label for group in compare(*given).groups] == ["supernet a", "supernet b"]
 
 
+def test_searches_of_one_supernet_differ_in_the_search_alone(tmp_path: Path, compare: Compare) -> None:
+    trained = [write_search(tmp_path / f"trained{s}", [0.5], seed=s, trained=f"{s}" * 64) for s in range(2)]
+    given = [write_search(tmp_path / f"given{s}", [0.6], seed=s, algorithm="random", supernet=f"{s}" * 12) for s in range(2)]
+    found = compare(*trained, *given)
+    assert [(group.label, len(group.runs)) for group in found.groups] == [("evolution", 2), ("random", 2)]
+    assert found.notes == ("searches of one seed share their supernet, so differences between them are those of the searches",)
+    # Of a supernet that a search trained itself nothing is known without its journal.
+    (trained[1] / "journal.jsonl").unlink()
+    unsure = compare(*trained, *given)
+    assert [group.label for group in unsure.groups] == ["evolution, no given supernet", "random, given supernet"]
+    assert "differences may be those of the supernets" in unsure.notes[0]
+    # One supernet for seeds that divide the images differently.
+    leaking = [write_search(tmp_path / f"leaking{s}", [0.5], seed=s, supernet="c" * 12) for s in range(2)]
+    assert "it may have learned some of their search images" in compare(*leaking).notes[1]
+
+
 def test_intervals_are_percentiles_from_four_seeds_on() -> None:
     assert over_seeds([3.0, 1.0, 2.0]).to_dict() == {"value": 2.0, "low": 1.0, "high": 3.0}
     many = over_seeds([float(i) for i in range(101)])
