@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import tyro
@@ -20,7 +21,7 @@ from raysearch.export.command import export as run_export
 from raysearch.pipeline import SearchCommand, ValidateCommand, run
 from raysearch.pipeline import validate as run_validation
 from raysearch.pipeline.comparison import CompareCommand, compare_searches
-from raysearch.recipes import RECIPES
+from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
 
 
 def parse_search(arguments: Sequence[str]) -> SearchCommand:
@@ -31,7 +32,21 @@ def parse_search(arguments: Sequence[str]) -> SearchCommand:
         fail(f"give a recipe: {', '.join(RECIPES)}; --help tells more")
     commands = {name: (help_line, SearchCommand(recipe)) for name, (help_line, recipe) in RECIPES.items()}
     with _one_line():
-        return tyro.extras.overridable_config_cli(commands, prog="search.py", args=list(arguments))
+        command = tyro.extras.overridable_config_cli(commands, prog="search.py", args=list(arguments))
+    return replace(command, recipe=_with_algorithm(command.recipe, named="--algorithm" in arguments))
+
+
+def _with_algorithm(recipe: Recipe, *, named: bool) -> Recipe:
+    """The recipe with the algorithm whose settings were given; exits when that is not the one that ``--algorithm`` names."""
+    default = RECIPES[recipe.name][1]
+    given = [group for group in SETTINGS_OF if getattr(recipe, group) != getattr(default, group)]
+    if not named and len(given) == 1:
+        return replace(recipe, algorithm=SETTINGS_OF[given[0]][0])
+    for group in given:
+        if recipe.algorithm not in SETTINGS_OF[group]:
+            owner = SETTINGS_OF[group][0]
+            fail(f"--{group} sets {owner}, but the algorithm is {recipe.algorithm}; give --algorithm {owner} or leave it out")
+    return recipe
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ class Recipe:
     """Search for a whole front, when it is the algorithm."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     """Evolution inside a regressor of the scores, when it is the algorithm."""
-    algorithm: Literal["evolution", "ageing", "nsga2", "predictor", "random"] = "evolution"
+    algorithm: Literal["evolution", "ageing", "nsga2", "predictor", "random"] = "predictor"
     """How candidates are proposed (docs/algorithms.md); random draws as many candidates as evolution would."""
     constraint: Constraint = field(default_factory=Constraint)
     """The budget."""
@@ -165,6 +165,15 @@ class Recipe:
         values = asdict(self)
         values["dataset"]["root"] = None if self.dataset.root is None else str(Path(self.dataset.root).resolve())
         return values
+
+
+SETTINGS_OF = {
+    "search": ("evolution", "random"),
+    "ageing": ("ageing",),
+    "nsga2": ("nsga2",),
+    "predictor": ("predictor",),
+}
+"""Groups of settings of a :class:`Recipe`, and the algorithms that read them."""
 
 
 DIGITS_RECIPE = Recipe(
@@ -222,6 +231,7 @@ def _imagenet(name: str, space: AutoFormerSpace, net: AutoFormerGeometry, band: 
         space=SpaceConfig(depth=space.depth, **options),  # pyright: ignore[reportArgumentType]  # options are typed per choice
         net=SupernetConfig(embed_dim=net.embed_dim, depth=net.depth, num_heads=net.num_heads),
         train=TrainingConfig(mixup=0.8, cutmix=1.0, loader_workers=8),
+        algorithm="evolution",  # these recipes repeat what is published
         constraint=Constraint(min_params=band[0], max_params=band[1]),
         evaluators=EvaluatorConfig(batch_size=500),
         racing=RacingConfig(block=500),  # a look after each batch of the evaluators

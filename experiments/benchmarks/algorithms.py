@@ -50,7 +50,7 @@ ALGORITHMS: dict[str, AlgorithmConfig] = {
     "random": RandomConfig(EVALUATIONS, 50),
     PUBLISHED: EvolutionConfig(),
     "evolution, paper's rates": EvolutionConfig(rates="paper"),
-    "evolution, 40 x 25": EvolutionConfig(population=25, generations=40, mutations=12, crossovers=13),
+    "evolution, 40 x 25": EvolutionConfig(population=25, generations=40),
     "ageing": AgeingConfig(),
     "ageing, population 50": AgeingConfig(population=50, sample=12, look_ahead=25),
     "nsga2": NSGA2Config(),

@@ -127,9 +127,7 @@ def measured_search(
     """One search; the first clock reading is taken at its first candidate: what happens before is start-up."""
     name = f"pool-{uuid.uuid4().hex[:8]}"
     problem = _problem()
-    evolution = EvolutionConfig(
-        population=population, generations=generations, mutations=population // 2, crossovers=population - population // 2
-    )
+    evolution = EvolutionConfig(population=population, generations=generations)
     algorithm = Evolution(problem, evolution, seed=0)
     wall: list[float] = []
     cpu: list[float] = []

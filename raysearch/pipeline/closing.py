@@ -14,18 +14,29 @@ from itertools import chain
 from random import Random
 from typing import Any
 
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.distributed.usage import Usage
 from raysearch.export import save_subnet
 from raysearch.export.card import without_credentials
 from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
+from raysearch.pipeline.proxy_start import proxy_line
 from raysearch.pipeline.registering import register_networks
 from raysearch.progress import phase
-from raysearch.report import closing_table, finalists_line, latency_line, racing_line, write_report
+from raysearch.report import (
+    closing_table,
+    common_line,
+    finalists_line,
+    latency_line,
+    racing_line,
+    utilisation_line,
+    write_report,
+)
 from raysearch.search import Candidate, Result
 from raysearch.search.record import CANDIDATES
 from raysearch.spaces.autoformer import AutoFormerArchitecture
@@ -92,6 +103,7 @@ def compare(
             "scores": [n["score"] for n in drawn],
             "test_scores": [n["test_score"] for n in drawn],
             "ids": [n["id"] for n in drawn],
+            "archs": [n["arch"] for n in drawn],
         }
     return networks
 
@@ -143,6 +155,7 @@ def write_summary(
     candidates: Sequence[Candidate],
     networks: dict[str, dict[str, Any]],
     finalists: dict[str, Any],
+    utilisation: Usage | None,
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
@@ -172,6 +185,9 @@ def write_summary(
         "networks": networks,
         "finalists": finalists,
         "racing": _racing(plan, candidates) if plan.recipe.racing.enabled else None,
+        "proxy": _proxy(plan, networks.get("random")),
+        # Of this run: None when a resumed search had nothing left to score.
+        "utilisation": None if utilisation is None else asdict(utilisation),
         "latency": None if plan.latency is None else _latency(plan, plan.latency, networks["champion"], candidates),
         "training": {"epochs": len(history), "history": history},
         "versions": _versions(),
@@ -192,6 +208,19 @@ def write_summary(
     numbers = {f"{which}/{key}": network[key] for which, network in networks.items() for key in keys if key in network}
     tracker.log_metrics(numbers, step=0)
     return summary
+
+
+def _proxy(plan: Plan, random: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How well the proxy that opened the search ranks the random subnets; None where none did, and for fewer than 3 subnets."""
+    if plan.proxy is None or random is None or random["subnets"] < 3:
+        return None
+    archs = [AutoFormerArchitecture.from_dict(values) for values in random["archs"]]
+    return plan.proxy.agreement(
+        [
+            {"arch": arch, "score": score, "params": plan.problem.cost(arch).params}
+            for arch, score in zip(archs, random["scores"], strict=True)
+        ]
+    )
 
 
 def _racing(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -235,6 +264,12 @@ def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console
     )
     if summary.get("finalists"):
         console.print(finalists_line(summary["finalists"]), highlight=False, soft_wrap=True)
+    if (shared := common_line(pq.read_table(folder.path / CANDIDATES).to_pylist())) is not None:
+        console.print(shared, highlight=False, soft_wrap=True)
+    if summary.get("proxy"):
+        console.print(proxy_line(summary["proxy"]), highlight=False, soft_wrap=True)
+    if summary.get("utilisation"):
+        console.print(utilisation_line(summary["utilisation"]), highlight=False, soft_wrap=True)
     if summary.get("racing"):
         console.print(racing_line(summary["racing"]), highlight=False, soft_wrap=True)
     if summary.get("latency"):

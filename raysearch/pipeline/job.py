@@ -389,6 +389,7 @@ def _search_and_compare(
                 chosen = sorted(Random(f"{recipe.seed}/search-images").sample(range(len(plan.splits.search)), part))
                 service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
             candidates = _search(plan, folder, tracker, console, service, history=history)
+            utilisation = service.usage(SEARCH_SPLIT)
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
             write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates, objectives=weighed)])
@@ -404,4 +405,13 @@ def _search_and_compare(
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
             networks = compare(plan, best, candidates, service, console)
             save_champion(plan, folder, networks["champion"])
-    return write_summary(plan, folder, tracker, candidates=candidates, networks=networks, finalists=finalists, history=history)
+    return write_summary(
+        plan,
+        folder,
+        tracker,
+        candidates=candidates,
+        networks=networks,
+        finalists=finalists,
+        utilisation=utilisation,
+        history=history,
+    )

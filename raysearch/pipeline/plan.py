@@ -15,6 +15,8 @@ from raysearch.cost import Cost
 from raysearch.data.datasets import load_splits
 from raysearch.data.splits import Splits
 from raysearch.latency import LatencyTable
+from raysearch.pipeline.proxy_start import ProxyStart
+from raysearch.proxies import PROXIES
 from raysearch.recipes import Recipe
 from raysearch.search import SearchProblem, best_of_search, listed_architectures
 from raysearch.search.record import CANDIDATES
@@ -37,7 +39,8 @@ class SearchCommand:
     supernet: Path | None = None
     """A trained supernet: our own checkpoint or a published AutoFormer file. Training is skipped."""
     warm_start: str | None = None
-    """Start with the best of an earlier search: its folder, its candidates.parquet, its MLflow run id, or a JSON list."""
+    """Start with the best of an earlier search: its folder, its candidates.parquet, its MLflow run id, or a JSON list; or with
+    what a zero-cost proxy likes of random subnets: snip, dss or grad_norm."""
     warm_start_count: int = 10
     """How many of them."""
     tracking_uri: str | None = None
@@ -59,6 +62,8 @@ class Plan:
     geometry: AutoFormerGeometry
     initial: tuple[AutoFormerArchitecture, ...] = ()
     """Architectures that open the search."""
+    proxy: ProxyStart | None = None
+    """Who named them, where that was a proxy."""
     latency: LatencyTable | None = None
     """What predicts latency, where it is asked for; fitted before anything else is computed."""
 
@@ -80,6 +85,11 @@ class Plan:
 def plan_search(command: SearchCommand) -> Plan:
     """Check a command against its images, files and budget. Raises ValueError, in one line with the remedy."""
     recipe = command.recipe
+    if recipe.racing.enabled and recipe.algorithm not in ("evolution", "ageing"):
+        raise ValueError(
+            f"racing.enabled does not fit algorithm {recipe.algorithm}, which needs the whole score of every candidate; "
+            "choose algorithm evolution or ageing"
+        )
     if command.data is not None:
         recipe = replace(recipe, dataset=replace(recipe.dataset, root=command.data))
     splits = load_splits(recipe.dataset, seed=recipe.seed)
@@ -98,17 +108,29 @@ def plan_search(command: SearchCommand) -> Plan:
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
         raise ValueError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
-    return Plan(recipe, splits, settings, problem, given, geometry, _initial(command, problem))
+    plan = Plan(recipe, splits, settings, problem, given, geometry)
+    if command.warm_start is None:
+        return plan
+    if command.warm_start_count < 1:
+        raise ValueError(f"--warm-start-count is {command.warm_start_count}, must be at least 1")
+    if command.warm_start in PROXIES:
+        proxy = ProxyStart(
+            command.warm_start,
+            settings=settings,
+            train=recipe.train,
+            data=recipe.dataset,
+            images=splits.train,
+            seed=recipe.seed,
+        )
+        return replace(plan, initial=proxy.best(problem, count=command.warm_start_count), proxy=proxy)
+    return replace(plan, initial=_initial(command, command.warm_start, problem))
 
 
-def _initial(command: SearchCommand, problem: SearchProblem[AutoFormerArchitecture]) -> tuple[AutoFormerArchitecture, ...]:
+def _initial(
+    command: SearchCommand, source: str, problem: SearchProblem[AutoFormerArchitecture]
+) -> tuple[AutoFormerArchitecture, ...]:
     """What ``--warm-start`` names, best first. Raises ValueError when that is nothing which this search can use."""
-    source, count = command.warm_start, command.warm_start_count
-    if source is None:
-        return ()
-    if count < 1:
-        raise ValueError(f"--warm-start-count is {count}, must be at least 1")
-    path = Path(source)
+    count, path = command.warm_start_count, Path(source)
     if path.suffix == ".json":
         return listed_architectures(path, problem)[:count]
     with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:

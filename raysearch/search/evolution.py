@@ -26,10 +26,10 @@ class EvolutionConfig:
     """Generations, the random first one included."""
     parents: int = 10
     """How many of the best candidates ever seen have offspring."""
-    mutations: int = 25
-    """Candidates per generation made by mutation."""
-    crossovers: int = 25
-    """Candidates per generation made by crossover."""
+    mutations: int | None = None
+    """Candidates per generation made by mutation; half of the population when not given."""
+    crossovers: int | None = None
+    """Candidates per generation made by crossover; the other half when not given."""
     rates: Literal["code", "paper"] = "code"
     """Mutation probabilities of the published code (depth and embed_dim 0.4, blocks 0.2) or of its paper (0.2 and 0.4)."""
     max_tries: int = 10
@@ -38,11 +38,19 @@ class EvolutionConfig:
     def __post_init__(self) -> None:
         """Raises ValueError for a count that makes no search."""
         require_at_least(self, 1, "population", "generations", "parents", "max_tries")
-        require_at_least(self, 0, "mutations", "crossovers")
-        if self.mutations + self.crossovers > self.population:
+        require_at_least(self, 0, *(name for name in ("mutations", "crossovers") if getattr(self, name) is not None))
+        mutations, crossovers = self.shares
+        if mutations + crossovers > self.population:
             raise ValueError(
-                f"{self.mutations} mutations and {self.crossovers} crossovers do not fit into a population of {self.population}"
+                f"{mutations} mutations and {crossovers} crossovers do not fit into a population of {self.population}"
             )
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Mutations and crossovers per generation."""
+        half = self.population // 2
+        mutations = half if self.mutations is None else self.mutations
+        return mutations, self.population - half if self.crossovers is None else self.crossovers
 
     @property
     def mutation_rates(self) -> MutationRates:
@@ -93,23 +101,24 @@ class Evolution(GenerationalSearch[A, EvolutionConfig]):
         self._parents = self._best_of_contenders(self.config.parents)
 
     def _plan_offspring(self) -> None:
-        self._plan_mutations()
-        self._plan_crossovers()
+        mutations, crossovers = self.config.shares
+        self._plan_mutations(mutations)
+        self._plan_crossovers(crossovers)
 
-    def _plan_mutations(self) -> None:
+    def _plan_mutations(self, count: int) -> None:
         parents, rates = self.parents, self.config.mutation_rates
         planned = 0
-        for attempt in range(self.config.mutations * self.config.max_tries):
+        for attempt in range(count * self.config.max_tries):
             rng = self._rng("mutation", attempt)
             parent = rng.choice(parents)
             child = self.problem.space.mutate(parent, rng, rates)
             if self._is_new(child):
                 self._ledger.plan(child, generation=self._generation, origin="mutation", parents=(parent,))
                 planned += 1
-                if planned == self.config.mutations:
+                if planned == count:
                     return
 
-    def _plan_crossovers(self) -> None:
+    def _plan_crossovers(self, count: int) -> None:
         # The published code draws pairs until their depths agree, at most 50 times. A draw among the pairs that agree has the
         # same distribution and needs no limit. Pairs of one parent with itself are left out: their child is never new.
         pairs = list(itertools.combinations(self.parents, 2))
@@ -117,14 +126,14 @@ class Evolution(GenerationalSearch[A, EvolutionConfig]):
         if not pairs:
             return
         planned = 0
-        for attempt in range(self.config.crossovers * self.config.max_tries):
+        for attempt in range(count * self.config.max_tries):
             rng = self._rng("crossover", attempt)
             one, two = rng.choice(pairs)
             child = self.problem.space.crossover(one, two, rng)
             if self._is_new(child):
                 self._ledger.plan(child, generation=self._generation, origin="crossover", parents=(one, two))
                 planned += 1
-                if planned == self.config.crossovers:
+                if planned == count:
                     return
 
 

@@ -13,6 +13,7 @@ TABLES = {
     "algorithms": ("The table: 300 subnets", "Zero-cost proxies", "Searches of the surrogate"),
     "orchestration": ("Start-up to the first score", "Free scores", "Growth with history", "Scores of"),
     "racing": ("The search, error 0.02", "Races replayed", "Simulated pairs"),
+    "utilisation": ("Share of time",),
     "memory": ("Building the image cache", "Evaluators on a node", "A further evaluator"),
 }
 """Scripts, and the tables that they must print."""

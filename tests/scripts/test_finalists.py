@@ -6,26 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
-import pytest
 from search_script import succeed
 
-from raysearch.pipeline.finalists import paired_p_value
-from raysearch.search import Result
-
-
-def result(*right: bool) -> Result:
-    return Result(score=sum(right) / len(right), images_seen=len(right), params=1, macs=1, correct=np.packbits(right).tobytes())
-
-
-def test_the_paired_test_is_mcnemars_exact_one() -> None:
-    alike = [True] * 30 + [False] * 10
-    assert paired_p_value(result(*alike), result(*alike)) == 1.0
-    # Only the images on which they differ count: 6 to 0 is 2 / 2^6, however many others there are.
-    assert paired_p_value(result(*alike, *[True] * 6), result(*alike, *[False] * 6)) == pytest.approx(2 / 2**6)
-    assert paired_p_value(result(*[False] * 6), result(*[True] * 6)) == pytest.approx(2 / 2**6)
-    assert paired_p_value(result(True, True, False), result(False, True, True)) == 1.0
+from raysearch.pipeline.plan import SearchCommand, plan_search
+from raysearch.recipes import DIGITS_RECIPE
 
 
 def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_images(
@@ -59,3 +44,22 @@ def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_ima
     assert (row["p_value"], row["behind_champion"]) == (1.0, 0.0)
     assert "finalists: by a paired test on 397 search images" in printed
     assert "the search scored on 100 of them" in printed
+
+
+def test_a_proxy_opens_a_search_and_is_judged_by_it(finished_search: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    flags = (
+        *("digits", "--supernet", str(finished_search / "supernet.safetensors"), "--report.random-subnets", "6"),
+        *("--warm-start", "snip", "--warm-start-count", "3", "--algorithm", "random", "--search.population", "5"),
+        *("--search.generations", "1"),
+    )
+    printed = succeed(*flags, "--output", str(output))
+    table = pq.read_table(output / "candidates.parquet").to_pylist()
+    assert [row["origin"] for row in table] == ["seed"] * 3 + ["random"] * 2
+    again = plan_search(SearchCommand(DIGITS_RECIPE, warm_start="snip", warm_start_count=3))
+    assert [row["id"] for row in table[:3]] == [arch.id for arch in again.initial]
+    judged = json.loads((output / "summary.json").read_text())["proxy"]
+    assert (judged["name"], judged["subnets"]) == ("snip", 6)
+    assert -1 <= judged["proxy"]["low"] <= judged["proxy"]["value"] <= judged["proxy"]["high"] <= 1
+    assert "random subnets: proxy snip " in printed
+    assert "parameter count " in printed

@@ -66,7 +66,7 @@ def test_imagenet_recipes_are_the_published_ones(
     assert (recipe.dataset.img_size, recipe.dataset.in_chans, recipe.dataset.search_images) == (224, 3, 10_000)
     search = recipe.search
     assert (search.population, search.generations, search.parents) == (50, 20, 10)
-    assert (search.mutations, search.crossovers, search.rates) == (25, 25, "code")
+    assert (search.shares, search.rates) == ((25, 25), "code")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.search.agreement import _resampled, kendall_intervals, paired_gap, tau_b
+from raysearch.search.agreement import _resampled, kendall_intervals, paired_gap, paired_p_value, tau_b
 
 
 def test_tau_counts_pairs_and_corrects_for_ties() -> None:
@@ -85,3 +85,16 @@ def test_a_gap_is_measured_on_the_images_that_differ() -> None:
     gap = paired_gap(first, second)  # 4 images won, 1 lost
     assert gap.value == pytest.approx(0.03)
     assert gap.standard_error == pytest.approx(math.sqrt((5 - 100 * 0.03**2) / 99 / 100))
+
+
+def test_the_paired_test_is_mcnemars_exact_one() -> None:
+    alike = [True] * 30 + [False] * 10
+
+    def p_value(first: list[bool], second: list[bool]) -> float:
+        return paired_p_value(np.array(first), np.array(second))
+
+    assert p_value(alike, alike) == 1.0
+    # Only the images on which they differ count: 6 to 0 is 2 / 2^6, however many others there are.
+    assert p_value([*alike, *[True] * 6], [*alike, *[False] * 6]) == pytest.approx(2 / 2**6)
+    assert p_value([False] * 6, [True] * 6) == pytest.approx(2 / 2**6)
+    assert p_value([True, True, False], [False, True, True]) == 1.0

@@ -164,9 +164,16 @@ def test_parents_of_unequal_depth_are_paired_when_no_two_agree():
         ({"population": 0}, "population is 0"),
         ({"generations": 0}, "generations is 0"),
         ({"crossovers": -1}, "crossovers is -1"),
-        ({"population": 40}, "25 mutations and 25 crossovers do not fit into a population of 40"),
+        ({"population": 40, "mutations": 30}, "30 mutations and 20 crossovers do not fit into a population of 40"),
     ],
 )
 def test_settings_that_make_no_search_are_refused(settings: dict[str, int], message: str):
     with pytest.raises(ValueError, match=message):
         EvolutionConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shares"), [({}, (25, 25)), ({"population": 25}, (12, 13)), ({"population": 8, "crossovers": 2}, (4, 2))]
+)
+def test_mutations_and_crossovers_follow_the_population_unless_given(settings: dict[str, int], shares: tuple[int, int]):
+    assert EvolutionConfig(**settings).shares == shares

@@ -1,0 +1,43 @@
+"""HTTP servers in a thread: what stands between a tracker and its store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import requests
+
+
+@contextmanager
+def http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def demanding_proxy(upstream: str, *, token: str):
+    """A proxy that answers 401 to whoever does not bring the token, as the gateway of a remote server does."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.headers.get("Authorization") != f"Bearer {token}":
+                status, content = 401, b'{"error_code": "UNAUTHENTICATED", "message": "bring a token"}'
+            else:
+                headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}
+                answer = requests.request(self.command, upstream + self.path, data=body, headers=headers)
+                status, content = answer.status_code, answer.content
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_PATCH = do_DELETE = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    return http_server(Proxy)
