@@ -38,7 +38,7 @@ class ExportCommand:
     source: Annotated[Path, tyro.conf.Positional]
     """Output folder of the search, or champion.json with its weights beside it."""
     subnet: str = "champion"
-    """champion, largest, smallest, or the id of a candidate (candidates.parquet, report, MLflow)."""
+    """champion, largest, smallest, or the id of a candidate or of a random subnet of the closing report."""
     format: tuple[Form, ...] = ("safetensors", "timm", "torch-export", "onnx")
     """safetensors and JSON are always written; timm, torch-export and onnx beside them."""
     output: Path | None = None
@@ -123,7 +123,8 @@ def _found(command: ExportCommand) -> tuple[dict[str, Any], nn.Module]:
     shared = {name: value for name, value in values.items() if name not in OF_ONE_NETWORK}
     arch = family(values["family"]).architecture.from_dict(network["arch"])
     supernet = read_supernet(source / "supernet.safetensors").build()
-    return {**shared, **network}, supernet.extract(arch).eval()
+    cost = supernet.cost(arch)
+    return {**shared, **network, "params": cost.params, "macs": cost.macs}, supernet.extract(arch).eval()
 
 
 def _complete(values: dict[str, Any]) -> dict[str, Any]:
@@ -142,24 +143,26 @@ def _network(folder: Path, which: str) -> dict[str, Any]:
     for name in ("largest", "smallest"):
         if which in (name, networks[name]["id"]):
             return {**networks[name], **images, "origin": f"{name} subnet of the space"}
+    drawn = networks.get("random", {})
+    columns = [drawn.get(name, []) for name in ("ids", "archs", "scores", "test_scores")]
+    for drawn_id, arch, score, test_score in zip(*columns, strict=False):  # searches of earlier versions have no archs
+        if which == drawn_id:
+            scores = {"score": score, "test_score": test_score, **images}
+            return {"id": which, "arch": arch, **scores, "origin": "random subnet of the closing report"}
     try:
         rows: list[dict[str, Any]] = pq.read_table(folder / CANDIDATES, filters=[("id", "=", which)]).to_pylist()
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder / CANDIDATES} is missing or damaged ({error}); restore it") from None
     if not rows:
         raise ValueError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
-    (row,) = rows[:1]
-    drawn = networks.get("random", {})
-    tested = dict(zip(drawn.get("ids", []), drawn.get("test_scores", []), strict=False))
+    row = rows[0]
     return {
         "id": which,
         "arch": json.loads(row["arch"]),
         "score": row["score"],
         "score_images": row["images_seen"],
-        "test_score": tested.get(which),
+        "test_score": None,
         "test_images": counts["test_images"],
-        "params": row["params"],
-        "macs": row["macs"],
         **({} if row["latency_ms"] is None else {"latency_ms": row["latency_ms"]}),
         "origin": f"index {row['index']}, {row['origin']}, generation {row['generation']}, {row['status']}",
     }

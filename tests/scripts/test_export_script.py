@@ -157,11 +157,18 @@ def test_any_candidate_reaches_the_score_of_the_search(searched: Path, capsys: p
     summary = json.loads((searched / "summary.json").read_text())
     cached = open_cache(searched / "cache" / "search.arrow")
     normalise = Normalisation(DIGITS.mean, DIGITS.std)
-    for which, score in ((row["id"], row["score"]), ("largest", summary["networks"]["largest"]["score"])):
+    networks = summary["networks"]
+    drawn, largest = networks["random"], networks["largest"]
+    asked = {
+        row["id"]: (row["score"], None),
+        "largest": (largest["score"], largest["test_score"]),
+        drawn["ids"][0]: (drawn["scores"][0], drawn["test_scores"][0]),  # of the closing report, no candidate
+    }
+    for which, (score, test_score) in asked.items():
         cli.export([str(searched), "--subnet", which, "--format", "safetensors", "--output", str(searched / which)])
         assert capsys.readouterr().out.count("\n") == 2
         card = json.loads((searched / which / "model.json").read_text())
-        assert (card["score"], card["score_images"]) == (score, 397)
+        assert (card["score"], card["score_images"], card["test_score"]) == (score, 397, test_score)
         with torch.inference_mode():
             network = load_subnet(searched / which / "model.json")
             answers = network(normalise(torch.tensor(cached.images))).argmax(dim=1)
