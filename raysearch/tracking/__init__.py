@@ -9,14 +9,18 @@ from raysearch.tracking.child_run import architecture_params
 from raysearch.tracking.models import Network
 from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url, without_password
 from raysearch.tracking.tracker import Tracker
+from raysearch.tracking.ui import RecordedSearch, UiServer, recorded_searches
 
 __all__ = [
     "Network",
+    "RecordedSearch",
     "Tracker",
     "TrackingError",
+    "UiServer",
     "architecture_params",
     "artifact_of_run",
     "default_uri",
+    "recorded_searches",
     "ui_command",
     "ui_url",
     "without_password",

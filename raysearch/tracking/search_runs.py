@@ -48,6 +48,7 @@ class SearchRuns:
         self._scanned = False
         self._children: dict[str, _Child] = {}
         self._supernet: _Child | None = None
+        self._trained: int | None = None
         self._unsure: set[str] = set()
         self._points: set[tuple[str, str, int]] = set()
 
@@ -214,11 +215,14 @@ class SearchRuns:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _write_end_of_training(self, *, time: int) -> None:
+        self._trained = time
         if self._supernet is not None and not self._supernet.complete:
             self._client.set_terminated(self._supernet.run_id, "FINISHED", time)
             self._supernet.complete = True
 
     def _write_end(self, *, status: str) -> None:
+        if self._trained is not None:
+            self._write_end_of_training(time=self._trained)
         for child in [*self._children.values(), *([self._supernet] if self._supernet else [])]:
             if not child.complete:
                 self._client.set_terminated(child.run_id, "KILLED")

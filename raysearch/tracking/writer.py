@@ -21,7 +21,7 @@ END = "end"
 
 
 class Writer:
-    """Writes records one after another, in the order in which they came unless one of them fails.
+    """Writes records one after another, in the order in which they came.
 
     A record may be written twice when an answer was lost or a process was killed: ``write`` must not mind.
 
@@ -128,18 +128,20 @@ class Writer:
         self._spool.write(self._waiting)
 
     def _write_next(self) -> bool:
-        """Whether the record that waits longest is done with; one that failed goes behind the others."""
-        record = self._waiting[0]
-        done = self._attempt(record)
-        self._waiting.popleft()
-        if not done:
-            self._waiting.append(record)
-            if not self._spooling:
-                self._spooling = True
-                self._spool.write(self._waiting)
-        elif self._spooling and not self._waiting:
-            self._spooling = False
-            self._spool.write(())
+        """Whether a record is done with. The order stays, unless the one that comes next is what the store chokes on."""
+        waiting = self._waiting
+        done = self._attempt(waiting[0])
+        if not done and len(waiting) > 1 and self._attempt(waiting[1]):
+            waiting.append(waiting.popleft())
+            done = True
+        if done:
+            waiting.popleft()
+            if self._spooling and not waiting:
+                self._spooling = False
+                self._spool.write(())
+        elif not self._spooling:
+            self._spooling = True
+            self._spool.write(waiting)
         return done
 
     def _attempt(self, record: Record) -> bool:

@@ -1,5 +1,6 @@
 """What a search's record holds, whatever the store: the same suite on SQLite and on a real server."""
 
+import contextlib
 import json
 import logging
 import sqlite3
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from small_servers import demanding_proxy
 from tracked_search import arch, candidate, children, settings
 
-from raysearch.tracking import Tracker, default_uri, ui_command, ui_url
+from raysearch.tracking import Tracker, TrackingError, default_uri, ui_command, ui_url
 
 
 class TrackerContract:
@@ -79,6 +81,58 @@ class TrackerContract:
         assert len(client.get_metric_history(first.run_id, "search/best")) == 3
         keys = Counter(run.data.tags["raysearch.key"] for run in children(uri, first.run_id))
         assert keys == Counter(arch(i).id for i in range(6))
+
+    def test_training_has_a_run_of_its_own_with_curves_and_the_load_of_the_machine(self, uri, request):
+        """Also of a search that was killed in the middle of its training, and of one that goes on after it."""
+        again = settings(uri, request.node.name)
+        broken = Tracker(**again)
+        with contextlib.suppress(KeyboardInterrupt), broken, broken.training({"epochs": 2}):
+            broken.log_metrics({"train/loss": 2.0}, step=0, run="supernet")
+            raise KeyboardInterrupt
+        with Tracker(**again) as second, second.training({"epochs": 2}):
+            for step, loss in enumerate((2.0, 1.0)):
+                second.log_metrics({"train/loss": loss}, step=step, run="supernet")
+            second.log_metrics({"train/loss": 1.0}, step=1, run="supernet")
+            second.end_training()
+        with Tracker(**again) as third:
+            third.log_metrics({"train/loss": 1.0}, step=1, run="supernet")
+            third.end_training()
+        client = MlflowClient(uri)
+        (run,) = children(uri, second.run_id)
+        assert (run.info.run_name, run.info.status, run.data.tags["raysearch.role"]) == ("supernet", "FINISHED", "supernet")
+        assert run.data.params == {"epochs": "2"}
+        curve = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [(p.step, p.value) for p in curve] == [(0, 2.0), (1, 1.0)]
+        assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= run.data.metrics.keys()
+        assert "train/loss" not in client.get_run(second.run_id).data.metrics
+
+    def test_the_data_set_is_named_once_with_its_numbers(self, uri, request):
+        for _ in range(2):
+            with Tracker(**settings(uri, request.node.name)) as tracker:
+                tracker.log_dataset("digits", digest="ab" * 32, source="scikit-learn", profile={"train": 1000, "search": 397})
+        (used,) = MlflowClient(uri).get_run(tracker.run_id).inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == ("digits", "ab" * 18)
+        assert json.loads(used.dataset.profile) == {"train": 1000, "search": 397}
+        assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "search")]
+
+    def test_marked_candidates_are_found(self, uri, request):
+        with Tracker(**settings(uri, request.node.name)) as tracker:
+            for i in range(3):
+                tracker.log_candidate(candidate(i))
+            tracker.mark_candidates([arch(0).id, arch(2).id, "never seen"], {"raysearch.front": "true"})
+        marked = [run for run in children(uri, tracker.run_id) if run.data.tags.get("raysearch.front") == "true"]
+        assert {run.data.tags["raysearch.key"] for run in marked} == {arch(0).id, arch(2).id}
+
+    def test_the_view_of_the_search_is_stored_where_its_address_points(self, uri, request):
+        with Tracker(**settings(uri, "view"), axes=("depth", "embed_dim")) as tracker:
+            pass
+        assert tracker.url.endswith("&compareRunsMode=CHART&viewStateShareKey=raysearch-view")
+        tags = MlflowClient(uri).get_experiment(tracker.experiment_id).tags
+        stored = tags["mlflow.sharedViewState.raysearch-view"]
+        assert len(stored) < 20_000
+        state = json.loads(json.loads(stored)["state"])
+        assert "'view'" in state["searchFilter"]
+        assert [chart["type"] for chart in state["compareRunCharts"]].count("SCATTER") == 3
 
     def test_what_a_killed_writer_left_is_completed_or_ended(self, uri, request):
         """Left RUNNING: one whose candidate comes again, one whose never does, and one of two for the same candidate."""
@@ -175,3 +229,21 @@ class TestServer(TrackerContract):
     def test_a_server_has_its_ui_already(self, uri):
         assert ui_command(uri) == ""
         assert ui_url(uri, "5") == f"{uri}/#/experiments/5/runs?workflowType=machine_learning"
+
+    def test_a_token_is_sent_with_everything(self, uri, monkeypatch, tmp_path):
+        """Through a proxy that knows one token; runs, files, models and what is read again."""
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+        picture = tmp_path / "report.html"
+        picture.write_text("<html></html>")
+        with demanding_proxy(uri, token="secret") as guarded:
+            with Tracker(**settings(guarded, "token")) as tracker:
+                tracker.log_candidate(candidate(0))
+                tracker.log_artifact(picture)
+            assert tracker.close() == 0
+            monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wrong")
+            with pytest.raises(TrackingError, match="set MLFLOW_TRACKING_TOKEN") as caught:
+                Tracker(**settings(guarded, "token"))
+            assert "wrong" not in str(caught.value)
+        monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+        assert [run.info.status for run in children(uri, tracker.run_id)] == ["FINISHED"]
+        assert [f.path for f in MlflowClient(uri).list_artifacts(tracker.run_id)] == ["report.html"]

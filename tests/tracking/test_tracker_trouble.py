@@ -8,25 +8,16 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import requests
 from mlflow import MlflowClient
+from small_servers import http_server
 from tracked_search import arch, candidate, children, settings
 
 from raysearch.tracking import Tracker, TrackingError
-
-
-@contextmanager
-def http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def answering(status: int, body: bytes = b"no") -> type[BaseHTTPRequestHandler]:
@@ -132,6 +123,80 @@ def test_a_server_that_dies_in_mid_search(database, start_server, caplog):
         assert Counter(r.data.tags["raysearch.key"] for r in runs) == Counter(arch(i).id for i in indices)
         assert "RUNNING" not in {r.info.status for r in runs}
         assert MlflowClient(uri).get_run(search.run_id).info.status == "FINISHED"
+
+
+def test_records_wait_on_disk_for_the_next_start_to_write_them(database, start_server, tmp_path):
+    """The server goes away, the search ends without it, and the next process begins with what that left."""
+    spool = tmp_path / "tracking.jsonl"
+    with start_server() as uri:
+        search = {**settings(uri, "spooled"), "spool": spool, "patience": 0.1}
+        tracker = Tracker(**search)
+    tracker.log_candidate(candidate(0))
+    tracker.log_metrics({"train/loss": 1.0}, step=0, run="supernet")
+    tracker.end_training()
+    tracker.set_tags({"raysearch.champion": arch(0).id})
+    assert tracker.close() == 5  # and the end of the run
+    assert len(spool.read_text().splitlines()) == 5
+    with spool.open("a") as file:
+        file.write('{"kind": "tags", "what": "tags", "val')  # killed in the middle of a line
+    with start_server():
+        Tracker(**search | {"patience": 60}).close()
+    assert not spool.exists()
+    client = MlflowClient(f"sqlite:///{database}")
+    parent = client.get_run(tracker.run_id)
+    assert (parent.info.status, parent.data.tags["raysearch.champion"]) == ("FINISHED", arch(0).id)
+    runs = {run.data.tags["raysearch.role"]: run for run in children(f"sqlite:///{database}", tracker.run_id)}
+    assert runs["candidate"].data.metrics["score"] == 0.5
+    assert runs["supernet"].data.metrics == {"train/loss": 1.0}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+KILLED_WITHOUT_A_STORE = """
+import os, signal, sys
+from pathlib import Path
+from raysearch.tracking import Tracker
+from tracked_search import candidate, settings
+
+tracker = Tracker(**settings(sys.argv[1], "killed alone"), spool=Path(sys.argv[2]))
+print("open", flush=True)
+sys.stdin.readline()  # the server is gone now
+for i in range(3):
+    tracker.log_candidate(candidate(i))
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_search_killed_while_the_server_is_away_leaves_its_records(database, start_server, tmp_path):
+    spool = tmp_path / "tracking.jsonl"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with start_server() as uri:
+        command = [sys.executable, "-c", KILLED_WITHOUT_A_STORE, uri, str(spool)]
+        search = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert search.stdin is not None
+        assert search.stdout is not None
+        assert search.stdout.readline() == "open\n"
+    print(file=search.stdin, flush=True)
+    pulse = threading.Event()
+    while not spool.exists() or spool.read_text().count("\n") < 3:
+        assert search.poll() is None
+        pulse.wait(0.01)
+    search.communicate("\n")
+    with start_server():
+        with Tracker(**settings(uri, "killed alone"), spool=spool, patience=60) as resumed:
+            resumed.log_candidate(candidate(1))
+        assert resumed.close() == 0
+    runs = children(f"sqlite:///{database}", resumed.run_id)
+    assert Counter(r.data.tags["raysearch.key"] for r in runs) == Counter(arch(i).id for i in range(3))
+    assert not spool.exists()
+
+
+def test_a_disk_that_is_full_costs_a_warning(start_server, caplog):
+    with start_server() as uri:
+        tracker = Tracker(**settings(uri, "full"), spool=Path("/proc/tracking.jsonl"), patience=0.1)
+    tracker.log_candidate(candidate(0))
+    assert tracker.close() == 2
+    assert "cannot be written" in caplog.text
 
 
 @pytest.mark.parametrize("call", ["runs/create", "runs/log-batch", "runs/update"])
