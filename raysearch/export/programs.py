@@ -26,7 +26,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 def check_onnx_installed() -> None:
     """Raises ValueError with the remedy where a package that writes or runs ONNX is absent."""
     if absent := [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"ONNX needs {', '.join(absent)}: pip install 'raysearch[onnx]', or choose other formats")
+        raise ValueError(f"ONNX needs packages that are not installed: pip install {' '.join(absent)}, or choose other formats")
 
 
 def write_torch_export(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int]) -> float:

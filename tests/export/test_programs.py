@@ -62,6 +62,13 @@ def test_a_program_that_computes_something_else_is_not_kept(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+def test_absent_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, None)  # as Python finds a package that is not installed
+    with pytest.raises(ValueError, match=r"not installed: pip install onnx onnxscript, or choose other formats"):
+        write_onnx(tmp_path / "model.onnx", Noisy(), SHAPE, card={})
+
+
 def test_importing_the_package_imports_neither_timm_nor_onnx() -> None:
     code = """
 import sys
