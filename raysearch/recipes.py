@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -165,6 +166,14 @@ class Recipe:
         values = asdict(self)
         values["dataset"]["root"] = None if self.dataset.root is None else str(Path(self.dataset.root).resolve())
         return values
+
+
+def flat_settings(values: Mapping[str, Any], place: str = "") -> dict[str, object]:
+    """Nested settings as ``train.epochs``: names that tables show well."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= flat_settings(value, f"{place}{name}.") if isinstance(value, Mapping) else {place + name: value}
+    return flat
 
 
 SETTINGS_OF = {

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -21,19 +20,20 @@ from raysearch.data.transforms import Normalisation
 from raysearch.distributed.cluster import connected
 from raysearch.distributed.files import NodeFile, content_digest, serve, share
 from raysearch.distributed.journal import Journal
-from raysearch.distributed.latency import LatencyJob, measure_subnets
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.evaluation import Classification
-from raysearch.latency import LatencyRule, LatencyTable, architectures_to_measure
+from raysearch.latency import LatencyRule
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.pipeline.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, compare, save_champion, show_summary, write_summary
 from raysearch.pipeline.finalists import choose
 from raysearch.pipeline.interim import InterimReport
+from raysearch.pipeline.latency_table import plan_latency, read_latency
 from raysearch.pipeline.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.progress import Phase, phase
+from raysearch.recipes import flat_settings
 from raysearch.search import (
     Candidate,
     Failure,
@@ -98,7 +98,7 @@ def run(command: SearchCommand, *, line: str, console: Console) -> dict[str, Any
             )
             prepared = time.perf_counter()
             if recipe.measures_latency:
-                plan = _plan_latency(plan, folder, console)
+                plan = plan_latency(plan, folder, console)
             # Only now, as a budget that no subnet keeps leaves a new folder empty.
             folder.add_seconds("prepare", prepared - started)
             if recipe.measures_latency:
@@ -118,7 +118,7 @@ def _tracker(command: SearchCommand, plan: Plan, folder: OutputFolder) -> Tracke
         experiment=recipe.name,
         search_id=folder.search_id,
         run_name=folder.path.name,
-        params=_flat({**recipe.to_dict(), "command": folder.config["command"]}),
+        params=flat_settings({**recipe.to_dict(), "command": folder.config["command"]}),
         axes=("depth", "embed_dim", "num_heads_mean", "mlp_ratio_mean"),
         spool=folder.path / SPOOL,
     )
@@ -136,7 +136,7 @@ def _check_held(folder: OutputFolder) -> None:
     """Raises ValueError for a damaged file of an earlier run, before anything is computed or recorded."""
     _ = folder.seconds
     if folder.latency.exists():
-        _read_latency(folder)
+        read_latency(folder)
     if folder.supernet.exists():
         read_supernet(folder.supernet)
         read_json(folder.path / "training.json")
@@ -150,14 +150,6 @@ def _check_held(folder: OutputFolder) -> None:
         checkpoint.read(folder.training)
 
 
-def _flat(values: dict[str, Any], place: str = "") -> dict[str, object]:
-    """Nested settings as ``train.epochs``: names that MLflow's tables show well."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{place}{name}.") if isinstance(value, dict) else {place + name: value}
-    return flat
-
-
 @contextmanager
 def _timed(folder: OutputFolder, name: str) -> Generator[None]:
     started = time.perf_counter()
@@ -165,62 +157,6 @@ def _timed(folder: OutputFolder, name: str) -> Generator[None]:
         yield
     finally:
         folder.add_seconds(name, time.perf_counter() - started)
-
-
-# --- latency ----------------------------------------------------------------------------------------------------------
-
-
-def _read_latency(folder: OutputFolder) -> LatencyTable:
-    """The latency table of an earlier run. Raises ValueError that names a damaged file."""
-    values = read_json(folder.latency)
-    try:
-        return LatencyTable.from_dict(values)
-    except KeyError as error:
-        raise ValueError(f"{folder.latency} is damaged (it lacks {error}); remove it to measure anew") from None
-
-
-def _plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
-    """Fit the latency table, or take that of an earlier run, so that a resumed search predicts the same.
-
-    Raises ValueError, with nothing left in a new folder, when no subnet is predicted to keep the limit.
-    """
-    if folder.latency.exists():
-        return plan.with_latency(_read_latency(folder))
-    recipe, geometry = plan.recipe, plan.geometry
-    fitted, held_out = architectures_to_measure(plan.problem, recipe.latency, seed=recipe.seed)
-    archs = [*fitted, *held_out]
-    job = LatencyJob(
-        family="autoformer",
-        settings=plan.settings,
-        image_shape=(geometry.in_chans, geometry.img_size, geometry.img_size),
-        config=recipe.latency,
-        evaluators=recipe.evaluators,
-    )
-    with phase(console, "latency", 2 * len(archs)) as shown:  # two rounds at least
-        steps = count(1)
-
-        def on_measured() -> None:
-            if (done := next(steps)) <= 2 * len(archs):
-                shown.show(done, step=f"{len(archs)} subnets, batch of {job.config.batch_size}")
-
-        measured = measure_subnets(job, archs, on_measured=on_measured)
-    rows = [[(geometry.latency_features(a), measured.milliseconds[a]) for a in part] for part in (fitted, held_out)]
-    table = LatencyTable.fit(
-        rows[0], rows[1], device=measured.device, batch_size=recipe.latency.batch_size, precision=measured.precision
-    )
-    limited = plan.with_latency(table)
-    write_json(
-        folder.latency,
-        {
-            **table.to_dict(),
-            "parts": table.rows(geometry.latency_parts(plan.problem.space)),
-            "measured": [
-                {"arch": a.to_dict(), "ms": ms, "predicted_ms": limited.problem.cost(a).latency_ms, "held_out": a in held_out}
-                for a, ms in measured.milliseconds.items()
-            ],
-        },
-    )
-    return limited
 
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
@@ -255,7 +191,7 @@ def _train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console)
                 seed=recipe.seed,
                 images=plan.splits.digest,
             )
-            with tracker.training(_flat({"train": asdict(recipe.train), "net": plan.settings})):
+            with tracker.training(flat_settings({"train": asdict(recipe.train), "net": plan.settings})):
                 records = train_supernet(job, folder.training, on_epoch=on_epoch)
         history = [record.to_dict() for record in records]
         write_json(epochs, {"history": history})

@@ -23,8 +23,8 @@ from raysearch.distributed.journal import outcome_from_dict, outcome_to_dict
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.evaluation import Classification
-from raysearch.latency import LatencyTable
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
+from raysearch.pipeline.latency_table import read_latency
 from raysearch.pipeline.plan import Plan, SearchCommand, plan_search
 from raysearch.pipeline.stored_recipe import stored_recipe
 from raysearch.progress import phase
@@ -139,7 +139,7 @@ def _plan(folder: OutputFolder) -> Plan:
             f"that {folder.path} searched with; restore them"
         )
     if folder.latency.exists():
-        plan = plan.with_latency(LatencyTable.from_dict(read_json(folder.latency)))
+        plan = plan.with_latency(read_latency(folder))
     read_supernet(folder.supernet)  # missing or damaged is said before anything is trained
     return plan
 
