@@ -124,7 +124,7 @@ def _preprocessing(how: dict[str, Any] | None) -> Iterator[str]:
     yield "## Preprocessing"
     yield ""
     yield (
-        f"{kind} pixels from 0 to 255; the shorter side resized to {int(size / how['crop_pct'])} ({how['interpolation']}), "
+        f"Pixels from 0 to 255, {kind}; the shorter side resized to {int(size / how['crop_pct'])} ({how['interpolation']}), "
         f"{size} x {size} cut out of the centre; then `(pixel / 255 - mean) / std` with mean {_shortened(how['mean'])} and "
         f"std {_shortened(how['std'])}."
     )

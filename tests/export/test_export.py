@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from raysearch.export import load_subnet, save_subnet
-from raysearch.export.card import without_credentials
+from raysearch.export.card import without_credentials, write_markdown
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
 
 ARCH = AutoFormerArchitecture(embed_dim=16, num_heads=(1, 2), mlp_ratio=(2.0, 3.5))
@@ -81,6 +81,22 @@ def test_the_card_beside_a_subnet_is_written_for_people(saved: Path) -> None:
     assert "4 classes, in the order of the logits: a, b, c, d" in text
     assert 'load_subnet(Path("champion.json"))' in text
     assert "timm" not in text  # which must know how images are prepared
+
+
+def test_the_card_tells_latency_and_what_was_not_scored(saved: Path) -> None:
+    card = json.loads(saved.read_text())
+    card |= {"score_images": 60, "test_score": None, "latency_ms": 1.2345, "classes": [f"class {i}" for i in range(30)]}
+    card |= {"latency": {"device": "CPU, 1 thread", "batch_size": 1, "precision": "float32"}, "precision": "bfloat16"}
+    write_markdown(saved.with_suffix(".md"), card)
+    text = saved.with_suffix(".md").read_text()
+    for row in (
+        "| accuracy, search split | 50.00% (30 of 60 images) |",
+        "| accuracy, test split | not scored |",
+        "| scored in | bfloat16 |",
+        "| latency | 1.23 ms (CPU, 1 thread, batches of 1, float32) |",
+    ):
+        assert row in text.splitlines()
+    assert "class 19, ... (all in the JSON file)" in text
 
 
 @pytest.mark.parametrize(
