@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -194,13 +195,14 @@ def _nested(values: list[Any]) -> bool:
 
 
 def _closing(summary: Mapping[str, Any]) -> str:
-    counts = summary["counts"]
+    counts, part = summary["counts"], (summary.get("finalists") or {}).get("images_in_search")
+    seen = f", of which the search used {part:,}" if part is not None and part < counts["search_images"] else ""
     head = "".join(f"<th>{c}</th>" for c in COLUMNS)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in closing_rows(summary))
     return (
         f"<h2>Champion and comparison</h2>\n<div class=scroll><table class=closing><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>\n"
-        f"<p class=quiet>All with inherited weights. The search saw {counts['search_images']:,} images; the "
+        f"<p class=quiet>All with inherited weights, on all {counts['search_images']:,} search images{seen}; the "
         f"{counts['test_images']:,} test images were read once, after the champion was chosen. Random subnets keep the same "
         "budget; the largest and the smallest subnet need not.</p>"
     )
@@ -310,11 +312,13 @@ def _latency(summary: Mapping[str, Any], scored: Sequence[Row], champion: str | 
     caption = f"{_sentence(latency_line(summary['latency']))} " if summary.get("latency") else ""
     if len(measured) < 2:
         return f"<h2>Latency</h2>\n<p>{caption}</p>" if caption else ""
+    caption += "Each point is a candidate, darker with a higher score."
     tau = tau_b([row["macs"] for row in measured], [row["latency_ms"] for row in measured])
-    caption += (
-        f"Each point is a candidate, darker with a higher score. Between MACs and milliseconds of these {len(measured):,} "
-        f"Kendall's tau is {tau:.2f}; at 1, MACs would always tell which of two networks is faster."
-    )
+    if not math.isnan(tau):  # as it is where all have the same MACs
+        caption += (
+            f" Between MACs and milliseconds of these {len(measured):,} Kendall's tau is {tau:.2f}; at 1, MACs would always "
+            "tell which of two networks is faster."
+        )
     return section("Latency", latency_against_macs(measured, champion), caption, name="latency")
 
 

@@ -198,7 +198,7 @@ def test_finalists_and_utilisation_are_told(tmp_path):
         {**row, "behind_champion": 0.0075, "p_value": 0.03125},
         {**row, "id": "def", "behind_champion": 0.0, "p_value": 1.0},
     ]
-    summary["finalists"] = {"images": 397, "images_in_search": 397, "curse": 0.01, "beaten": 1, "others": 1, "rows": rows}
+    summary["finalists"] = {"images": 397, "images_in_search": 200, "curse": 0.01, "beaten": 1, "others": 1, "rows": rows}
     summary["utilisation"] = {"evaluators": 2, "busy": 0.873, "waiting_at_barrier": 0.051, "seconds": 36.0}
     page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
     assert ["abc", "2", "99.00 %", "98.00 %", "0.75", "0.031", "60,000", "1.00 M"] in page.rows
@@ -206,6 +206,7 @@ def test_finalists_and_utilisation_are_told(tmp_path):
     line = utilisation_line(summary["utilisation"])
     assert line == "2 evaluators were busy 87% of 36.0 s; 5% went into waiting for the end of a generation"
     assert line in " ".join(page.text)
+    assert "on all 397 search images, of which the search used 200; the 400 test images" in " ".join(page.text)
 
 
 def test_a_folder_without_a_finished_search_is_named(tmp_path):
