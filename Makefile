@@ -33,5 +33,5 @@ lint: $(STAMP)  ## ruff, pyright (strict) and the import layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-ui: $(STAMP)  ## open the MLflow record of the searches in runs/ at http://localhost:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db --port 5000 --workers 1
+ui: $(STAMP)  ## open the MLflow record of the searches in runs/; ARGS="URI --port 5001" names another store or port
+	$(BIN)/python experiments/ui.py $(ARGS)

@@ -42,18 +42,20 @@ def recorded_searches(uri: str, *, port: int = 5000) -> list[RecordedSearch]:
     """The newest searches in a store, newest first. Raises TrackingError when it holds none or cannot be reached."""
     quieten_mlflow()
     database = uri.removeprefix("sqlite:///")
-    missing = database != uri and not Path(database).exists()  # MLflow would make an empty one
+    none = TrackingError(
+        f"no search in MLflow at {without_password(uri)}; run one first (`make search`), or name another store"
+    )
+    if database != uri and not Path(database).exists():  # MLflow would make an empty one
+        raise none
     try:
         client = MlflowClient(uri)
-        experiments = {} if missing else {e.experiment_id: e.name for e in client.search_experiments()}
+        experiments = {e.experiment_id: e.name for e in client.search_experiments()}
         condition = f"tags.`{ROLE}` = 'search'"
         runs = client.search_runs(list(experiments), condition, max_results=_MOST) if experiments else []
     except TROUBLE as error:
         raise unusable(uri, error) from error
     if not runs:
-        raise TrackingError(
-            f"no search in MLflow at {without_password(uri)}; run one first (`make search`), or name another store"
-        )
+        raise none
     return [
         RecordedSearch(
             experiments[run.info.experiment_id],
