@@ -231,7 +231,7 @@ def _racing(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
         "candidates": len(tried),
         "raced": sum(result.excluded == "raced" for result in tried),
         "images_seen": sum(result.images_seen for result in tried),
-        "images_of_full_scoring": len(tried) * len(plan.splits.search),
+        "images_of_full_scoring": len(tried) * (plan.recipe.finalists.search_images or len(plan.splits.search)),
     }
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from raysearch.cost import Cost
 from raysearch.output import CONFIG, read_json
 from raysearch.pipeline.stored_recipe import stored_recipe
-from raysearch.recipes import Recipe
+from raysearch.recipes import Recipe, flat_settings
 from raysearch.report.comparison import (
     ComparedGroup,
     ComparedRun,
@@ -204,7 +204,7 @@ def _difference(one: _Held, other: _Held) -> str | None:
     if first.name != second.name:
         return f"one is of recipe {first.name}, the other of {second.name}"
     same_images = one.images is not None and one.images == other.images
-    mine, theirs = (_flat({"dataset": recipe.to_dict()["dataset"]}) for recipe in (first, second))
+    mine, theirs = (flat_settings({"dataset": recipe.to_dict()["dataset"]}) for recipe in (first, second))
     for name, value in mine.items():
         if value != theirs[name] and not (same_images and name == "dataset.root"):
             return f"{name} is {value} in one and {theirs[name]} in the other"
@@ -214,13 +214,6 @@ def _difference(one: _Held, other: _Held) -> str | None:
     if first.seed == second.seed and None not in (one.images, other.images) and not same_images:
         return f"seed {first.seed} divided other images in one than in the other (digests {one.images} and {other.images})"
     return None
-
-
-def _flat(values: Mapping[str, Any], place: str = "") -> Settings:
-    flat: Settings = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{place}{name}.") if isinstance(value, dict) else {place + name: value}
-    return flat
 
 
 def _share_supernets(held: Sequence[_Held]) -> bool:
@@ -245,7 +238,7 @@ def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
     values = {name: value for name, value in recipe.to_dict().items() if name not in skipped}
     if not recipe.racing.enabled:
         values["racing"] = {"enabled": False}
-    flat = {name: value for name, value in _flat(values).items() if name not in ("dataset.root", "finalists.count")}
+    flat = {name: value for name, value in flat_settings(values).items() if name not in ("dataset.root", "finalists.count")}
     return {**flat, "warm start": held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
 
 

@@ -195,7 +195,8 @@ def _train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console)
                 records = train_supernet(job, folder.training, on_epoch=on_epoch)
         history = [record.to_dict() for record in records]
         write_json(epochs, {"history": history})
-        SupernetFile("autoformer", plan.settings, trained_weights(folder.training)).write(folder.supernet)
+        weights = trained_weights(folder.training)
+        SupernetFile("autoformer", plan.settings, weights, images=plan.splits.digest).write(folder.supernet)
         folder.training.unlink()
     for record in history:
         _log_epoch(tracker, record)  # those that an earlier run trained and did not come to log

@@ -102,6 +102,11 @@ def plan_search(command: SearchCommand) -> Plan:
         if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
             pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)
             raise ValueError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {pairs}")
+        if given.images not in (None, splits.digest):
+            raise ValueError(
+                f"--supernet {command.supernet} was trained on other images, or on another division of these: it may know "
+                "search and test images of this search; repeat the --seed, --data and --dataset flags of its training"
+            )
     space = recipe.space.build()
     geometry.check(space.largest())
     problem = SearchProblem(space, geometry.cost, recipe.constraint)

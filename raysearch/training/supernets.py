@@ -27,10 +27,12 @@ class SupernetFile:
     settings: dict[str, Any]
     """Constructor arguments."""
     weights: dict[str, Tensor]
+    images: str | None = None
+    """Digest of the splits that it was trained on; None where that is not known, as of a published one."""
 
     def write(self, path: Path) -> None:
         """Put it at ``path`` as a checkpoint of our own, atomically."""
-        metadata = {"kind": KIND, "family": self.family, "settings": self.settings}
+        metadata = {"kind": KIND, "family": self.family, "settings": self.settings, "images": self.images}
         checkpoint.write(path, checkpoint.pack(self.weights, metadata))
 
     def build(self) -> Supernet[Any]:
@@ -46,11 +48,12 @@ def read_supernet(path: Path) -> SupernetFile:
 
     Raises ValueError, with the path, for a file that is missing, damaged or something else.
     """
+    images = None
     if _is_safetensors(path):
         weights, metadata = checkpoint.read(path)
         if metadata.get("kind") != KIND:
             raise ValueError(f"{path} is a checkpoint of raysearch, but holds no supernet (a {metadata.get('kind')})")
-        family, settings = metadata["family"], metadata["settings"]
+        family, settings, images = metadata["family"], metadata["settings"], metadata.get("images")
     else:
         weights, family, settings = read_published(path), "autoformer", None
     try:
@@ -60,7 +63,7 @@ def read_supernet(path: Path) -> SupernetFile:
         check_layout(weights, expected=expected)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no usable supernet: {error}") from None
-    return SupernetFile(family, settings, weights)
+    return SupernetFile(family, settings, weights, images)
 
 
 def _is_safetensors(path: Path) -> bool:
