@@ -1,0 +1,46 @@
+"""What a whole search leaves in MLflow, and what resuming it adds."""
+
+import json
+import shutil
+from pathlib import Path
+
+from mlflow import MlflowClient
+from search_script import succeed
+
+
+def test_a_finished_search_is_recorded_with_training_data_front_and_networks(finished_search: Path) -> None:
+    client = MlflowClient(f"sqlite:///{finished_search.parent / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+    runs = client.search_runs([experiment.experiment_id])
+    by_role = {run.data.tags["raysearch.role"]: run for run in runs}
+    (used,) = by_role["search"].inputs.dataset_inputs
+    sizes = json.loads(used.dataset.profile)
+    assert (used.dataset.name, sizes) == ("digits", {"train": 1000, "search": 397, "test": 400, "classes": 10})
+    training = by_role["supernet"]
+    assert training.info.status == "FINISHED"
+    assert {"train/loss", "train/lr", "system/cpu_utilization_percentage"} <= training.data.metrics.keys()
+
+    champion = json.loads((finished_search / "champion.json").read_text())["id"]
+    front = {row["id"] for row in json.loads((finished_search / "front.json").read_text())}
+    marked = {run.data.tags["raysearch.key"] for run in runs if "raysearch.front" in run.data.tags}
+    assert marked == front
+    versions = client.search_model_versions("name = 'digits'")
+    assert {version.tags["raysearch.key"] for version in versions} <= front | {champion}
+    assert len(versions) == min(4, len(front | {champion}))
+    assert client.get_model_version_by_alias("digits", "champion").tags["raysearch.key"] == champion
+    assert not list(finished_search.glob("model-*"))
+    assert not (finished_search / "tracking.jsonl").exists()
+
+
+def test_resuming_a_finished_search_writes_what_mlflow_had_missed(
+    finished_search: Path, digits_flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(finished_search.parent, tmp_path / "copy"))
+    output = copy / finished_search.name
+    missed = {"kind": "tags", "what": "tags", "values": {"tags": {"raysearch.late": "yes"}}}
+    (output / "tracking.jsonl").write_text(json.dumps(missed) + "\n")
+    assert "finished already" in succeed(*digits_flags, "--output", str(output), "--resume")
+    assert not (output / "tracking.jsonl").exists()
+    run_id = json.loads((output / "summary.json").read_text())["mlflow_run_id"]
+    run = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}").get_run(run_id)
+    assert (run.info.status, run.data.tags["raysearch.late"]) == ("FINISHED", "yes")
