@@ -62,7 +62,7 @@ def recorded_searches(uri: str, *, port: int = 5000) -> list[RecordedSearch]:
             str(run.info.run_name),
             run.info.status,
             datetime.fromtimestamp(run.info.start_time / 1000),  # a person reads it
-            ui_url(uri, run.info.experiment_id, search_id=run.data.tags[SEARCH_ID], port=port),
+            ui_url(without_password(uri), run.info.experiment_id, search_id=run.data.tags[SEARCH_ID], port=port),
         )
         for run in runs
     ]
