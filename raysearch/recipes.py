@@ -75,6 +75,8 @@ class ReportConfig:
 
     random_subnets: int = 25
     """Random subnets of the same band; their median stands beside the champion."""
+    register: bool = True
+    """Register the champion and some of the front as models in MLflow; seconds at the end of the search."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative number."""

@@ -26,7 +26,7 @@ from raysearch.latency import LatencyTable
 from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
 from raysearch.pipeline.proxy_start import proxy_line
-from raysearch.pipeline.registering import register_networks
+from raysearch.pipeline.registering import record_networks
 from raysearch.progress import phase
 from raysearch.report import (
     closing_table,
@@ -160,7 +160,7 @@ def write_summary(
 ) -> dict[str, Any]:
     """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
     started = time.perf_counter()
-    register_networks(plan, folder, tracker, networks["champion"])
+    record_networks(plan, folder, tracker, networks["champion"])
     folder.add_seconds("register", time.perf_counter() - started)
     statuses = Counter(c.status for c in candidates)
     summary: dict[str, Any] = {

@@ -18,21 +18,26 @@ _OF_FRONT = 3
 """How many networks of the front are registered beside the champion: each costs the search a second or more."""
 
 
-def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: dict[str, Any]) -> None:
-    """Mark champion and front among the runs, and register the champion and three more of the front under the recipe's name.
-
-    Each version maps images, normalised and batched, to logits.
-    """
+def record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: dict[str, Any]) -> None:
+    """Mark champion and front among the runs and, unless the recipe forbids it, register them as models."""
     front = read_json_rows(folder.path / "front.json")
     tracker.mark_candidates([row["id"] for row in front], {"raysearch.front": "true"})
     tracker.mark_candidates([champion["id"]], {"raysearch.champion": "true"})
-    name, size = plan.recipe.name, plan.recipe.dataset.img_size
     note = (
         f"Champion {champion['id']}: score {champion['score']}, test score {champion['test_score']}, {champion['params']:,} "
-        f"parameters, {champion['macs']:,} MACs. `report.html` is among the artifacts; "
-        f'`mlflow.pyfunc.load_model("models:/{name}@champion")` loads it.'
+        f"parameters, {champion['macs']:,} MACs. `report.html` is among the artifacts."
     )
+    if plan.recipe.report.register:
+        note += f' `mlflow.pyfunc.load_model("models:/{plan.recipe.name}@champion")` loads it.'
+        _register(plan, folder, tracker, champion, front)
     tracker.set_tags({"raysearch.champion": champion["id"], "mlflow.note.content": note})
+
+
+def _register(
+    plan: Plan, folder: OutputFolder, tracker: Tracker, champion: dict[str, Any], front: Sequence[dict[str, Any]]
+) -> None:
+    """The champion and three more of the front, under the recipe's name; each maps normalised images in batches to logits."""
+    size = plan.recipe.dataset.img_size
     images = np.random.default_rng(0).standard_normal((2, plan.recipe.dataset.in_chans, size, size), dtype=np.float32)
     supernet = read_supernet(folder.supernet).build()
     rest = [{**row, "arch": json.loads(row["arch"])} for row in front if row["id"] != champion["id"]]
@@ -42,7 +47,7 @@ def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champi
         tags["architecture"] = json.dumps(row["arch"])
         module = supernet.extract(AutoFormerArchitecture.from_dict(row["arch"]))
         network = Network(row["id"], module, tags, alias="champion" if row is champion else None)
-        tracker.register(name, network, images=images, folder=folder.path)
+        tracker.register(plan.recipe.name, network, images=images, folder=folder.path)
 
 
 def spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

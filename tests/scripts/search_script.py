@@ -21,6 +21,8 @@ FEW_CANDIDATES = (
     *("--report.random-subnets", "2"),
 )
 """Four random candidates and four made from them."""
+NO_MODELS = ("--report.no-register",)
+"""Nothing goes into MLflow's registry, which takes seconds."""
 
 SMALL_SIZES: dict[str, Any] = {
     "embed_dim": 32,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from search_script import FEW_CANDIDATES, SMALL_NET, contents, one_line, small_supernet, start, write_tones
+from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, one_line, small_supernet, start, write_tones
 
 from raysearch import cli
 from raysearch.output import open_folder, read_json
@@ -113,7 +113,7 @@ def test_a_missing_class_and_unreadable_images_are_named(refused: Refused, tmp_p
 def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_path: Path) -> None:
     """It is found by a decoding process of a training process, and training is not started over for it."""
     data, output = write_tones(tmp_path / "data", count=24), tmp_path / "run"
-    flags = ("--dataset.img-size", "16", "--net.patch-size", "8", *SMALL_NET, *FEW_CANDIDATES)
+    flags = ("--dataset.img-size", "16", "--net.patch-size", "8", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     train = ("--train.batch-size", "8", "--train.loader-workers", "1", "--train.workers", "1")
     process = start("images", "--data", str(data), "--output", str(output), *flags, *train)
     assert process.stdout is not None

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from search_script import succeed
+from mlflow import MlflowClient
+from search_script import NO_MODELS, succeed
 
 from raysearch.pipeline.plan import SearchCommand, plan_search
 from raysearch.recipes import DIGITS_RECIPE
@@ -23,7 +24,7 @@ def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_ima
         *("digits", "--supernet", str(finished_search / "supernet.safetensors"), "--tracking-uri", uri),
         *("--warm-start", run_id, "--warm-start-count", "3", "--report.random-subnets", "2"),
         *("--algorithm", "predictor", "--predictor.generations", "2", "--predictor.population", "5"),
-        *("--finalists.search-images", "100", "--finalists.count", "4"),
+        *("--finalists.search-images", "100", "--finalists.count", "4", *NO_MODELS),
     )
     printed = succeed(*flags, "--output", str(output))
     earlier = pq.read_table(finished_search / "candidates.parquet").to_pylist()
@@ -51,7 +52,7 @@ def test_a_proxy_opens_a_search_and_is_judged_by_it(finished_search: Path, tmp_p
     flags = (
         *("digits", "--supernet", str(finished_search / "supernet.safetensors"), "--report.random-subnets", "6"),
         *("--warm-start", "snip", "--warm-start-count", "3", "--algorithm", "random", "--search.population", "5"),
-        *("--search.generations", "1"),
+        *("--search.generations", "1", *NO_MODELS),
     )
     printed = succeed(*flags, "--output", str(output))
     table = pq.read_table(output / "candidates.parquet").to_pylist()
@@ -63,3 +64,4 @@ def test_a_proxy_opens_a_search_and_is_judged_by_it(finished_search: Path, tmp_p
     assert -1 <= judged["proxy"]["low"] <= judged["proxy"]["value"] <= judged["proxy"]["high"] <= 1
     assert "random subnets: proxy snip " in printed
     assert "parameter count " in printed
+    assert MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_registered_models() == []  # as asked

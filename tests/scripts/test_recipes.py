@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from search_script import FEW_CANDIDATES, SMALL_NET, one_line, small_supernet, start, succeed, write_tones
+from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, one_line, small_supernet, start, succeed, write_tones
 
 from raysearch.cost import Constraint
 from raysearch.data import DIGITS, ArrayImages, AugmentConfig, DataConfig, Normalisation, load_splits
@@ -137,6 +137,7 @@ def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
         ),
         *SMALL_NET,
         *FEW_CANDIDATES,
+        *NO_MODELS,
     ]
     whole = {path: path.read_bytes() for path in map(test.path, range(len(test)))}  # pyright: ignore[reportAttributeAccessIssue]
     process = start(*flags)
@@ -184,7 +185,7 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     torch.manual_seed(0)
     weights = small_supernet(img_size=28, patch_size=14, in_chans=1, num_classes=10).state_dict()
     torch.save({"model": weights, "args": argparse.Namespace(model="", lr=5e-4, output_dir=Path("out"))}, given)
-    flags = ("--dataset.search-images", "100", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES)
+    flags = ("--dataset.search-images", "100", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     races = ("--search.parents", "2", "--racing.enabled", "--racing.error", "0.8", "--racing.block", "10")
     flags = (*flags, *races, "--report.random-subnets", "60")  # the whole space
     printed = succeed("fashion-mnist", "--data", str(data), "--supernet", str(given), "--output", str(output), *flags)
@@ -222,7 +223,7 @@ def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
     size = ("--dataset.img-size", "16", "--dataset.search-images", "6", "--net.patch-size", "8")
     succeed(
         *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--output", str(output), "--algorithm", "random"),
-        *(*size, *SMALL_NET, *FEW_CANDIDATES),
+        *(*size, *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS),
     )
     table = pq.read_table(output / "candidates.parquet").to_pylist()
     assert {row["origin"] for row in table} == {"random"}
