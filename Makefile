@@ -24,7 +24,7 @@ search: $(STAMP)  ## search the best small transformer for handwritten digits; A
 test: $(STAMP)  ## run the tests; ARGS="-k space" selects
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(STAMP)  ## measure speed, memory, orchestration, racing, latency and algorithms on this machine; docs/benchmarks.md explains
+bench: $(STAMP)  ## measure speed, memory, orchestration, racing, latency, algorithms and utilisation on this machine; docs/benchmarks.md explains
 	for script in experiments/benchmarks/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
 
 lint: $(STAMP)  ## ruff, pyright (strict) and the import layers
