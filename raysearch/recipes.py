@@ -76,7 +76,7 @@ class ReportConfig:
     random_subnets: int = 25
     """Random subnets of the same band; their median stands beside the champion."""
     register: bool = True
-    """Register the champion and some of the front as models in MLflow; seconds at the end of the search."""
+    """Register champion and front (ten at most) as models in MLflow; a second or more for each at the end of the search."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a negative number."""

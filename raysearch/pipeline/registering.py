@@ -14,8 +14,8 @@ from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.tracking import Network, Tracker
 from raysearch.training.supernets import read_supernet
 
-_OF_FRONT = 3
-"""How many networks of the front are registered beside the champion: each costs the search a second or more."""
+_OF_FRONT = 10
+"""How many networks of the front are registered at most beside the champion: each costs the search a second or more."""
 
 
 def record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champion
 def _register(
     plan: Plan, folder: OutputFolder, tracker: Tracker, champion: dict[str, Any], front: Sequence[dict[str, Any]]
 ) -> None:
-    """The champion and three more of the front, under the recipe's name; each maps normalised images in batches to logits."""
+    """The champion and the front, under the recipe's name; each maps normalised images in batches to logits."""
     size = plan.recipe.dataset.img_size
     images = np.random.default_rng(0).standard_normal((2, plan.recipe.dataset.in_chans, size, size), dtype=np.float32)
     supernet = read_supernet(folder.supernet).build()

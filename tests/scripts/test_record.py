@@ -25,8 +25,7 @@ def test_a_finished_search_is_recorded_with_training_data_front_and_networks(fin
     marked = {run.data.tags["raysearch.key"] for run in runs if "raysearch.front" in run.data.tags}
     assert marked == front
     versions = client.search_model_versions("name = 'digits'")
-    assert {version.tags["raysearch.key"] for version in versions} <= front | {champion}
-    assert len(versions) == min(4, len(front | {champion}))
+    assert sorted(version.tags["raysearch.key"] for version in versions) == sorted(front | {champion})  # each once
     assert client.get_model_version_by_alias("digits", "champion").tags["raysearch.key"] == champion
     assert not list(finished_search.glob("model-*"))
     assert not (finished_search / "tracking.jsonl").exists()
