@@ -38,9 +38,14 @@ def machine() -> str:
     return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB; load {os.getloadavg()[0]:.1f} at the start"
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter, by name."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
 def versions() -> str:
     """Python and the packages that matter, in one line."""
-    return ", ".join([f"python {platform.python_version()}", *(f"{p} {importlib.metadata.version(p)}" for p in PACKAGES)])
+    return ", ".join(f"{name} {version}" for name, version in package_versions().items())
 
 
 def print_heading(screen: Console, title: str) -> None:

@@ -9,9 +9,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
@@ -22,6 +23,10 @@ from raysearch.pipeline import SearchCommand, ValidateCommand, run
 from raysearch.pipeline import validate as run_validation
 from raysearch.pipeline.comparison import CompareCommand, compare_searches
 from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
+
+C = TypeVar("C")
+
+GIVE_FOLDER = "give the output folder of a finished search"
 
 
 def parse_search(arguments: Sequence[str]) -> SearchCommand:
@@ -104,35 +109,46 @@ def search(arguments: Sequence[str] | None = None) -> None:
         run(command, line=line, console=Console())
 
 
-def validate(arguments: Sequence[str] | None = None) -> None:
-    """Retraining of a finished search's subnets as a program."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def _run_parsed(kind: type[C], arguments: Sequence[str], *, prog: str, missing: str, run: Callable[[C], object]) -> None:
+    """A program whose command line is one dataclass; ``missing`` says what to give where nothing is given."""
     if not arguments:
-        fail("give the output folder of a finished search; --help tells more")
+        fail(f"{missing}; --help tells more")
     with _reported(continues="the same command"):
         with _one_line():
-            command = tyro.cli(ValidateCommand, prog="validate.py", args=list(arguments))
-        run_validation(command, console=Console())
+            command = tyro.cli(kind, prog=prog, args=list(arguments))
+        run(command)
+
+
+def validate(arguments: Sequence[str] | None = None) -> None:
+    """Retraining of a finished search's subnets as a program."""
+    _run_parsed(
+        ValidateCommand,
+        sys.argv[1:] if arguments is None else arguments,
+        prog="validate.py",
+        missing=GIVE_FOLDER,
+        run=partial(run_validation, console=Console()),
+    )
 
 
 def export(arguments: Sequence[str] | None = None) -> None:
     """Export of a finished search's subnets as a program."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        fail("give the output folder of a finished search; --help tells more")
-    with _reported(continues="the same command"):
-        with _one_line():
-            command = tyro.cli(ExportCommand, prog="export.py", args=list(arguments))
-        run_export(command, console=Console())
+    _run_parsed(
+        ExportCommand,
+        sys.argv[1:] if arguments is None else arguments,
+        prog="export.py",
+        missing=GIVE_FOLDER,
+        run=partial(run_export, console=Console()),
+    )
 
 
 def compare(arguments: Sequence[str] | None = None) -> None:
     """Comparison of finished searches as a program."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        fail("give two or more searches: output folders or MLflow run ids; --help tells more")
     line = shlex.join(["python", "experiments/compare.py", *arguments])
-    with _reported(continues="the same command"):
-        with _one_line():
-            command = tyro.cli(CompareCommand, prog="compare.py", args=list(arguments))
-        compare_searches(command, line=line, console=Console())
+    _run_parsed(
+        CompareCommand,
+        arguments,
+        prog="compare.py",
+        missing="give two or more searches: output folders or MLflow run ids",
+        run=partial(compare_searches, line=line, console=Console()),
+    )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import statistics
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from raysearch.benchmarking import package_versions
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.distributed.usage import Usage
@@ -27,6 +25,7 @@ from raysearch.output import OutputFolder, write_json
 from raysearch.pipeline.plan import Plan
 from raysearch.pipeline.proxy_start import proxy_line
 from raysearch.pipeline.registering import record_networks
+from raysearch.pipeline.summary import known_so_far
 from raysearch.progress import phase
 from raysearch.report import (
     closing_table,
@@ -137,7 +136,7 @@ def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> 
         "search_id": folder.search_id,
         "command": without_credentials(folder.config["command"]),
         "created": folder.config["created"],
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     if plan.latency is not None:
         where = plan.latency
@@ -162,26 +161,17 @@ def write_summary(
     started = time.perf_counter()
     record_networks(plan, folder, tracker, networks["champion"])
     folder.add_seconds("register", time.perf_counter() - started)
-    statuses = Counter(c.status for c in candidates)
+    known = known_so_far(plan, folder, tracker, candidates=candidates, history=history)
     summary: dict[str, Any] = {
-        "recipe": plan.recipe.name,
-        "seed": plan.recipe.seed,
-        "command": folder.config["command"],
-        "constraint": str(plan.problem.constraint),
+        **known,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "search_id": folder.search_id,
-        "mlflow_run_id": tracker.run_id,
         "mlflow_uri": without_password(tracker.uri),
         "mlflow_experiment_id": tracker.experiment_id,
         "counts": {
-            "candidates": len(candidates),
-            **{status: statuses[status] for status in ("scored", "raced", "slow", "failed")},
+            **known["counts"],
             "generations": 1 + max(c.proposal.generation for c in candidates),
-            "train_images": len(plan.splits.train),
-            "search_images": len(plan.splits.search),
             "test_images": len(plan.splits.test),
         },
-        "seconds": folder.seconds,
         "networks": networks,
         "finalists": finalists,
         "racing": _racing(plan, candidates) if plan.recipe.racing.enabled else None,
@@ -189,8 +179,6 @@ def write_summary(
         # Of this run: None when a resumed search had nothing left to score.
         "utilisation": None if utilisation is None else asdict(utilisation),
         "latency": None if plan.latency is None else _latency(plan, plan.latency, networks["champion"], candidates),
-        "training": {"epochs": len(history), "history": history},
-        "versions": _versions(),
     }
     write_json(folder.summary, summary)
     write_report(folder.path)
@@ -244,11 +232,6 @@ def _latency(plan: Plan, table: LatencyTable, champion: dict[str, Any], candidat
         "champion_predicted_ms": plan.problem.cost(arch).latency_ms,
         "slow": sum(c.status == "slow" for c in candidates),
     }
-
-
-def _versions() -> dict[str, str]:
-    names = ("raysearch", "torch", "timm", "ray", "mlflow", "pyarrow")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
 def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console) -> None:

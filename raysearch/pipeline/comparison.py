@@ -22,8 +22,8 @@ from rich.console import Console
 
 from raysearch.cost import Cost
 from raysearch.output import CONFIG, read_json
-from raysearch.pipeline.stored_recipe import stored_recipe
-from raysearch.recipes import Recipe, flat_settings
+from raysearch.pipeline.stored_recipe import stored_search
+from raysearch.recipes import SETTINGS_OF, Recipe, flat_settings
 from raysearch.report.comparison import (
     ComparedGroup,
     ComparedRun,
@@ -43,8 +43,6 @@ from raysearch.tracking import artifact_of_run, default_uri
 Settings = dict[str, Any]
 """Settings by name, as ``train.epochs``."""
 
-ALGORITHMS = ("search", "ageing", "nsga2", "predictor")
-"""Groups of settings that one algorithm each has."""
 NUMBERS = ("best", "hypervolume", "evaluations_to_score", "seconds_to_score", "evaluations", "seconds")
 
 
@@ -143,25 +141,20 @@ def _held(name: str, config: Path, table: Path, *, journal: Path | None = None) 
     values = read_json(config)
     if not isinstance(values.get("recipe"), dict) or not isinstance(values.get("search_id"), str):
         raise ValueError(f"{config} is no configuration of raysearch; restore it")
-    stored = dict(values["recipe"])
-    images, supernet, warm_start = (stored.pop(key, None) for key in ("images", "supernet", "warm_start"))
-    try:
-        recipe = stored_recipe(stored)
-    except ValueError as error:
-        raise ValueError(f"{config}: {error}") from None
+    stored = stored_search(values["recipe"], config)
     try:
         rows = pq.read_table(table).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{table} is damaged ({error}); restore it") from None
-    weights = supernet if journal is None or not journal.is_file() else _weights(journal)
+    weights = stored.supernet if journal is None or not journal.is_file() else _weights(journal)
     held = _Held(
         name=str(Path(name)),
         search_id=values["search_id"],
-        recipe=recipe,
-        images=images,
-        given=supernet is not None,
+        recipe=stored.recipe,
+        images=stored.images,
+        given=stored.supernet is not None,
         weights=weights,
-        warm_start=len(warm_start or ()),
+        warm_start=len(stored.warm_start),
         candidates=tuple(map(_candidate, rows)),
     )
     if not held.competing:
@@ -227,8 +220,7 @@ def _share_supernets(held: Sequence[_Held]) -> bool:
 def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
     """What decides a search beside its seed: no settings of algorithms that it did not use, no digests of images."""
     recipe = held.recipe
-    used = {"evolution": "search", "random": "search"}.get(recipe.algorithm, recipe.algorithm)
-    unused = [name for name in ALGORITHMS if name != used]
+    unused = [group for group, algorithms in SETTINGS_OF.items() if recipe.algorithm not in algorithms]
     # What came after the last candidate changes nothing, nor do settings of what was not done.
     skipped = {"name", "seed", "report", *unused}
     if held.given or supernets_shared:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from raysearch.benchmarking import PACKAGES
 from raysearch.output import OutputFolder
 from raysearch.pipeline.plan import Plan
+from raysearch.pipeline.summary import known_so_far
 from raysearch.report import write_report
 from raysearch.search import Candidate
 from raysearch.tracking import Tracker
@@ -69,32 +66,16 @@ class InterimReport:
 
     def _summary(self, candidates: Sequence[Candidate], generation: int) -> dict[str, Any]:
         """Of the closing summary all that is known before the end."""
-        plan, folder, statuses = self._plan, self._folder, Counter(c.status for c in candidates)
-        seconds = folder.seconds
+        known = known_so_far(self._plan, self._folder, self._tracker, candidates=candidates, history=self._history)
+        seconds: dict[str, float] = known["seconds"]
         return {
-            "recipe": plan.recipe.name,
-            "seed": plan.recipe.seed,
-            "command": folder.config["command"],
-            "constraint": str(plan.problem.constraint),
+            **known,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "search_id": folder.search_id,
-            "mlflow_run_id": self._tracker.run_id,
             "progress": {
                 "generation": generation,
                 "generations": self._generations,
                 "candidates": len(candidates),
                 "total": self._total,
             },
-            "counts": {
-                "candidates": len(candidates),
-                **{status: statuses[status] for status in ("scored", "raced", "slow", "failed")},
-                "train_images": len(plan.splits.train),
-                "search_images": len(plan.splits.search),
-            },
             "seconds": {**seconds, "search": seconds.get("search", 0.0) + time.monotonic() - self._started},
-            "training": {"epochs": len(self._history), "history": list(self._history)},
-            "versions": {
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in PACKAGES},
-            },
         }

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from raysearch.recipes import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSearch:
+    """What a search's configuration says: its recipe, and what it was given beside it."""
+
+    recipe: Recipe
+    images: str | None
+    """Begin of the digest of images and splits."""
+    supernet: str | None
+    """Begin of the digest of the given supernet; None where it was trained."""
+    warm_start: tuple[str, ...]
+    """Ids of the architectures that opened it."""
+
+
+def stored_search(values: dict[str, Any], place: Path) -> StoredSearch:
+    """From the group ``recipe`` of the configuration at ``place``, which a ValueError of :func:`stored_recipe` then names."""
+    stored = dict(values)
+    # They stand there too, so that a search cannot be resumed with other images or weights.
+    images, supernet, warm_start = (stored.pop(name, None) for name in ("images", "supernet", "warm_start"))
+    try:
+        return StoredSearch(stored_recipe(stored), images, supernet, tuple(warm_start or ()))
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
 def stored_recipe(values: dict[str, Any]) -> Recipe:

@@ -26,7 +26,7 @@ from raysearch.evaluation import Classification
 from raysearch.output import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.pipeline.latency_table import read_latency
 from raysearch.pipeline.plan import Plan, SearchCommand, plan_search
-from raysearch.pipeline.stored_recipe import stored_recipe
+from raysearch.pipeline.stored_recipe import stored_search
 from raysearch.progress import phase
 from raysearch.report import validation_lines, write_report
 from raysearch.search import Failure, Result, SearchProblem
@@ -125,15 +125,10 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
 
 def _plan(folder: OutputFolder) -> Plan:
     """The plan that the search had. Raises ValueError when its images are no longer those."""
-    stored = dict(folder.config["recipe"])
-    # What a search was given beside its recipe stands there too, so that it cannot be resumed with other images or weights.
-    images, _, _ = (stored.pop(name, None) for name in ("images", "supernet", "warm_start"))
-    try:
-        recipe = stored_recipe(stored)
-    except ValueError as error:
-        raise ValueError(f"{folder.path / CONFIG}: {error}") from None
+    stored = stored_search(folder.config["recipe"], folder.path / CONFIG)
+    recipe = stored.recipe
     plan = plan_search(SearchCommand(recipe))
-    if images is not None and not plan.splits.digest.startswith(images):
+    if stored.images is not None and not plan.splits.digest.startswith(stored.images):
         raise ValueError(
             f"the {recipe.dataset.dataset} images{f' in {recipe.dataset.root}' if recipe.dataset.root else ''} are not those "
             f"that {folder.path} searched with; restore them"
