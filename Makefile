@@ -25,7 +25,7 @@ test: $(STAMP)  ## run the tests; ARGS="-k space" selects
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(STAMP)  ## measure speed, memory, orchestration, racing, latency, algorithms and utilisation on this machine; docs/benchmarks.md explains
-	for script in experiments/benchmarks/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+	for name in speed memory orchestration racing latency algorithms utilisation; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 lint: $(STAMP)  ## ruff, pyright (strict) and the import layers
 	$(BIN)/ruff check .

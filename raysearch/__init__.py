@@ -12,7 +12,7 @@ The data's way through the package:
 ``recipes`` holds whole configurations, ``pipeline`` runs one from beginning to end, ``cli`` starts it from a command line.
 """
 
-from raysearch.cost import Constraint, Cost
 from raysearch.space import Architecture, Choice, MutationRates, SearchSpace
+from raysearch.space.cost import Constraint, Cost
 
 __all__ = ["Architecture", "Choice", "Constraint", "Cost", "MutationRates", "SearchSpace"]

@@ -17,12 +17,13 @@ from typing import NoReturn, TypeVar
 import tyro
 from rich.console import Console
 
-from raysearch.export.command import ExportCommand
-from raysearch.export.command import export as run_export
-from raysearch.pipeline import SearchCommand, ValidateCommand, run
-from raysearch.pipeline import validate as run_validation
-from raysearch.pipeline.comparison import CompareCommand, compare_searches
-from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
+from raysearch.jobs import SearchCommand, ValidateCommand, run
+from raysearch.jobs import validate as run_validation
+from raysearch.jobs.compare import CompareCommand, compare_searches
+from raysearch.jobs.export import ExportCommand
+from raysearch.jobs.export import export as run_export
+from raysearch.recipes.autoformer import RECIPES
+from raysearch.recipes.recipe import SETTINGS_OF, Recipe
 
 C = TypeVar("C")
 

@@ -20,12 +20,12 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile
-from raysearch.distributed.journal import Journal, outcome_from_dict, outcome_to_dict
 from raysearch.distributed.usage import Span, UsageLog
-from raysearch.precision import Precision
+from raysearch.nn.precision import Precision
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
+from raysearch.store.journal import Journal, outcome_from_dict, outcome_to_dict
 
 log = logging.getLogger(__name__)
 

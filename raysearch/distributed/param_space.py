@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from ray import tune
 
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction
 from raysearch.space import Architecture, SearchSpace
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

@@ -12,18 +12,19 @@ import ray
 import torch
 from ray.exceptions import RayTaskError
 
-from raysearch.data.cache import open_cache
-from raysearch.data.config import DataConfig
-from raysearch.data.datasets import load_splits
-from raysearch.data.device import DeviceImages, room_on
-from raysearch.data.transforms import AugmentConfig, Normalisation
 from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
-from raysearch.distributed.journal import outcome_from_dict, outcome_to_dict
-from raysearch.evaluation import Task, score
+from raysearch.scoring.score import score
 from raysearch.search.protocol import Failure, Result
 from raysearch.space import Architecture
+from raysearch.store.journal import outcome_from_dict, outcome_to_dict
+from raysearch.tasks.images.cache import open_cache
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.datasets import load_splits
+from raysearch.tasks.images.device import DeviceImages, room_on
+from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
+from raysearch.tasks.task import Task
 from raysearch.training.alone import train_alone
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import read_supernet

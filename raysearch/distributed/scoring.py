@@ -12,10 +12,10 @@ import ray
 from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, start_pool
 from raysearch.distributed.files import NodeFile
-from raysearch.distributed.journal import Journal, outcome_from_dict
 from raysearch.distributed.usage import Span, Usage
 from raysearch.search.protocol import Failure, Result
 from raysearch.space import Architecture
+from raysearch.store.journal import Journal, outcome_from_dict
 
 A = TypeVar("A", bound=Architecture)
 

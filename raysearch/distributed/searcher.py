@@ -15,13 +15,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from raysearch.cost import Cost
 from raysearch.distributed.cluster import Actor, answer
-from raysearch.distributed.journal import outcome_from_dict
+from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Failure, Result, SearchAlgorithm
 from raysearch.search.racing import Race, RacingConfig
-from raysearch.search.record import Candidate
 from raysearch.space import Architecture
+from raysearch.space.cost import Cost
+from raysearch.store.journal import outcome_from_dict
 
 A = TypeVar("A", bound=Architecture)
 

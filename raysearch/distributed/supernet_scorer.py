@@ -8,17 +8,18 @@ from dataclasses import replace
 import ray
 import torch
 
-from raysearch.data.cache import open_cache
-from raysearch.data.device import DeviceImages, room_on
-from raysearch.data.transforms import Normalisation
 from raysearch.distributed.device_lock import DeviceLock
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, node_folder
-from raysearch.evaluation import Task, compile_blocks, score
-from raysearch.latency import LatencyRule, device_name, measure
+from raysearch.scoring.latency import LatencyRule, device_name, measure
+from raysearch.scoring.score import compile_blocks, score
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
+from raysearch.tasks.images.cache import open_cache
+from raysearch.tasks.images.device import DeviceImages, room_on
+from raysearch.tasks.images.transforms import Normalisation
+from raysearch.tasks.task import Task
 from raysearch.training.supernets import read_supernet
 
 LOOKS = 3

@@ -17,13 +17,13 @@ import ray.train.torch
 import torch
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from raysearch.data.config import DataConfig
-from raysearch.data.datasets import load_splits
-from raysearch.data.loader import TrainLoader
-from raysearch.data.transforms import AugmentConfig
 from raysearch.distributed.cluster import Actor, answer, beside_caller, share_of
-from raysearch.evaluation import Task
 from raysearch.space import SearchSpace
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.datasets import load_splits
+from raysearch.tasks.images.loader import TrainLoader
+from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.tasks.task import Task
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet

@@ -2,7 +2,7 @@
 
 ``save_subnet`` and ``load_subnet`` write and read a subnet as safetensors and JSON; :mod:`~raysearch.export.programs` makes
 files that run without this package, :mod:`~raysearch.export.timm` (imported by its users alone) names for
-``timm.create_model``, :mod:`~raysearch.export.command` all of them from a finished search.
+``timm.create_model``, :mod:`~raysearch.jobs.export` all of them from a finished search.
 """
 
 from raysearch.export.subnet_file import load_subnet, read_card, save_subnet

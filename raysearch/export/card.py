@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raysearch.space import Architecture
-from raysearch.spaces.registry import family
+from raysearch.spaces.family import family
 
 Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 """Formats that a subnet is exported in; the first is always written."""

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from raysearch.export.card import write_markdown
-from raysearch.output import read_json, write_json
-from raysearch.spaces.registry import build_subnet
+from raysearch.spaces.family import build_subnet
+from raysearch.store.folder import read_json, write_json
 from raysearch.training import checkpoint
 
 KIND = "subnet"

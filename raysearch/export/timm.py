@@ -21,7 +21,6 @@ from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import global_pool_nlc
 from torch import Tensor, nn
 
-from raysearch.data.config import IMAGENET
 from raysearch.export.subnet_file import read_card
 from raysearch.export.timm_folder import model_args, pretrained_config
 from raysearch.spaces.autoformer import (
@@ -34,6 +33,7 @@ from raysearch.spaces.autoformer import (
     AutoFormerSupernet,
     geometry_of,
 )
+from raysearch.tasks.images.config import IMAGENET
 
 __all__ = ["AutoFormer", "checkpoint_filter_fn"]  # timm adds the names that are registered
 

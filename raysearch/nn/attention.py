@@ -28,7 +28,7 @@ def _has_bfloat16_units() -> bool:
 
 
 def attention_form(device_type: str, dtype: torch.dtype) -> Form:
-    """The faster form on a device, as ``experiments/benchmarks/speed.py`` measures it (docs/benchmarks.md).
+    """The faster form on a device, as ``benchmarks/speed.py`` measures it (docs/benchmarks.md).
 
     Fused kernels keep the tokens x tokens weights in the cache. Only CPUs with bfloat16 units are faster without, in bfloat16.
     """

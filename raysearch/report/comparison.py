@@ -16,7 +16,7 @@ from rich.table import Table
 from raysearch.report.pictures import is_share, plain_figure
 from raysearch.report.sheet import document, section
 from raysearch.report.tables import count_text, duration_text, score_text, value_text
-from raysearch.search.agreement import Interval
+from raysearch.statistics import Interval
 
 COLORS = ("#12365e", "#c2410c", "#3f8f6b", "#8b5fa8", "#b08a1e", "#5b8fc7", "#7b8794")
 """Of the groups, in their order; they begin again after the last."""

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from raysearch.output import CONFIG, read_json
 from raysearch.report.common import InCommon, Place, Row, Share, in_common
 from raysearch.report.pictures import (
     SIZES,
@@ -42,9 +41,10 @@ from raysearch.report.tables import (
     value_text,
 )
 from raysearch.search import Candidate
-from raysearch.search.agreement import tau_b
 from raysearch.search.front import best_rows
-from raysearch.search.record import CANDIDATES
+from raysearch.statistics import tau_b
+from raysearch.store.candidates import CANDIDATES
+from raysearch.store.folder import CONFIG, read_json
 
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
 

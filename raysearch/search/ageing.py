@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from raysearch.search.front import preference
 from raysearch.search.ledger import Ledger
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.settings import checked_initial, redraw_rates, require_at_least, require_same_settings, search_settings
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction
 from raysearch.search.settings import require_at_least
 from raysearch.space import Architecture, MutationRates
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

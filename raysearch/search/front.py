@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Direction, Result
-from raysearch.search.record import Candidate
 
 if TYPE_CHECKING:
-    from raysearch.cost import Cost
+    from raysearch.space.cost import Cost
 
 # moocore is imported where it is used: evaluators import this package and rank nothing.
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from raysearch.search.front import Objective, best_first, objective_values
 from raysearch.search.ledger import Ledger
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.settings import checked_initial, require_same_settings, search_settings
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

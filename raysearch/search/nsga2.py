@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from raysearch.search.front import SCORE_AND_PARAMS, Objective, objective_values, preference, require_objectives
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction
 from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

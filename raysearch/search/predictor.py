@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Direction
 from raysearch.search.regressor import Regressor, fitted
 from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

@@ -8,10 +8,10 @@ from random import Random
 from typing import Any, Generic, TypeVar
 
 from raysearch.search.ledger import Ledger
-from raysearch.search.problem import SearchProblem
 from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.settings import checked_initial, require_at_least, require_same_settings, search_settings
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from raysearch.search.problem import SearchProblem
 from raysearch.space import Architecture, MutationRates, SearchSpace
+from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
+from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Result
-from raysearch.search.record import Candidate
 from raysearch.space import Architecture
 
 SEARCH_ID = "raysearch.search_id"

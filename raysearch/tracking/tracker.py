@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from jaxtyping import Float32
 
-from raysearch.search.record import Candidate
+from raysearch.search.candidate import Candidate
 from raysearch.tracking.child_run import child_run, milliseconds, text
 from raysearch.tracking.models import Network, save_model
 from raysearch.tracking.records import Record, Spool

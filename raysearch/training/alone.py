@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from raysearch.data.config import DataConfig
-from raysearch.data.loader import TrainLoader
-from raysearch.data.splits import Splits
-from raysearch.data.transforms import AugmentConfig
-from raysearch.evaluation import Task
 from raysearch.space import Architecture
-from raysearch.spaces.contract import Subnet
-from raysearch.spaces.registry import build_subnet
+from raysearch.spaces.family import build_subnet
+from raysearch.spaces.supernet import Subnet
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.loader import TrainLoader
+from raysearch.tasks.images.splits import Splits
+from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
 from raysearch.training.trainer import EpochRecord, SupernetTrainer
 

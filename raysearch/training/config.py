@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from raysearch.precision import Precision
+from raysearch.nn.precision import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from raysearch.spaces.autoformer import geometry_of, read_published
 from raysearch.spaces.autoformer.published import check_layout
-from raysearch.spaces.contract import Supernet
-from raysearch.spaces.registry import family as space_family
+from raysearch.spaces.family import family as space_family
+from raysearch.spaces.supernet import Supernet
 from raysearch.training import checkpoint
 
 KIND = "supernet"

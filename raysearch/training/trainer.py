@@ -14,8 +14,9 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from raysearch.evaluation import Task, autocast
+from raysearch.nn.precision import autocast
 from raysearch.space import Architecture
+from raysearch.tasks.task import Task
 from raysearch.training.checkpoint import with_prefix, without_prefix
 from raysearch.training.config import TrainingConfig
 

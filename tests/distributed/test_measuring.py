@@ -18,19 +18,21 @@ import torch
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from raysearch.cost import Constraint
-from raysearch.data import ArrayImages, Normalisation, write_cache
-from raysearch.data.config import DIGITS
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.supernet_scorer import SupernetScorer
-from raysearch.evaluation import Classification
-from raysearch.latency import LatencyConfig, LatencyRule, device_name
-from raysearch.output import read_json, write_json
-from raysearch.pipeline import SearchCommand, run
-from raysearch.recipes import DIGITS_RECIPE, ReportConfig, SpaceConfig
+from raysearch.jobs import SearchCommand, run
+from raysearch.recipes.autoformer import DIGITS_RECIPE
+from raysearch.recipes.recipe import ReportConfig
+from raysearch.scoring.latency import LatencyConfig, LatencyRule, device_name
 from raysearch.search import EvolutionConfig, Failure, Result
+from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
+from raysearch.spaces.autoformer.config import SpaceConfig
+from raysearch.store.folder import read_json, write_json
+from raysearch.tasks.images import ArrayImages, Normalisation, write_cache
+from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.config import DIGITS
 from raysearch.training.supernets import SupernetFile
 
 # --- the lock ---

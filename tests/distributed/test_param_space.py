@@ -13,10 +13,10 @@ from ray import tune
 from ray.cluster_utils import Cluster
 from ray.tune.search.optuna import OptunaSearch
 
-from raysearch.cost import Constraint
 from raysearch.distributed.param_space import architecture_from, objective, tune_space
 from raysearch.search import SearchProblem
 from raysearch.space import Architecture
+from raysearch.space.cost import Constraint
 
 BAND = Constraint(max_params=120)
 """Holds about half of the toy space."""

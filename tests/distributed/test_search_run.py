@@ -17,15 +17,16 @@ import toy
 from ray.cluster_utils import Cluster
 from torch import Tensor, nn
 
-from raysearch.data import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
-from raysearch.data.device import DeviceImages
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT, ScoringError, SearchRun, run_search
-from raysearch.evaluation import Classification, score
+from raysearch.scoring.score import score
 from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
+from raysearch.tasks.images import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
+from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.device import DeviceImages
 
 
 @pytest.fixture(scope="session", autouse=True)

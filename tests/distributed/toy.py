@@ -9,10 +9,10 @@ from pathlib import Path
 
 import ray
 
-from raysearch.cost import Constraint, Cost
 from raysearch.distributed.files import NodeFile
 from raysearch.search import Evolution, EvolutionConfig, Failure, Race, Result, SearchProblem
 from raysearch.space import Architecture, Choice, SearchSpace
+from raysearch.space.cost import Constraint, Cost
 
 
 @dataclass(frozen=True, slots=True)

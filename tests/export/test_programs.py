@@ -72,7 +72,7 @@ def test_absent_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_importing_the_package_imports_neither_timm_nor_onnx() -> None:
     code = """
 import sys
-import raysearch, raysearch.export, raysearch.export.command
+import raysearch, raysearch.export, raysearch.jobs.export
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"timm", "onnx", "onnxruntime", "onnxscript"}))
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

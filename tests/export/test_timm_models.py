@@ -18,8 +18,6 @@ from PIL import Image
 from torch import nn
 
 import raysearch.export.timm  # noqa: F401
-from raysearch.data import IMAGENET, Normalisation
-from raysearch.data.transforms import evaluation_crop, to_array
 from raysearch.export import save_subnet
 from raysearch.export.timm import AutoFormer
 from raysearch.export.timm_folder import folder_config
@@ -31,6 +29,8 @@ from raysearch.spaces.autoformer import (
     AutoFormerGeometry,
     AutoFormerSupernet,
 )
+from raysearch.tasks.images import IMAGENET, Normalisation
+from raysearch.tasks.images.transforms import evaluation_crop, to_array
 from raysearch.training.supernets import SupernetFile
 
 ARCH = AutoFormerArchitecture(embed_dim=16, num_heads=(1, 2, 1), mlp_ratio=(2.0, 3.5, 1.0))

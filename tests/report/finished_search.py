@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysearch.cost import Cost
-from raysearch.output import write_json
-from raysearch.search import Candidate, Failure, Proposal, Result, champion, pareto_front, write_candidates
+from raysearch.search import Candidate, Failure, Proposal, Result, champion, pareto_front
 from raysearch.space import Architecture
+from raysearch.space.cost import Cost
+from raysearch.store.candidates import write_candidates
+from raysearch.store.folder import write_json
 
 
 @dataclass(frozen=True)

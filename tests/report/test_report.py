@@ -13,7 +13,8 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from raysearch.report import closing_table, common_line, utilisation_line, write_report
-from raysearch.search import pareto_front, write_candidates
+from raysearch.search import pareto_front
+from raysearch.store.candidates import write_candidates
 
 
 class Page(HTMLParser):

@@ -7,7 +7,7 @@ import pytest
 from finished_search import finish
 
 from raysearch.report import write_report
-from raysearch.search import write_candidates
+from raysearch.store.candidates import write_candidates
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from raysearch.cost import Cost
-from raysearch.output import CONFIG, write_json
-from raysearch.recipes import DIGITS_RECIPE
-from raysearch.search import Candidate, Proposal, Result, write_candidates
-from raysearch.search.record import CANDIDATES
+from raysearch.recipes.autoformer import DIGITS_RECIPE
+from raysearch.search import Candidate, Proposal, Result
+from raysearch.space.cost import Cost
+from raysearch.store.candidates import CANDIDATES, write_candidates
+from raysearch.store.folder import CONFIG, write_json
 
 SPACE = DIGITS_RECIPE.space.build()
 

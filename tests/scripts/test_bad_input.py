@@ -16,7 +16,7 @@ import torch
 from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, one_line, small_supernet, start, write_tones
 
 from raysearch import cli
-from raysearch.output import open_folder, read_json
+from raysearch.store.folder import open_folder, read_json
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from search_script import ROOT, one_line
 
 from raysearch import cli
-from raysearch.pipeline.comparison import CompareCommand, compare_searches, over_seeds
-from raysearch.recipes import DIGITS_RECIPE
+from raysearch.jobs.compare import CompareCommand, compare_searches, over_seeds
+from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.report.comparison import ComparedGroup, Comparison
 from raysearch.search import RacingConfig
 

@@ -20,9 +20,9 @@ from PIL import Image
 from search_script import ROOT, contents, one_line
 
 from raysearch import cli
-from raysearch.data import DIGITS, Normalisation, load_splits
-from raysearch.data.cache import open_cache
 from raysearch.export import load_subnet
+from raysearch.tasks.images import DIGITS, Normalisation, load_splits
+from raysearch.tasks.images.cache import open_cache
 
 pytestmark = pytest.mark.timeout(600)  # a search is in the first test's fixtures
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from search_script import NO_MODELS, succeed
 
-from raysearch.pipeline.plan import SearchCommand, plan_search
-from raysearch.recipes import DIGITS_RECIPE
+from raysearch.jobs.plan import SearchCommand, plan_search
+from raysearch.recipes.autoformer import DIGITS_RECIPE
 
 
 def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_images(

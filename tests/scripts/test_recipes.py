@@ -15,13 +15,14 @@ import pytest
 import torch
 from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, one_line, small_supernet, start, succeed, write_tones
 
-from raysearch.cost import Constraint
-from raysearch.data import DIGITS, ArrayImages, AugmentConfig, DataConfig, Normalisation, load_splits
-from raysearch.data.cache import open_cache
-from raysearch.data.config import IMAGES
 from raysearch.export import load_subnet
-from raysearch.recipes import RECIPES, Recipe
+from raysearch.recipes.autoformer import RECIPES
+from raysearch.recipes.recipe import Recipe
+from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import AutoFormerSpace
+from raysearch.tasks.images import DIGITS, ArrayImages, AugmentConfig, DataConfig, Normalisation, load_splits
+from raysearch.tasks.images.cache import open_cache
+from raysearch.tasks.images.config import IMAGES
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile
 

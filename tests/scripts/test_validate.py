@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from search_script import ROOT, contents, one_line
 
 from raysearch import cli
-from raysearch.pipeline.stored_recipe import stored_recipe
-from raysearch.recipes import RECIPES
+from raysearch.recipes.autoformer import RECIPES
+from raysearch.recipes.stored import stored_recipe
 
 pytestmark = pytest.mark.timeout(600)  # three runs of scripts are in the first test's fixtures
 

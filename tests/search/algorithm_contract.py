@@ -15,7 +15,6 @@ from random import Random
 import pytest
 from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score, toy_space
 
-from raysearch.cost import Constraint
 from raysearch.search import (
     Direction,
     Failure,
@@ -26,6 +25,7 @@ from raysearch.search import (
     SearchAlgorithm,
     SearchProblem,
 )
+from raysearch.space.cost import Constraint
 
 BAND = Constraint(min_params=18_000, max_params=45_000)
 """Holds about half of the large problem's space."""

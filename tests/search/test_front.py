@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_space import Toy
 
-from raysearch.cost import Cost
 from raysearch.search import Candidate, Failure, Proposal, Result, champion, hypervolume, pareto_front
+from raysearch.space.cost import Cost
 
 Row = tuple[float, float | None, int]
 

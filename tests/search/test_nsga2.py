@@ -7,7 +7,6 @@ import pytest
 from algorithm_contract import BAND, SearchAlgorithmContract
 from toy_space import Toy, drive, large_problem, noise, result, toy_cost, toy_space
 
-from raysearch.cost import Constraint
 from raysearch.search import (
     NSGA2,
     Candidate,
@@ -23,6 +22,7 @@ from raysearch.search import (
     pareto_front,
 )
 from raysearch.search.nsga2 import crowding_distances
+from raysearch.space.cost import Constraint
 
 
 class TestNSGA2(SearchAlgorithmContract):

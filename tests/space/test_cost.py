@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.cost import Constraint, Cost
+from raysearch.space.cost import Constraint, Cost
 
 sizes = st.integers(0, 10**12)
 limits = st.none() | st.floats(0, 1e12)

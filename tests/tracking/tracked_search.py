@@ -7,10 +7,10 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from raysearch.cost import Cost
+from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Failure, Proposal, Result
-from raysearch.search.record import Candidate
 from raysearch.space import Architecture
+from raysearch.space.cost import Cost
 
 
 @dataclass(frozen=True)

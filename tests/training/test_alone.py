@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from raysearch.data.config import DataConfig
-from raysearch.data.images import ArrayImages
-from raysearch.data.splits import Splits
-from raysearch.data.transforms import AugmentConfig
-from raysearch.evaluation import Classification
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSubnet, AutoFormerSupernet
-from raysearch.spaces.registry import build_subnet
+from raysearch.spaces.family import build_subnet
+from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.images import ArrayImages
+from raysearch.tasks.images.splits import Splits
+from raysearch.tasks.images.transforms import AugmentConfig
 from raysearch.training.alone import Alone, Only, shortened, train_alone
 from raysearch.training.config import TrainingConfig
 from raysearch.training.trainer import SupernetTrainer

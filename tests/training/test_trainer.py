@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysearch.evaluation import Classification
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSpace, AutoFormerSupernet
+from raysearch.tasks.images.classification import Classification
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet

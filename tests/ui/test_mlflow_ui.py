@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from raysearch.cost import Cost
+from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Proposal, Result
-from raysearch.search.record import Candidate
+from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer import AutoFormerSpace
 from raysearch.tracking import Tracker
 

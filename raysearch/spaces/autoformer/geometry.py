@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from raysearch.cost import Cost
 from raysearch.space import SearchSpace
+from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 
 

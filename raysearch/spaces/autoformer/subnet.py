@@ -14,7 +14,7 @@ from raysearch.nn.relative_position import RelativePosition, RelativePositionGri
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 from raysearch.spaces.autoformer.weights import draw_weights
-from raysearch.spaces.contract import Subnet, WeightInit
+from raysearch.spaces.supernet import Subnet, WeightInit
 
 
 def position_grid(geometry: AutoFormerGeometry) -> RelativePositionGrid | None:

@@ -10,17 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raysearch.cost import Cost
 from raysearch.nn.attention import attention
 from raysearch.nn.drop_path import drop_path
 from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, EntangledPatchEmbed, EntangledQKV
 from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
+from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.published import check_layout
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 from raysearch.spaces.autoformer.subnet import AutoFormerSubnet, position_grid
 from raysearch.spaces.autoformer.weights import draw_weights
-from raysearch.spaces.contract import Supernet, WeightInit
+from raysearch.spaces.supernet import Supernet, WeightInit
 
 
 class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):

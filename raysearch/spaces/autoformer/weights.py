@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from raysearch.spaces.contract import WeightInit
+from raysearch.spaces.supernet import WeightInit
 
 
 def draw_weights(

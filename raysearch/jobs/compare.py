@@ -1,0 +1,360 @@
+"""Searches side by side: which found better networks, and which needed less for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tyro
+from rich.console import Console
+
+from raysearch.recipes.recipe import SETTINGS_OF, Recipe, flat_settings
+from raysearch.recipes.stored import stored_search
+from raysearch.report.comparison import (
+    ComparedGroup,
+    ComparedRun,
+    Comparison,
+    comparison_lines,
+    comparison_table,
+    difference_text,
+    write_comparison,
+)
+from raysearch.search import Candidate, Proposal, Result, pareto_front
+from raysearch.search.front import hypervolume
+from raysearch.space.cost import Cost
+from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.statistics import RESAMPLES, Interval
+from raysearch.store.candidates import CANDIDATES
+from raysearch.store.folder import CONFIG, read_json
+from raysearch.tracking import artifact_of_run, default_uri
+
+Settings = dict[str, Any]
+"""Settings by name, as ``train.epochs``."""
+
+NUMBERS = ("best", "hypervolume", "evaluations_to_score", "seconds_to_score", "evaluations", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class CompareCommand:
+    """Compare finished searches on the same images: fronts, hypervolume, candidates and seconds to a score."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
+    """Two or more output folders or MLflow run ids. Those that differ in their seed alone are one group."""
+    score: float | None = None
+    """Score to be reached, as 0.95. Default: the lowest of the runs' best scores, which all reach."""
+    reference: tuple[float, float] | None = None
+    """Score and parameters from which hypervolumes are measured. Default: worst score and most parameters of all runs."""
+    output: Path = Path("compare.html")
+    """The page that is written."""
+    tracking_uri: str | None = None
+    """MLflow store of run ids. Default: MLFLOW_TRACKING_URI, or SQLite in the folder runs."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that cannot be."""
+        if len(self.runs) < 2:
+            raise ValueError("give two or more searches: output folders or MLflow run ids")
+        if self.reference is not None and not self.reference[1] > 0:
+            raise ValueError(f"--reference: {self.reference[1]:g} parameters; give a score and a number above 0, as 0.9 6e6")
+        if self.output.is_dir() or self.output.suffix != ".html":
+            raise ValueError(f"--output {self.output} is no page; name a file that ends in .html")
+        if not self.output.absolute().parent.is_dir():
+            raise ValueError(f"--output {self.output}: there is no folder {self.output.parent}; make it first")
+
+
+def compare_searches(command: CompareCommand, *, line: str, console: Console) -> Comparison:
+    """Print the table and write the page; returns what they hold.
+
+    Raises ValueError, in one line with the remedy, for runs that are not there, not finished or not comparable.
+    """
+    held = [_read(run, command) for run in command.runs]
+    if repeated := [name for name, count in Counter(h.search_id for h in held).items() if count > 1]:
+        names = [h.name for h in held if h.search_id == repeated[0]]
+        raise ValueError(f"{' and '.join(names)} are the same search; give each once")
+    for other in held[1:]:
+        if (difference := _difference(held[0], other)) is not None:
+            raise ValueError(
+                f"{held[0].name} and {other.name} cannot be compared: {difference}; compare searches on the same images"
+            )
+    comparison = _compare(held, command, line=line)
+    console.print(comparison_table(comparison))
+    for words in comparison_lines(comparison):
+        console.print(words, highlight=False, soft_wrap=True)
+    write_comparison(command.output, comparison)
+    console.print(f"page: {command.output}", highlight=False, soft_wrap=True)
+    return comparison
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A finished search as its folder or its MLflow run holds it."""
+
+    name: str
+    search_id: str
+    recipe: Recipe
+    images: str | None
+    """Digest of the images and their splits, which the seed decides."""
+    given: bool
+    """Whether the supernet was given; else the search trained it."""
+    weights: str | None
+    """Digest of the supernet; None for one that the search trained and of which only the MLflow run is left."""
+    warm_start: int
+    """How many architectures it was started with."""
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def competing(self) -> list[Result]:
+        return [c.result for c in self.candidates if c.result is not None and c.result.competes]
+
+
+def _read(run: str, command: CompareCommand) -> _Held:
+    path = Path(run)
+    if path.is_dir():
+        if not (path / CONFIG).is_file():
+            raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
+        if not (path / CANDIDATES).is_file():
+            raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
+        return _held(run, path / CONFIG, path / CANDIDATES, journal=path / "journal.jsonl")
+    if path.exists() or not re.fullmatch("[0-9a-f]{32}", run):
+        raise ValueError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
+    uri = command.tracking_uri or default_uri(Path("runs"))
+    with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
+        config, candidates = (artifact_of_run(uri, run, name, folder=Path(folder)) for name in (CONFIG, CANDIDATES))
+        return _held(run, config, candidates)
+
+
+def _held(name: str, config: Path, table: Path, *, journal: Path | None = None) -> _Held:
+    values = read_json(config)
+    if not isinstance(values.get("recipe"), dict) or not isinstance(values.get("search_id"), str):
+        raise ValueError(f"{config} is no configuration of raysearch; restore it")
+    stored = stored_search(values["recipe"], config)
+    try:
+        rows = pq.read_table(table).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{table} is damaged ({error}); restore it") from None
+    weights = stored.supernet if journal is None or not journal.is_file() else _weights(journal)
+    held = _Held(
+        name=str(Path(name)),
+        search_id=values["search_id"],
+        recipe=stored.recipe,
+        images=stored.images,
+        given=stored.supernet is not None,
+        weights=weights,
+        warm_start=len(stored.warm_start),
+        candidates=tuple(map(_candidate, rows)),
+    )
+    if not held.competing:
+        raise ValueError(f"{name} has no candidate that was scored on all images; leave it out")
+    return held
+
+
+def _weights(journal: Path) -> str:
+    """Digest of the supernet that a search's journal names in its first line."""
+    with journal.open() as lines:
+        try:
+            return str(json.loads(lines.readline())["weights"])[:12]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{journal} line 1 is damaged; restore it") from None
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    """A row of the table as the search had it, without what each image said. What failed counts as a result that excludes."""
+    arch = AutoFormerArchitecture.from_json(row["arch"])
+    result = Result(
+        score=row["score"] if row["score"] is not None else 0.0,
+        images_seen=row["images_seen"],
+        params=row["params"],
+        macs=row["macs"],
+        loss=row["loss"],
+        latency_ms=row["latency_ms"],
+        excluded=None if row["status"] == "scored" else "slow" if row["status"] == "slow" else "raced",
+        seconds=row["seconds"],
+    )
+    proposal = Proposal(arch, index=row["index"], generation=row["generation"], origin=row["origin"])
+    return Candidate(proposal, Cost(row["params"], row["macs"]), result)
+
+
+# --- what may be compared ---------------------------------------------------------------------------------------------
+
+
+def _difference(one: _Held, other: _Held) -> str | None:
+    """Why the scores of two searches do not mean the same; None when they do."""
+    first, second = one.recipe, other.recipe
+    if first.name != second.name:
+        return f"one is of recipe {first.name}, the other of {second.name}"
+    same_images = one.images is not None and one.images == other.images
+    mine, theirs = (flat_settings({"dataset": recipe.to_dict()["dataset"]}) for recipe in (first, second))
+    for name, value in mine.items():
+        if value != theirs[name] and not (same_images and name == "dataset.root"):
+            return f"{name} is {value} in one and {theirs[name]} in the other"
+    if first.finalists.search_images != second.finalists.search_images:
+        scored = [h.competing[0].images_seen for h in (one, other)]
+        return f"one scored its candidates on {scored[0]:,} search images, the other on {scored[1]:,}"
+    if first.seed == second.seed and None not in (one.images, other.images) and not same_images:
+        return f"seed {first.seed} divided other images in one than in the other (digests {one.images} and {other.images})"
+    return None
+
+
+def _share_supernets(held: Sequence[_Held]) -> bool:
+    """Whether searches of one seed are known to have searched one supernet: then it does not matter who trained it."""
+    by_seed: dict[int, set[str | None]] = {}
+    for run in held:
+        by_seed.setdefault(run.recipe.seed, set()).add(run.weights)
+    return all(len(weights) == 1 and None not in weights for weights in by_seed.values())
+
+
+def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
+    """What decides a search beside its seed: no settings of algorithms that it did not use, no digests of images."""
+    recipe = held.recipe
+    unused = [group for group, algorithms in SETTINGS_OF.items() if recipe.algorithm not in algorithms]
+    # What came after the last candidate changes nothing, nor do settings of what was not done.
+    skipped = {"name", "seed", "report", *unused}
+    if held.given or supernets_shared:
+        skipped |= {"train", "augment"}
+    if not recipe.measures_latency:
+        skipped.add("latency")
+    values = {name: value for name, value in recipe.to_dict().items() if name not in skipped}
+    if not recipe.racing.enabled:
+        values["racing"] = {"enabled": False}
+    flat = {name: value for name, value in flat_settings(values).items() if name not in ("dataset.root", "finalists.count")}
+    return {**flat, "warm start": held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
+
+
+def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
+    """Searches that differ in their seed alone. Raises ValueError for a group that has a seed twice."""
+    groups: dict[str, tuple[Settings, list[_Held]]] = {}
+    shared = _share_supernets(held)
+    for run in held:
+        settings = _settings(run, supernets_shared=shared)
+        groups.setdefault(json.dumps(settings), (settings, []))[1].append(run)
+    found: list[tuple[Settings, list[_Held]]] = []
+    for settings, runs in groups.values():
+        if len({run.recipe.seed for run in runs}) == len(runs):
+            found.append((settings, runs))
+            continue
+        # The same seed with several supernets: these are what differs.
+        parts: dict[str | None, list[_Held]] = {}
+        for run in runs:
+            parts.setdefault(run.weights, []).append(run)
+        for digest, part in parts.items():
+            seeds = Counter(run.recipe.seed for run in part)
+            if twice := [seed for seed, count in seeds.items() if count > 1]:
+                names = " and ".join(run.name for run in part if run.recipe.seed == twice[0])
+                raise ValueError(f"{names} have the same settings and seed {twice[0]}: a repetition; leave one out")
+            found.append(({**settings, "supernet": digest}, part))
+    return found
+
+
+def _labels(groups: Sequence[Settings], *, recipe: str) -> list[str]:
+    """In what each group differs from others that have the setting, the algorithm first; the recipe where nothing differs."""
+    if len(groups) == 1:
+        return [recipe]
+    names = list(dict.fromkeys(name for settings in groups for name in settings))
+    telling = [name for name in names if len({json.dumps(s[name]) for s in groups if name in s}) > 1]
+    labels: list[str] = []
+    for settings in groups:
+        parts = [settings["algorithm"]] if "algorithm" in telling else []
+        differing = [name for name in telling if name in settings and name != "algorithm"]
+        parts += [difference_text(name, settings[name]) for name in differing[:4]]
+        labels.append(", ".join(parts) + (f" and {len(differing) - 4} more" if len(differing) > 4 else ""))
+    return [f"{label} ({i})" if labels.count(label) > 1 else label for i, label in enumerate(labels, start=1)]
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _compare(held: Sequence[_Held], command: CompareCommand, *, line: str) -> Comparison:
+    groups = _grouped(held)
+    results = [result for run in held for result in run.competing]
+    score = min(max(r.score for r in run.competing) for run in held) if command.score is None else command.score
+    worst, most = min(r.score for r in results), max(r.params for r in results)
+    reference = (worst, float(most)) if command.reference is None else command.reference
+    ideal = (max(r.score for r in results), float(min(r.params for r in results)))
+    labels = _labels([settings for settings, _ in groups], recipe=held[0].recipe.name)
+    compared: list[ComparedGroup] = []
+    for label, (_, members) in zip(labels, groups, strict=True):
+        ordered = sorted(members, key=lambda run: run.recipe.seed)
+        runs = tuple(_compared(run, score=score, reference=reference, ideal=ideal) for run in ordered)
+        values = {name: over_seeds([getattr(run, name) for run in runs]) for name in NUMBERS}
+        compared.append(ComparedGroup(label, runs, values))
+    return Comparison(
+        recipe=held[0].recipe.name,
+        groups=tuple(compared),
+        score=score,
+        reference=reference,
+        ideal=ideal,
+        command=line,
+        notes=_notes(held),
+    )
+
+
+def _compared(held: _Held, *, score: float, reference: tuple[float, float], ideal: tuple[float, float]) -> ComparedRun:
+    best: list[float | None] = []
+    for candidate in held.candidates:
+        result, before = candidate.result, best[-1] if best else None
+        competes = result is not None and result.competes
+        best.append(max(result.score, -math.inf if before is None else before) if result and competes else before)
+    seconds = list(accumulate(c.result.seconds if c.result else 0.0 for c in held.candidates))
+    reached = next((i for i, found in enumerate(best) if found is not None and found >= score), None)
+    box = (ideal[0] - reference[0]) * (reference[1] - ideal[1])
+    front = [(c.cost.params, c.result.score, c.proposal.arch.id) for c in pareto_front(held.candidates) if c.result is not None]
+    return ComparedRun(
+        name=held.name,
+        seed=held.recipe.seed,
+        front=tuple(front),
+        best_so_far=tuple(best),
+        best=max(result.score for result in held.competing),
+        hypervolume=hypervolume(held.candidates, reference) / box if ideal[0] > reference[0] and box > 0 else 0.0,
+        evaluations=len(held.candidates),
+        seconds=seconds[-1],
+        evaluations_to_score=math.inf if reached is None else reached + 1,
+        seconds_to_score=math.inf if reached is None else seconds[reached],
+    )
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """The median with its interval: 95 % bootstrap percentiles from 4 values on, else the smallest and the largest.
+
+    Infinite values stand for scores that were not reached.
+    """
+    middle = float(statistics.median(values))
+    if len(values) < 4:
+        return Interval(middle, min(values), max(values))
+    drawn = np.sort(np.random.default_rng(0).choice(np.asarray(values, float), size=(RESAMPLES, len(values))), axis=1)
+    medians = np.sort((drawn[:, (len(values) - 1) // 2] + drawn[:, len(values) // 2]) / 2)
+    low, high = (float(medians[int(share * (RESAMPLES - 1))]) for share in (0.025, 0.975))
+    return Interval(middle, low, high)
+
+
+def _notes(held: Sequence[_Held]) -> tuple[str, ...]:
+    """What a reader must know about these runs."""
+    notes: list[str] = []
+    weights = {run.weights for run in held} - {None}
+    trained = {run.recipe.train for run in held if not run.given}
+    if _share_supernets(held):
+        notes.append("searches of one seed share their supernet, so differences between them are those of the searches")
+    elif any(run.given for run in held) or len(trained) > 1:
+        notes.append("they had several supernets, some given or trained otherwise: differences may be those of the supernets")
+    else:
+        notes.append("each search trained a supernet of its own: differences hold those of its training")
+    if any(len({run.images for run in held if run.weights == digest}) > 1 for digest in weights):
+        notes.append(
+            "seeds that divide the images differently share a supernet: it may have learned some of their search images"
+        )
+    if len({run.recipe.constraint for run in held}) > 1:
+        notes.append("their budgets differ, so a higher score may only mean a larger one")
+    return tuple(notes)

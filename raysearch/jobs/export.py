@@ -1,0 +1,168 @@
+"""From a finished search, or from a subnet's two files, to files for other programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.parquet as pq
+import tyro
+from rich.console import Console
+from torch import nn
+
+from raysearch.export.card import OF_ONE_NETWORK, Form, write_markdown
+from raysearch.export.programs import check_onnx_installed, write_onnx, write_torch_export
+from raysearch.export.subnet_file import load_subnet, read_card, save_subnet
+from raysearch.export.timm_folder import folder_config
+from raysearch.space import Architecture
+from raysearch.spaces.family import family
+from raysearch.store.candidates import CANDIDATES
+from raysearch.store.folder import read_json, write_json
+from raysearch.training.supernets import read_supernet
+
+FILES: dict[Form, str] = {
+    "safetensors": "model.safetensors",
+    "timm": "config.json",
+    "torch-export": "model.pt2",
+    "onnx": "model.onnx",
+}
+"""The file that each format adds to the output folder; the names are those that timm expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCommand:
+    """Write a subnet of a finished search in formats of other programs, each with a model card beside it."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """Output folder of the search, or champion.json with its weights beside it."""
+    subnet: str = "champion"
+    """champion, largest, smallest, or the id of a candidate or of a random subnet of the closing report."""
+    format: tuple[Form, ...] = ("safetensors", "timm", "torch-export", "onnx")
+    """safetensors and JSON are always written; timm, torch-export and onnx beside them."""
+    output: Path | None = None
+    """Folder of the files. Default: export/ID in the folder of the search."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where no format is given."""
+        if not self.format:
+            raise ValueError("--format is empty; give at least one of " + ", ".join(FILES))
+
+
+def export(command: ExportCommand, *, console: Console) -> Path:
+    """Write the files; returns their folder.
+
+    Programs are compared with the network before they are kept. Raises ValueError, in one line with the remedy.
+    """
+    if "onnx" in command.format:
+        check_onnx_installed()
+    values, subnet = _found(command)
+    base = command.source if command.source.is_dir() else command.source.parent
+    output = command.output or base / "export" / values["id"]
+    _check_output(output, values)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output {output} cannot be made: {error.strerror}") from None
+
+    described = {name: value for name, value in values.items() if name not in ("family", "settings", "weights")}
+    save_subnet(output / "model.json", subnet, family=values["family"], settings=values["settings"], card=described)
+    _say(console, output / "model.json", "architecture, scores, preprocessing; the same for people in model.md")
+    _say(console, output / "model.safetensors", "weights")
+    shape = tuple(values["settings"][name] for name in ("in_chans", "img_size", "img_size"))
+    if "timm" in command.format:
+        write_json(output / "config.json", folder_config(values))
+        _say(console, output / "config.json", 'for timm.create_model("local-dir:FOLDER")')
+    if "torch-export" in command.format:
+        difference = write_torch_export(output / "model.pt2", subnet, shape)
+        _say(console, output / "model.pt2", f"for torch.export.load; largest difference of a logit {difference:.1e}")
+    if "onnx" in command.format:
+        difference = write_onnx(output / "model.onnx", subnet, shape, card=values)
+        _say(console, output / "model.onnx", f"as onnxruntime computes it; largest difference of a logit {difference:.1e}")
+    write_markdown(output / "model.md", values, [form for form, name in FILES.items() if (output / name).exists()])
+    return output
+
+
+def _say(console: Console, path: Path, words: str) -> None:
+    console.print(f"{path}  {words}", highlight=False, soft_wrap=True)
+
+
+def _check_output(output: Path, values: dict[str, Any]) -> None:
+    """Raises ValueError for a file, for the folder of a search, and for a folder that holds another subnet."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file, not a folder")
+    config, held = output / "config.json", output / "model.json"
+    if config.exists() and not held.exists():
+        raise ValueError(f"--output {output} holds a config.json of something else; choose another folder")
+    if held.exists():
+        other = read_card(held)
+        if any(other.get(name) != values.get(name) for name in ("id", "search_id")):
+            raise ValueError(f"--output {output} holds another subnet ({other.get('id')}); choose another folder")
+
+
+# --- which subnet -----------------------------------------------------------------------------------------------------
+
+
+def _found(command: ExportCommand) -> tuple[dict[str, Any], nn.Module]:
+    """The model card and the network that a command asks for."""
+    source = command.source
+    if source.suffix == ".json":
+        if command.subnet != "champion":
+            raise ValueError(f"--subnet {command.subnet}: {source} is one subnet; give the folder of the search instead")
+        return _complete(read_card(source)), load_subnet(source)
+    champion = source / "champion.json"
+    if not (source / "config.json").is_file():
+        raise ValueError(f"{source} is no output folder of a search; give the folder that experiments/search.py named")
+    if not champion.is_file():
+        raise ValueError(f"the search in {source} has no champion yet; continue it with --resume first")
+    values = _complete(read_card(champion))
+    if command.subnet in ("champion", values["id"]):
+        return values, load_subnet(champion)
+    network = _network(source, command.subnet)
+    shared = {name: value for name, value in values.items() if name not in OF_ONE_NETWORK}
+    arch = family(values["family"]).architecture.from_dict(network["arch"])
+    supernet = read_supernet(source / "supernet.safetensors").build()
+    cost = supernet.cost(arch)
+    return {**shared, **network, "params": cost.params, "macs": cost.macs}, supernet.extract(arch).eval()
+
+
+def _complete(values: dict[str, Any]) -> dict[str, Any]:
+    """With the id and the preprocessing that every card of a search has. Raises ValueError where the latter is absent."""
+    if absent := {"classes", "preprocessing"} - values.keys():
+        raise ValueError(f"the subnet's JSON file lacks {', '.join(sorted(absent))}; export it from the folder of its search")
+    kind: type[Architecture] = family(values["family"]).architecture
+    return {**values, "id": kind.from_dict(values["arch"]).id}
+
+
+def _network(folder: Path, which: str) -> dict[str, Any]:
+    """What the search's files say of one network. Raises ValueError when they do not name it."""
+    summary = read_json(folder / "summary.json")
+    counts, networks = summary["counts"], summary["networks"]
+    images = {"score_images": counts["search_images"], "test_images": counts["test_images"]}
+    for name in ("largest", "smallest"):
+        if which in (name, networks[name]["id"]):
+            return {**networks[name], **images, "origin": f"{name} subnet of the space"}
+    drawn = networks.get("random", {})
+    columns = [drawn.get(name, []) for name in ("ids", "archs", "scores", "test_scores")]
+    for drawn_id, arch, score, test_score in zip(*columns, strict=False):  # searches of earlier versions have no archs
+        if which == drawn_id:
+            scores = {"score": score, "test_score": test_score, **images}
+            return {"id": which, "arch": arch, **scores, "origin": "random subnet of the closing report"}
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(folder / CANDIDATES, filters=[("id", "=", which)]).to_pylist()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / CANDIDATES} is missing or damaged ({error}); restore it") from None
+    if not rows:
+        raise ValueError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
+    row = rows[0]
+    return {
+        "id": which,
+        "arch": json.loads(row["arch"]),
+        "score": row["score"],
+        "score_images": row["images_seen"],
+        "test_score": None,
+        "test_images": counts["test_images"],
+        **({} if row["latency_ms"] is None else {"latency_ms": row["latency_ms"]}),
+        "origin": f"index {row['index']}, {row['origin']}, generation {row['generation']}, {row['status']}",
+    }

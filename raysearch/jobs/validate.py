@@ -1,0 +1,369 @@
+"""Is the ranking true? Subnets of a finished search are trained from scratch and ranked again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal, cast
+
+import pyarrow.parquet as pq
+import tyro
+from rich.console import Console
+
+from raysearch.distributed.cluster import connected
+from raysearch.distributed.files import content_digest, serve, share
+from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
+from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.jobs.latency_table import read_latency
+from raysearch.jobs.plan import Plan, SearchCommand, plan_search
+from raysearch.jobs.progress import phase
+from raysearch.recipes.stored import stored_search
+from raysearch.report import validation_lines, write_report
+from raysearch.search import Failure, Result, SearchProblem
+from raysearch.search.front import best_rows
+from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.statistics import Interval, kendall_intervals, paired_gap
+from raysearch.store.candidates import CANDIDATES
+from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
+from raysearch.store.journal import outcome_from_dict, outcome_to_dict
+from raysearch.tasks.images.cache import write_cache
+from raysearch.tasks.images.classification import Classification
+from raysearch.tracking import Tracker, default_uri
+from raysearch.training.alone import shortened
+from raysearch.training.supernets import read_supernet
+
+Role = Literal["champion", "best random", "drawn"]
+"""Why a subnet is among those retrained."""
+
+POOL = 50
+"""Random subnets of the band for each one that is drawn: enough that rare sizes are among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateCommand:
+    """Train subnets of a finished search from scratch, and compare their ranking with that of inherited weights."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Output folder of the search; results are added to it."""
+    subnets: int = 12
+    """How many: the champion, the best random candidate, and others drawn across the parameter band."""
+    epochs: int | None = None
+    """Epochs of each training; those of the supernet when not given. Warm-up keeps its share of them."""
+    seed: int = 0
+    """Decides which subnets are drawn, their initial weights and training, and the bootstrap."""
+    tracking_uri: str | None = None
+    """MLflow store of the search. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folder."""
+    ray_address: str | None = None
+    """Ray cluster. Default: Ray's own rule, a cluster that runs on this node or else a new one on this machine."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that cannot be."""
+        if self.subnets < 3:
+            raise ValueError(f"--subnets is {self.subnets}, must be at least 3; 12 tell something")
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"--epochs is {self.epochs}, must be at least 1")
+
+
+def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
+    """Run or continue a validation; returns what ``validation.json`` holds.
+
+    Every finished retraining is a line of ``validation.jsonl`` in the folder, and is not repeated by a later call. The test
+    split is not read. Raises ValueError, in one line with the remedy, for what the user can mend.
+    """
+    path = command.folder
+    if not (path / CONFIG).is_file():
+        raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
+    if not (path / ".finished").exists():
+        raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
+    config = read_json(path / CONFIG)
+    with open_folder(path, config, resume=True) as folder:
+        plan = _plan(folder)
+        recipe = plan.recipe
+        epochs = command.epochs or recipe.train.epochs
+        chosen = _choose(plan, folder, count=command.subnets, seed=command.seed)
+        settings = {
+            "subnets": command.subnets,
+            "epochs": epochs,
+            "seed": command.seed,
+            "weights": content_digest(folder.supernet),
+        }
+        lines = _Lines(path / "validation.jsonl", settings)
+        with (
+            Tracker(
+                uri=command.tracking_uri or default_uri(path.absolute().parent),
+                experiment=recipe.name,
+                search_id=folder.search_id,
+                run_name=path.name,
+                params={},
+            ) as tracker,
+            connected(command.ray_address),
+        ):
+            console.print(
+                f"{recipe.name}: {len(chosen)} subnets of {plan.problem.constraint}, {epochs} epochs each on "
+                f"{len(plan.splits.train):,} images, scored on {len(plan.splits.search):,} search images; "
+                f"{len(lines.rows)} are done",
+                highlight=False,
+                soft_wrap=True,
+            )
+            _retrain(plan, folder, [*chosen], lines, epochs=epochs, seed=command.seed, console=console)
+            validation = _summarise(plan, chosen, lines.rows, settings)
+            write_json(path / "validation.json", validation)
+            write_report(path)
+            for name in ("validation.json", "report.html"):
+                tracker.log_artifact(path / name)
+            tracker.log_metrics(_metrics(validation), step=0)
+    for line in validation_lines(validation):
+        console.print(line, highlight=False, soft_wrap=True)
+    return validation
+
+
+def _plan(folder: OutputFolder) -> Plan:
+    """The plan that the search had. Raises ValueError when its images are no longer those."""
+    stored = stored_search(folder.config["recipe"], folder.path / CONFIG)
+    recipe = stored.recipe
+    plan = plan_search(SearchCommand(recipe))
+    if stored.images is not None and not plan.splits.digest.startswith(stored.images):
+        raise ValueError(
+            f"the {recipe.dataset.dataset} images{f' in {recipe.dataset.root}' if recipe.dataset.root else ''} are not those "
+            f"that {folder.path} searched with; restore them"
+        )
+    if folder.latency.exists():
+        plan = plan.with_latency(read_latency(folder))
+    read_supernet(folder.supernet)  # missing or damaged is said before anything is trained
+    return plan
+
+
+# --- which subnets ----------------------------------------------------------------------------------------------------
+
+
+def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[AutoFormerArchitecture, Role]:
+    """The champion, the best other random candidate of the search where it has one, and subnets across the band."""
+    best = AutoFormerArchitecture.from_dict(read_json(folder.path / "champion.json")["arch"])
+    chosen: dict[AutoFormerArchitecture, Role] = {best: "champion"}
+    table = folder.path / CANDIDATES
+    if not table.exists():
+        raise ValueError(f"{table} is missing; restore it")
+    for row in best_rows(row for row in pq.read_table(table).to_pylist() if row["origin"] == "random"):
+        arch = AutoFormerArchitecture.from_json(row["arch"])
+        if arch != best:
+            chosen[arch] = "best random"
+            break
+    drawn = across_band(plan.problem, count=count - len(chosen), seed=seed, exclude=list(chosen))
+    if len(chosen) + len(drawn) < count:
+        raise ValueError(f"the band has no {count} subnets; give --subnets {len(chosen) + len(drawn)} or fewer")
+    for arch in drawn:
+        chosen[arch] = "drawn"
+    return chosen
+
+
+def across_band(
+    problem: SearchProblem[AutoFormerArchitecture], *, count: int, seed: int, exclude: Sequence[AutoFormerArchitecture]
+) -> list[AutoFormerArchitecture]:
+    """Random subnets of the band, one in each of ``count`` equal ranges of parameters; fewer when the band has fewer.
+
+    The ranges divide what :data:`POOL` times as many random subnets span. For a range without any of them, another of any size
+    is taken.
+    """
+    pool: list[AutoFormerArchitecture] = []
+    taken = set(exclude)
+    for i in range(POOL * count):
+        arch = problem.sample(Random(f"{seed}/validate/{i}"), exclude=taken)
+        if arch is None:
+            break
+        pool.append(arch)
+        taken.add(arch)
+    sizes = [problem.cost(arch).params for arch in pool]
+    ranges: dict[int, AutoFormerArchitecture] = {}
+    for arch, size in zip(pool, sizes, strict=True):
+        place = (size - min(sizes)) / max(1, max(sizes) - min(sizes))
+        ranges.setdefault(min(count - 1, math.floor(count * place)), arch)
+    drawn = [ranges[place] for place in sorted(ranges)]
+    rest = (arch for arch in pool if arch not in drawn)
+    return [*drawn, *itertools.islice(rest, count - len(drawn))]
+
+
+# --- retraining -------------------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """``validation.jsonl``: the settings, then one line per retrained subnet; a line that a crash cut short is dropped.
+
+    Raises ValueError for a damaged line, and when the settings are not those that the file was started with.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        """By architecture id."""
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        earlier = settings
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = cast(dict[str, Any], json.loads(line))
+                if number == 1:
+                    earlier = cast(dict[str, Any], entry["settings"])
+                else:
+                    for name in ("inherited", "retrained"):
+                        outcome_from_dict(entry[name])
+                    self.rows[entry["id"]] = entry
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{path} line {number} is damaged; remove that line") from None
+        if changed := [name for name in settings if earlier.get(name) != settings[name]]:
+            name = changed[0]
+            raise ValueError(
+                f"{path} holds subnets retrained with {name} {earlier.get(name)}, not {settings[name]}; "
+                "repeat its settings, or remove it to start anew"
+            )
+        if len(whole) < len(content):
+            os.truncate(path, len(whole))
+        if not whole:
+            self._write({"settings": settings})
+
+    def append(self, done: Retrained[AutoFormerArchitecture]) -> None:
+        """Keep one retrained subnet; on disk when this returns."""
+        row = {
+            "id": done.arch.id,
+            "arch": done.arch.to_dict(),
+            "inherited": outcome_to_dict(done.inherited),
+            "retrained": outcome_to_dict(done.retrained),
+            "loss": done.loss,
+            "seconds": done.seconds,
+        }
+        self._write(row)
+        self.rows[done.arch.id] = row
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        with self.path.open("ab") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _retrain(
+    plan: Plan,
+    folder: OutputFolder,
+    archs: Sequence[AutoFormerArchitecture],
+    lines: _Lines,
+    *,
+    epochs: int,
+    seed: int,
+    console: Console,
+) -> None:
+    """Train and score those of ``archs`` that have no line yet."""
+    left = [arch for arch in archs if arch.id not in lines.rows]
+    if not left:
+        return
+    recipe = plan.recipe
+    cache = folder.path / "cache" / f"{SEARCH_SPLIT}.arrow"
+    write_cache(plan.splits.search, cache, recipe.dataset)
+    server = serve()
+    job = RetrainingJob(
+        family="autoformer",
+        settings=plan.settings,
+        data=recipe.dataset,
+        augment=recipe.augment,
+        train=shortened(recipe.train, epochs),
+        task=Classification(label_smoothing=recipe.train.label_smoothing),
+        evaluators=recipe.evaluators,
+        splits_seed=recipe.seed,
+        splits=plan.splits.digest,
+        seed=seed,
+        supernet=share(folder.supernet, server=server),
+        images=share(cache, server=server),
+    )
+    with phase(console, "retrain", len(archs)) as shown:
+        shown.show(len(lines.rows), step=f"{epochs} epochs each")
+        for done in retrain(job, left):
+            lines.append(done)
+            shown.show(len(lines.rows), step=f"{epochs} epochs each")
+
+
+# --- what it shows ----------------------------------------------------------------------------------------------------
+
+
+def _summarise(
+    plan: Plan, chosen: dict[AutoFormerArchitecture, Role], rows: dict[str, dict[str, Any]], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything for ``validation.json``."""
+    images = len(plan.splits.search)
+    subnets: list[dict[str, Any]] = []
+    results: dict[Role, tuple[Result, Result]] = {}
+    failed: dict[str, str] = {}
+    for arch, role in chosen.items():
+        row = rows[arch.id]
+        inherited, retrained = outcome_from_dict(row["inherited"]), outcome_from_dict(row["retrained"])
+        if isinstance(inherited, Failure) or isinstance(retrained, Failure):
+            failed[arch.id] = next(o.reason for o in (inherited, retrained) if isinstance(o, Failure))
+            continue
+        if role != "drawn":
+            results[role] = (inherited, retrained)
+        subnets.append(
+            {
+                "id": arch.id,
+                "arch": arch.to_dict(),
+                "role": role,
+                "params": plan.problem.cost(arch).params,
+                "inherited": inherited.score,
+                "retrained": retrained.score,
+                "loss": row["loss"],
+                "seconds": row["seconds"],
+            }
+        )
+    agreement = _agreement(subnets, seed=settings["seed"])
+    gap = None
+    if len(results) == 2:
+        gaps = (
+            paired_gap(first.correct_images(images), second.correct_images(images))
+            for first, second in zip(results["champion"], results["best random"], strict=True)
+        )
+        gap = {name: found.to_dict() for name, found in zip(("inherited", "retrained"), gaps, strict=True)}
+    return {
+        "settings": settings,
+        "recipe_epochs": plan.recipe.train.epochs,
+        "search_images": images,
+        "agreement": agreement,
+        "gap": gap,
+        "failed": failed,
+        "subnets": subnets,
+    }
+
+
+def _agreement(subnets: Sequence[dict[str, Any]], *, seed: int) -> dict[str, Any]:
+    """Tau-b with retrained accuracy over all subnets, and over the drawn ones alone, which no score chose."""
+
+    def values(found: Interval | None) -> dict[str, float] | None:
+        return None if found is None else found.to_dict()
+
+    agreement: dict[str, Any] = {}
+    groups = {"all": list(subnets), "drawn": [row for row in subnets if row["role"] == "drawn"]}
+    for group, members in groups.items():
+        if len(members) < 3:
+            continue
+        rankings = {name: [row[name] for row in members] for name in ("inherited", "params")}
+        taus, lead = kendall_intervals(rankings, [row["retrained"] for row in members], seed=seed)
+        agreement[group] = {
+            "subnets": len(members),
+            **{name: values(tau) for name, tau in taus.items()},
+            "lead": values(lead),
+        }
+    return agreement
+
+
+def _metrics(validation: dict[str, Any]) -> dict[str, float | None]:
+    """The numbers for MLflow: names with the group, so that a later reader knows what was correlated."""
+    metrics: dict[str, float | None] = {}
+    for group, taus in validation["agreement"].items():
+        for name in ("inherited", "params"):
+            for end, value in (taus[name] or {}).items():
+                metrics[f"validation/tau_{name}_{group}/{end}"] = value
+    for name, gap in (validation["gap"] or {}).items():
+        for part, value in gap.items():
+            metrics[f"validation/gap_{name}/{part}"] = value
+    return metrics

@@ -1,0 +1,103 @@
+"""Searches of AutoFormer's space: the demo, the published ones, one for images of your own."""
+
+from __future__ import annotations
+
+from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.recipes.recipe import Recipe
+from raysearch.search import AgeingConfig, EvolutionConfig, NSGA2Config, PredictorConfig, RacingConfig
+from raysearch.space.cost import Constraint
+from raysearch.spaces.autoformer import AutoFormerGeometry, AutoFormerSpace
+from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
+from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES
+from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.training.config import TrainingConfig
+
+DIGITS_RECIPE = Recipe(
+    name="digits",
+    dataset=DIGITS,
+    augment=AugmentConfig(shift=1),
+    space=SpaceConfig(embed_dim=(32, 64, 96), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0), depth=(2, 3, 4, 5)),
+    net=SupernetConfig(patch_size=4, embed_dim=96, depth=5, num_heads=4, mlp_ratio=3.0, head_dim=32, max_relative_position=1),
+    train=TrainingConfig(
+        epochs=300,
+        batch_size=200,
+        lr=3e-3,
+        warmup_lr=1e-4,
+        warmup_epochs=30,
+        drop_path=0.0,
+        weight_init="xavier",
+        pos_embed_std=0.2,
+    ),
+    search=EvolutionConfig(generations=10),
+    ageing=AgeingConfig(candidates=500),
+    nsga2=NSGA2Config(generations=10),
+    predictor=PredictorConfig(generations=20),
+    constraint=Constraint(min_params=50e3, max_params=200e3),
+)
+"""``experiments/search.py digits``: 1,797 handwritten digits that scikit-learn brings. 2 CPU cores, a few minutes, 97 %."""
+
+FASHION_MNIST_RECIPE = Recipe(
+    name="fashion-mnist",
+    dataset=FASHION_MNIST,
+    augment=AugmentConfig(shift=2, hflip=0.5),
+    space=SpaceConfig(embed_dim=(96, 128, 160), num_heads=(2, 3, 4), mlp_ratio=(2.0, 3.0, 4.0), depth=(4, 5, 6)),
+    net=SupernetConfig(patch_size=4, embed_dim=160, depth=6, num_heads=4, mlp_ratio=4.0, head_dim=32, max_relative_position=7),
+    train=TrainingConfig(
+        epochs=100,
+        batch_size=256,
+        lr=1e-3,
+        warmup_lr=1e-5,
+        warmup_epochs=5,
+        drop_path=0.05,
+        weight_init="xavier",
+        pos_embed_std=0.2,
+    ),
+    constraint=Constraint(min_params=0.6e6, max_params=0.9e6),
+)
+"""``experiments/search.py fashion-mnist``: 60,000 pictures of clothes. Made for one GPU; hours on a CPU. Not run to its end."""
+
+
+def _imagenet(name: str, space: AutoFormerSpace, net: AutoFormerGeometry, band: tuple[float, float]) -> Recipe:
+    """A published search: its space, its supernet, its parameter band and its training schedule."""
+    options = {c.name: c.options for c in space.choices}
+    return Recipe(
+        name=name,
+        dataset=IMAGENET,
+        augment=AugmentConfig.published(),
+        space=SpaceConfig(depth=space.depth, **options),  # pyright: ignore[reportArgumentType]  # options are typed per choice
+        net=SupernetConfig(embed_dim=net.embed_dim, depth=net.depth, num_heads=net.num_heads),
+        train=TrainingConfig(mixup=0.8, cutmix=1.0, loader_workers=8),
+        algorithm="evolution",  # these recipes repeat what is published
+        constraint=Constraint(min_params=band[0], max_params=band[1]),
+        evaluators=EvaluatorConfig(batch_size=500),
+        racing=RacingConfig(block=500),  # a look after each batch of the evaluators
+    )
+
+
+IMAGENET_TINY = _imagenet("imagenet-tiny", AutoFormerSpace.tiny(), AutoFormerGeometry.tiny(), (5e6, 6e6))
+"""``experiments/search.py imagenet-tiny --data DIR``: AutoFormer-T, 8 GPUs, published 74.7 % top-1. Not run here."""
+IMAGENET_SMALL = _imagenet("imagenet-small", AutoFormerSpace.small(), AutoFormerGeometry.small(), (22e6, 23e6))
+"""``experiments/search.py imagenet-small --data DIR``: AutoFormer-S, 8 GPUs, published 81.7 % top-1. Not run here."""
+IMAGENET_BASE = _imagenet("imagenet-base", AutoFormerSpace.base(), AutoFormerGeometry.base(), (52e6, 54e6))
+"""``experiments/search.py imagenet-base --data DIR``: AutoFormer-B, 8 GPUs, published 82.4 % top-1. Not run here."""
+
+IMAGES_RECIPE = Recipe(
+    name="images",
+    dataset=IMAGES,
+    augment=AugmentConfig.published(),
+    space=IMAGENET_TINY.space,
+    net=IMAGENET_TINY.net,
+    train=TrainingConfig(epochs=300, batch_size=256, lr=5e-4, mixup=0.8, cutmix=1.0, loader_workers=4),
+    constraint=Constraint(min_params=5e6, max_params=6e6),
+)
+"""``experiments/search.py images --data DIR``: a folder of your own, one sub-folder per class. Made for GPUs."""
+
+RECIPES: dict[str, tuple[str, Recipe]] = {
+    "digits": ("scikit-learn's 1,797 handwritten digits: minutes on 2 CPU cores", DIGITS_RECIPE),
+    "fashion-mnist": ("60,000 pictures of clothes, 28 px: torchvision's files or Debian's package", FASHION_MNIST_RECIPE),
+    "images": ("a folder of your own (--data DIR), one sub-folder per class", IMAGES_RECIPE),
+    "imagenet-tiny": ("AutoFormer-T as published, 5-6 M parameters (--data DIR)", IMAGENET_TINY),
+    "imagenet-small": ("AutoFormer-S as published, 22-23 M parameters (--data DIR)", IMAGENET_SMALL),
+    "imagenet-base": ("AutoFormer-B as published, 52-54 M parameters (--data DIR)", IMAGENET_BASE),
+}
+"""Recipes by the name that the command line takes, each with one line of help."""

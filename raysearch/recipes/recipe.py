@@ -1,0 +1,143 @@
+"""Named, typed configurations: a recipe says what is searched, on which images, how, and at what expense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.scoring.latency import LatencyConfig
+from raysearch.search import (
+    AgeingConfig,
+    AlgorithmConfig,
+    EvolutionConfig,
+    NSGA2Config,
+    PredictorConfig,
+    RacingConfig,
+    RandomConfig,
+)
+from raysearch.space.cost import Constraint
+from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ReportConfig:
+    """What the champion is compared with."""
+
+    random_subnets: int = 25
+    """Random subnets of the same band; their median stands beside the champion."""
+    register: bool = True
+    """Register champion and front (ten at most) as models in MLflow; a second or more for each at the end of the search."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a negative number."""
+        if self.random_subnets < 0:
+            raise ValueError(f"report.random-subnets is {self.random_subnets}, must be at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class FinalistsConfig:
+    """The best of the search, from whom the champion is chosen."""
+
+    count: int = 10
+    """How many of the best candidates are scored on all images of the search split."""
+    search_images: int | None = None
+    """On how many images of the search split the search scores its candidates; on all when not given."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers below one."""
+        if self.count < 1:
+            raise ValueError(f"finalists.count is {self.count}, must be at least 1")
+        if self.search_images is not None and self.search_images < 1:
+            raise ValueError(f"finalists.search-images is {self.search_images}, must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One search, whole."""
+
+    name: str
+    """Of the recipe, and of the experiment in MLflow."""
+    dataset: DataConfig
+    """Images and splits."""
+    augment: AugmentConfig
+    """Variation of the training images."""
+    space: SpaceConfig
+    """What may be chosen."""
+    net: SupernetConfig
+    """The supernet."""
+    train: TrainingConfig
+    """Training of the supernet."""
+    search: EvolutionConfig = field(default_factory=EvolutionConfig)
+    """Evolution as published, when it is the algorithm."""
+    ageing: AgeingConfig = field(default_factory=AgeingConfig)
+    """Regularised evolution without generations, when it is the algorithm."""
+    nsga2: NSGA2Config = field(default_factory=NSGA2Config)
+    """Search for a whole front, when it is the algorithm."""
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    """Evolution inside a regressor of the scores, when it is the algorithm."""
+    algorithm: Literal["evolution", "ageing", "nsga2", "predictor", "random"] = "predictor"
+    """How candidates are proposed (docs/algorithms.md); random draws as many candidates as evolution would."""
+    constraint: Constraint = field(default_factory=Constraint)
+    """The budget."""
+    evaluators: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    """The processes that score candidates."""
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    """How milliseconds are measured, where they are."""
+    racing: RacingConfig = field(default_factory=RacingConfig)
+    """Whether candidates that cannot become parents are stopped early."""
+    finalists: FinalistsConfig = field(default_factory=FinalistsConfig)
+    """Who is scored again before the champion is named."""
+    report: ReportConfig = field(default_factory=ReportConfig)
+    """The closing comparison."""
+    seed: int = 0
+    """Decides splits, weights, training and every candidate."""
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the search fits a latency table and measures its candidates."""
+        front = self.algorithm == "nsga2" and "latency" in self.nsga2.objectives
+        return self.latency.measure or self.constraint.max_latency_ms is not None or front
+
+    @property
+    def algorithm_config(self) -> AlgorithmConfig:
+        """The settings of the chosen algorithm."""
+        match self.algorithm:
+            case "evolution":
+                return self.search
+            case "ageing":
+                return self.ageing
+            case "nsga2":
+                return self.nsga2
+            case "predictor":
+                return self.predictor
+            case "random":
+                return RandomConfig(self.search.population * self.search.generations, self.search.population)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        values = asdict(self)
+        values["dataset"]["root"] = None if self.dataset.root is None else str(Path(self.dataset.root).resolve())
+        return values
+
+
+def flat_settings(values: Mapping[str, Any], place: str = "") -> dict[str, object]:
+    """Nested settings as ``train.epochs``: names that tables show well."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= flat_settings(value, f"{place}{name}.") if isinstance(value, Mapping) else {place + name: value}
+    return flat
+
+
+SETTINGS_OF = {
+    "search": ("evolution", "random"),
+    "ageing": ("ageing",),
+    "nsga2": ("nsga2",),
+    "predictor": ("predictor",),
+}
+"""Groups of settings of a :class:`Recipe`, and the algorithms that read them."""

@@ -1,0 +1,101 @@
+"""Scoring a subnet: what a task calls good, and one pass over cached images."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raysearch.nn.precision import Precision, autocast
+from raysearch.search.protocol import Failure, Result
+from raysearch.search.racing import Race, settled
+from raysearch.space.cost import Cost
+from raysearch.tasks.images.device import DeviceImages, image_format
+from raysearch.tasks.images.transforms import Normalisation
+from raysearch.tasks.task import Task
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Have ``torch.compile`` compile the blocks of ``network`` (the members of its module lists) when they first run.
+
+    A process compiles each kind of block once, whatever the number of networks that have it: a block's kind is its sizes.
+    """
+    # A process meets more kinds than the 8 that torch expects of one function.
+    torch._dynamo.config.recompile_limit = 1024  # pyright: ignore[reportPrivateUsage]
+    for module in network.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                block.compile()
+
+
+@torch.inference_mode()
+def score(
+    subnet: nn.Module,
+    images: DeviceImages,
+    *,
+    task: Task,
+    cost: Cost,
+    normalise: Normalisation,
+    batch_size: int,
+    precision: Precision,
+    race: Race | None = None,
+) -> Result | Failure:
+    """One pass of ``subnet`` over all ``images``, on their device.
+
+    With a ``race``, the images come in its order and the pass ends at the first look that shows the candidate to be out of it.
+    The result then is excluded as ``"raced"``: score and loss are means over the images seen, and ``correct`` holds False for
+    those not seen. A candidate that stays in the race to the end has the result of a pass without one, but for the rounding of
+    other batches (the loss to about 1e-6 of itself in float32).
+
+    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search. Raises
+    ValueError for a race where a lower score is better.
+    """
+    if race is not None and task.direction != "max":
+        raise ValueError(f"racing compares correct answers, but of {task.score_name} less is better; switch racing off")
+    started = time.perf_counter()
+    device = images.device
+    subnet = subnet.to(device).to(memory_format=image_format(device)).eval()
+    correct: list[Tensor] = []
+    losses: list[Tensor] = []
+    order = incumbent = None
+    if race is not None:
+        order = race.order(len(images))
+        incumbent = race.bits(len(images))[order]
+        batch_size = math.ceil(race.block / math.ceil(race.block / batch_size))  # a look after whole batches
+    looked, raced = 0, False
+    # One context for all batches: within it, weights are converted once.
+    with autocast(device, precision):
+        for start in range(0, len(images), batch_size):
+            chosen = slice(start, start + batch_size)
+            pixels, labels = images.batch(chosen if order is None else order[chosen])
+            outputs = subnet(normalise(pixels))
+            hits, loss = task.judge(outputs, labels)
+            correct.append(hits)
+            losses.append(loss)
+            seen = start + len(hits)
+            if race is not None and incumbent is not None and looked + race.block <= seen < len(images):
+                looked = seen
+                if raced := settled(incumbent, torch.cat(correct).cpu().numpy(), error=race.error):
+                    break
+    hits = torch.cat(correct).cpu().numpy()
+    # Summed in float64, so that the mean does not depend on how the images were cut into batches.
+    loss = float(torch.cat(losses).double().mean())
+    if not np.isfinite(loss):
+        return Failure("outputs are not finite")
+    by_image = hits
+    if order is not None:
+        by_image = np.zeros(len(images), bool)
+        by_image[order[: len(hits)]] = hits
+    return Result(
+        score=float(hits.mean()),
+        loss=loss,
+        images_seen=len(hits),
+        correct=np.packbits(by_image).tobytes(),
+        excluded="raced" if raced else None,
+        params=cost.params,
+        macs=cost.macs,
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,61 @@
+"""What every entangled supernet offers, whatever its search space."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raysearch.space import Architecture
+from raysearch.space.cost import Cost
+
+WeightInit = Literal["trunc_normal", "xavier"]
+"""Published initial weights of vision transformers, or Xavier's, which start small networks much faster."""
+
+A = TypeVar("A", bound=Architecture)
+
+
+class Supernet(nn.Module, Generic[A]):
+    """A network whose weights serve every architecture of a space. Abstract: a space implements all of it.
+
+    The architecture is an argument, never a mode: nothing is set before a call and nothing can go stale. Built on the meta
+    device it draws no weights, but holds all that a state dict does not: loading one makes it whole.
+    """
+
+    def forward(self, images: Float[Tensor, "batch chans height width"], arch: A) -> Tensor:
+        """Output of the subnet ``arch`` for ``images``."""
+        raise NotImplementedError
+
+    def extract(self, arch: A) -> nn.Module:
+        """The subnet as a plain module with contiguous weights of its own: ``subnet(images)`` equals ``self(images, arch)``."""
+        raise NotImplementedError
+
+    def cost(self, arch: A) -> Cost:
+        """Closed-form cost; ``cost(arch).params`` is exactly what ``extract(arch)`` holds."""
+        raise NotImplementedError
+
+    def reset_parameters(
+        self, *, weight_init: WeightInit, pos_embed_std: float, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw all weights anew, the same for generators of the same state. ``generator`` None: torch's global one."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments as JSON values, enough to build an equal supernet."""
+        raise NotImplementedError
+
+
+class Subnet(nn.Module):
+    """One architecture as a network of its own, with fresh weights until some are loaded. Abstract: a space implements it."""
+
+    def forward(self, images: Float[Tensor, "batch chans height width"]) -> Tensor:
+        """Output for ``images``."""
+        raise NotImplementedError
+
+    def reset_parameters(
+        self, *, weight_init: WeightInit, pos_embed_std: float, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw all weights anew by the supernet's rules, each tensor from the subnet's own sizes."""
+        raise NotImplementedError

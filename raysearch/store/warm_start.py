@@ -1,0 +1,103 @@
+"""Architectures to start a search from: the best of an earlier one, or a list that someone wrote."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysearch.search.front import best_rows
+from raysearch.search.protocol import Direction
+from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
+
+A = TypeVar("A", bound=Architecture)
+
+_COLUMNS = ["index", "arch", "status", "score", "loss", "params"]
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart(Generic[A]):
+    """What an earlier search gives to a new one."""
+
+    architectures: tuple[A, ...]
+    """Best first."""
+    skipped: int
+    """How many better or equally good ones are not in the new search's space or band."""
+
+
+def best_of_search(path: Path, problem: SearchProblem[A], *, count: int, direction: Direction = "max") -> WarmStart[A]:
+    """The ``count`` best of an earlier search that ``problem`` admits, fewer where it admits fewer.
+
+    Failures and excluded candidates are not considered. The order is the champion's: score, loss, parameters, asked earlier.
+    Scores are those of the earlier search and serve for this order only.
+
+    Args:
+        path: its ``candidates.parquet``.
+        problem: the new search's space and band.
+        count: how many at most.
+        direction: whether a higher or a lower score was better.
+
+    Raises:
+        ValueError: the file is missing or no table of candidates.
+
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; give the candidates.parquet of an earlier search") from None
+    except (OSError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        raise ValueError(f"{path} is no candidates.parquet of a search: {reason}") from None
+    if missing := [name for name in _COLUMNS if name not in table.column_names]:
+        raise ValueError(f"{path} is no candidates.parquet of a search: it has no column {missing[0]}")
+    rows: list[dict[str, Any]] = table.select(_COLUMNS).to_pylist()
+    found: list[A] = []
+    skipped = 0
+    for row in best_rows(rows, direction):
+        if len(found) == count:
+            break
+        try:
+            arch = problem.space.architecture.from_json(row["arch"])
+        except ValueError:  # of another family of spaces
+            skipped += 1
+            continue
+        if problem.admits(arch):
+            found.append(arch)
+        else:
+            skipped += 1
+    return WarmStart(tuple(found), skipped)
+
+
+def listed_architectures(path: Path, problem: SearchProblem[A]) -> tuple[A, ...]:
+    """The architectures of a JSON list, in its order.
+
+    An entry is an architecture's own object, or an object that holds one under "arch", itself or as text, as in
+    ``front.json``. Raises ValueError that names the first entry which is no architecture of the space and band: a list that
+    someone wrote is meant whole.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; give a JSON list of architectures") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}); give a JSON list of architectures") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} holds no list; give a JSON list of architectures")
+    found: list[A] = []
+    for i, entry in enumerate(cast(list[Any], entries)):
+        values: Any = cast(dict[str, Any], entry).get("arch", entry) if isinstance(entry, dict) else entry
+        try:
+            arch = problem.space.architecture.from_json(values if isinstance(values, str) else json.dumps(values))
+        except ValueError as error:
+            raise ValueError(f"{path}, entry {i}: {error}") from None
+        if not problem.space.contains(arch):
+            raise ValueError(f"{path}, entry {i}: {arch} is not in the space")
+        if not problem.in_band(arch):
+            raise ValueError(f"{path}, entry {i}: {arch} ({problem.cost(arch)}) is not within {problem.constraint}")
+        found.append(arch)
+    return tuple(found)

@@ -1,0 +1,33 @@
+"""Datasets, disjoint splits, transforms and the cache that evaluators read.
+
+``load_splits(config, seed=...)`` gives train, search and test images; ``TrainLoader`` makes training batches of the first,
+``write_cache`` and ``open_cache`` hold the others decoded in one memory-mapped file.
+"""
+
+from raysearch.tasks.images.cache import CachedImages, CacheInfo, open_cache, write_cache
+from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataConfig
+from raysearch.tasks.images.datasets import load_splits
+from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet
+from raysearch.tasks.images.loader import TrainLoader
+from raysearch.tasks.images.splits import Splits
+from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
+
+__all__ = [
+    "DIGITS",
+    "FASHION_MNIST",
+    "IMAGENET",
+    "IMAGES",
+    "ArrayImages",
+    "AugmentConfig",
+    "CacheInfo",
+    "CachedImages",
+    "DataConfig",
+    "FolderImages",
+    "ImageSet",
+    "Normalisation",
+    "Splits",
+    "TrainLoader",
+    "load_splits",
+    "open_cache",
+    "write_cache",
+]

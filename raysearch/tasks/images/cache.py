@@ -1,0 +1,154 @@
+"""Decoded evaluation images in one Arrow file, which every evaluator of a machine maps into memory.
+
+The file is Arrow IPC with one record batch: ``image`` (fixed-shape uint8 tensor, channels first) and ``label`` (int64). Being
+mapped, it costs memory once per machine, whatever the number of evaluators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64, UInt8
+
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.images import ArrayImages, ImageSet
+from raysearch.tasks.images.transforms import evaluation_crop, to_array
+
+_KEY = b"raysearch.cache"
+_BLOCK = 64
+"""Images decoded and written at a time: what bounds the memory of writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """What a cache file holds."""
+
+    path: Path
+    digest: str
+    """SHA-256 over pixels and labels, hexadecimal."""
+    source: str
+    """Identifies the images and the way they were resized: equal sources give equal files."""
+    shape: tuple[int, int, int, int]
+    """Images, channels, height, width."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedImages:
+    """Images and labels as read-only views of the mapped file; nothing is copied."""
+
+    images: UInt8[np.ndarray, "n chans height width"]
+    labels: Int64[np.ndarray, " n"]
+    info: CacheInfo
+
+
+def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
+    """Decode ``images`` once for evaluation and write them to ``path``, whole or not at all.
+
+    Nothing is decoded when ``path`` already holds exactly these images. Memory stays at a few blocks of images, whatever their
+    number; the folder needs room for twice the pixels while the file is written.
+
+    Raises:
+        ValueError: for an unreadable image, naming it.
+
+    """
+    shape = (len(images), config.in_chans, config.img_size, config.img_size)
+    source = _source(images, config)
+    if path.exists():
+        try:
+            present = open_cache(path).info
+        except ValueError:
+            pass  # a damaged or foreign file is written anew
+        else:
+            if present.source == source:
+                return present
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = hashlib.sha256()
+    # First the bare pixels: the Arrow file's schema carries their digest and is written before them.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        raw = Path(folder) / "pixels"
+        with raw.open("wb") as file:
+            for block in _blocks(images, config):
+                content.update(block.data)
+                file.write(block.data)
+        labels = np.ascontiguousarray(images.labels, dtype=np.int64)
+        content.update(labels.data)
+        info = CacheInfo(path=path, digest=content.hexdigest(), source=source, shape=shape)
+        finished = Path(folder) / "cache"
+        _write_arrow(finished, raw, labels, info)
+        finished.replace(path)
+    return info
+
+
+def open_cache(path: Path) -> CachedImages:
+    """Map a cache file and compare its content with its digest.
+
+    Raises ValueError that names the file when it is missing, damaged or no such file.
+    """
+    try:
+        with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
+            stored = json.loads((reader.schema.metadata or {})[_KEY])
+            batch = reader.get_batch(0)
+            pixels = _view(cast(pa.ExtensionArray, batch.column("image")).storage.values, np.uint8)
+            images = pixels.reshape(stored["shape"])
+            labels = _view(batch.column("label"), np.int64)
+            info = CacheInfo(path=path, digest=stored["digest"], source=stored["source"], shape=tuple(stored["shape"]))
+    except FileNotFoundError:
+        raise ValueError(f"no image cache {path}") from None
+    # pyarrow's own errors are ValueError, KeyError, TypeError or OSError; a foreign Arrow file lacks the key or the columns.
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a whole image cache ({error}): remove it, it will be written anew") from None
+    content = hashlib.sha256(images.data)
+    content.update(labels.data)
+    if content.hexdigest() != info.digest or len(labels) != len(images):
+        raise ValueError(f"{path} is damaged, its content does not match its digest: remove it, it will be written anew")
+    return CachedImages(images=images, labels=labels, info=info)
+
+
+def _view(array: pa.Array, dtype: type[np.generic]) -> np.ndarray:
+    """The values of an Arrow array without copying them."""
+    return np.frombuffer(array.buffers()[1], dtype=dtype, count=len(array), offset=array.offset * np.dtype(dtype).itemsize)
+
+
+def _blocks(images: ImageSet, config: DataConfig) -> Iterator[UInt8[np.ndarray, "block chans height width"]]:
+    """The images as the network sees them for evaluation, a few at a time, in order."""
+    starts = range(0, len(images), _BLOCK)
+    if isinstance(images, ArrayImages):
+        for start in starts:
+            yield np.ascontiguousarray(images.pixels[start : start + _BLOCK])
+        return
+    crop = evaluation_crop(config)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in starts:
+            indices = range(start, min(start + _BLOCK, len(images)))
+            yield np.stack(list(pool.map(lambda index: to_array(crop(images.decode(index))), indices)))
+
+
+def _source(images: ImageSet, config: DataConfig) -> str:
+    parts = [images.digest(), config.img_size, config.in_chans, config.interpolation, config.crop_pct]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _write_arrow(path: Path, raw: Path, labels: Int64[np.ndarray, " n"], info: CacheInfo) -> None:
+    """The cache file from a file of bare pixels, which is mapped and passes through no memory of this process."""
+    shape = info.shape[1:]
+    pixels = pa.Array.from_buffers(pa.uint8(), math.prod(info.shape), [None, pa.py_buffer(np.memmap(raw, np.uint8, mode="r"))])
+    storage = pa.FixedSizeListArray.from_arrays(pixels, math.prod(shape))
+    images = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.uint8(), shape), storage)
+    stored = {"digest": info.digest, "source": info.source, "shape": info.shape}
+    schema = pa.schema([("image", images.type), ("label", pa.int64())], metadata={_KEY: json.dumps(stored)})
+    # Without the option, Arrow refuses more than 2^31 values: 14,000 colour images of 224 pixels.
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:
+        writer.write_batch(pa.record_batch([images, pa.array(labels)], schema=schema))

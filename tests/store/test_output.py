@@ -1,0 +1,108 @@
+"""The output folder: one owner, one configuration, files that are whole or not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysearch.store.folder import open_folder, read_json, write_json
+
+CONFIG: dict[str, Any] = {"command": "search", "recipe": {"name": "digits", "train": {"epochs": 3, "lr": 0.1}, "rates": (1, 2)}}
+
+
+def test_a_search_keeps_its_identity_and_adds_up_its_time(tmp_path: Path) -> None:
+    with open_folder(tmp_path / "a" / "run", CONFIG, resume=False) as folder:
+        first = folder.search_id
+        folder.add_seconds("train", 2.5)
+        assert not folder.finished
+    with open_folder(folder.path, {**CONFIG, "command": "search --resume"}, resume=True) as folder:
+        assert folder.search_id == first
+        assert folder.config["command"] == "search"  # of the first start
+        folder.add_seconds("train", 1.0)
+        folder.add_seconds("search", 4.0)
+        folder.finish()
+    with open_folder(folder.path, CONFIG, resume=True) as folder:
+        assert folder.finished
+        assert folder.seconds == {"train": 3.5, "search": 4.0}
+    with open_folder(tmp_path / "b", CONFIG, resume=False) as other:
+        assert other.search_id != first
+
+
+def test_other_settings_are_listed(tmp_path: Path) -> None:
+    with open_folder(tmp_path, CONFIG, resume=False):
+        pass
+    changed = {**CONFIG, "recipe": {"name": "digits", "train": {"epochs": 4, "lr": 0.1}, "rates": (1, 2), "seed": 1}}
+    with (
+        pytest.raises(ValueError, match=r"train\.epochs: 3 there, 4 here; seed: None there, 1 here"),
+        open_folder(tmp_path, changed, resume=True),
+    ):
+        pass
+
+
+HOLD = """
+import pathlib, sys
+from raysearch.store.folder import open_folder, read_json
+folder = pathlib.Path(sys.argv[1])
+with open_folder(folder, read_json(folder / "config.json"), resume=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with open_folder(tmp_path, CONFIG, resume=False):
+        pass
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="in use by another search"), open_folder(tmp_path, CONFIG, resume=True):
+        pass
+    holder.kill()  # a lock does not outlive its process
+    holder.communicate()
+    with open_folder(tmp_path, CONFIG, resume=True):
+        pass
+
+
+def test_a_start_that_fails_at_once_is_no_earlier_search(tmp_path: Path) -> None:
+    def start(*, computes: bool) -> None:
+        with open_folder(tmp_path, CONFIG, resume=False) as folder:
+            if computes:
+                folder.add_seconds("train", 1.0)
+            raise ValueError("no server")
+
+    for computes in (False, False, True):
+        with pytest.raises(ValueError, match="no server"):
+            start(computes=computes)
+    with open_folder(tmp_path, CONFIG, resume=True) as folder:  # what was computed stays
+        assert folder.seconds == {"train": 1.0}
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ValueError, match=f"--output {tmp_path / 'file' / 'run'} cannot be written"),
+        open_folder(tmp_path / "file" / "run", CONFIG, resume=False),
+    ):
+        pass
+
+
+def test_json_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "values.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
+
+
+def test_resuming_a_search_that_left_nothing_starts_it(tmp_path: Path) -> None:
+    """A search killed before its first file was there."""
+    with open_folder(tmp_path / "run", CONFIG, resume=True) as folder:
+        assert not folder.finished
+    with open_folder(tmp_path / "run", CONFIG, resume=True) as again:
+        assert again.search_id == folder.search_id

@@ -1,0 +1,213 @@
+"""Data sets as users have them on disk, whole and broken."""
+
+import os
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raysearch.tasks.images import (
+    DIGITS,
+    FASHION_MNIST,
+    IMAGENET,
+    IMAGES,
+    ArrayImages,
+    DataConfig,
+    FolderImages,
+    Splits,
+    load_splits,
+)
+from raysearch.tasks.images.images import ImageSet
+
+OWN = replace(IMAGES, img_size=16, search_images=0.2, test_images=0.2)
+
+
+def files(images: ImageSet) -> list[Path]:
+    assert isinstance(images, FolderImages)
+    return [images.path(i) for i in range(len(images))]
+
+
+def parts(splits: Splits) -> list[ImageSet]:
+    return [splits.train, splits.search, splits.test]
+
+
+def refused(config: DataConfig) -> str:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        load_splits(config, seed=0)
+    return str(error.value)
+
+
+def test_digits_are_the_promised_splits() -> None:
+    splits = load_splits(DIGITS, seed=0)
+    assert [len(p) for p in parts(splits)] == [1000, 397, 400]
+    assert splits.classes == tuple("0123456789")
+    assert isinstance(splits.train, ArrayImages)
+    assert splits.train.pixels.shape == (1000, 1, 8, 8)
+    assert splits.train.pixels.max() == 255
+    for images in parts(splits):
+        counts = np.bincount(images.labels)
+        assert counts.min() > 0.09 * len(images)
+    assert load_splits(DIGITS, seed=0).digest == splits.digest
+    assert load_splits(DIGITS, seed=1).digest != splits.digest
+
+
+def test_grey_arrays_take_the_size_and_channels_asked_for() -> None:
+    splits = load_splits(replace(DIGITS, img_size=12, in_chans=3, mean=(0.3,) * 3, std=(0.4,) * 3), seed=0)
+    assert isinstance(splits.test, ArrayImages)
+    assert splits.test.pixels.shape == (400, 3, 12, 12)
+    assert splits.test.decode(0).mode == "RGB"
+
+
+# --- Fashion-MNIST ---
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("layout", ["FashionMNIST/raw", "."])
+def test_fashion_mnist_in_both_layouts(tmp_path: Path, write_fashion_mnist, packed: bool, layout: str) -> None:
+    write_fashion_mnist(tmp_path / layout, packed=packed)
+    splits = load_splits(replace(FASHION_MNIST, root=tmp_path, search_images=10), seed=0)
+    assert [len(p) for p in parts(splits)] == [30, 10, 20]
+    assert isinstance(splits.test, ArrayImages)
+    assert splits.test.pixels[:, 0, 5, 5].tolist() == list(range(20))
+    assert sorted(splits.search.labels.tolist()) == list(range(10))
+    assert splits.classes[0] == "T-shirt/top"
+
+
+def test_missing_fashion_mnist_says_where_and_how(tmp_path: Path) -> None:
+    message = refused(replace(FASHION_MNIST, root=tmp_path))
+    assert str(tmp_path / "FashionMNIST" / "raw") in message
+    assert "apt-get install dataset-fashion-mnist" in message
+    assert "download=True" in message
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_cut_off_idx_file_is_named(tmp_path: Path, write_fashion_mnist, packed: bool) -> None:
+    write_fashion_mnist(tmp_path, packed=packed)
+    broken = tmp_path / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert str(broken) in refused(replace(FASHION_MNIST, root=tmp_path, search_images=10))
+
+
+# --- folders of one's own ---
+
+
+def test_classes_in_one_folder_are_split(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path, {"cat": 10, "dog": 20, "owl": 3}, suffix=".jpg")
+    (tmp_path / "cat" / "._0001.jpg").write_bytes(b"resource fork")
+    (tmp_path / "dog" / "Thumbs.db").write_bytes(b"thumbnails")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    splits = load_splits(replace(OWN, root=tmp_path), seed=0)
+    assert splits.classes == ("cat", "dog", "owl")
+    everything = [path for images in parts(splits) for path in files(images)]
+    assert len(everything) == len(set(everything)) == 33
+    for images in parts(splits):
+        assert set(images.labels.tolist()) == {0, 1, 2}
+        assert [p.parent.name for p in files(images)] == [splits.classes[label] for label in images.labels]
+
+
+def test_splits_do_not_depend_on_the_place_of_the_folder(tmp_path: Path, write_classes) -> None:
+    here = write_classes(tmp_path / "here", {"a": 8, "ü": 8})
+    there = shutil.copytree(here, tmp_path / "elsewhere" / "there")
+    ours, theirs = (load_splits(replace(OWN, root=root), seed=3) for root in (here, there))
+    assert ours.digest == theirs.digest
+    assert [p.relative_to(here) for p in files(ours.search)] == [p.relative_to(there) for p in files(theirs.search)]
+
+
+@pytest.mark.parametrize("test_folder", ["val", "test"])
+def test_given_test_images_are_the_test_split(tmp_path: Path, write_classes, test_folder: str) -> None:
+    write_classes(tmp_path / "train", {"a": 10, "b": 10})
+    write_classes(tmp_path / test_folder, {"a": 2, "b": 1})
+    splits = load_splits(replace(OWN, root=tmp_path, search_images=4), seed=0)
+    assert [len(p) for p in parts(splits)] == [16, 4, 3]
+    assert {p.parent.parent.name for p in files(splits.test)} == {test_folder}
+    assert {p.parent.parent.name for p in files(splits.train) + files(splits.search)} == {"train"}
+
+
+def test_train_val_and_test_folders_are_the_three_splits(tmp_path: Path, write_classes) -> None:
+    for name, count in (("train", 5), ("val", 3), ("test", 2)):
+        write_classes(tmp_path / name, {"a": count, "b": count})
+    splits = load_splits(replace(OWN, root=tmp_path), seed=0)
+    assert [len(p) for p in parts(splits)] == [10, 6, 4]
+
+
+def test_train_folder_alone_gives_all_splits_and_train_may_be_a_class(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path / "alone" / "train", {"a": 10, "b": 10})
+    assert [len(p) for p in parts(load_splits(replace(OWN, root=tmp_path / "alone"), seed=0))] == [12, 4, 4]
+    write_classes(tmp_path / "vehicles", {"train": 10, "car": 10})
+    assert load_splits(replace(OWN, root=tmp_path / "vehicles"), seed=0).classes == ("car", "train")
+
+
+def test_missing_class_folder_is_named(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path / "train", {"a": 5, "b": 5})
+    write_classes(tmp_path / "val", {"a": 5})
+    assert f"no folder {tmp_path / 'val' / 'b'}" in refused(replace(OWN, root=tmp_path))
+    write_classes(tmp_path / "val", {"b": 5, "c": 1})
+    assert f"no folder {tmp_path / 'train' / 'c'}" in refused(replace(OWN, root=tmp_path))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_class_with_too_few_images_is_named(tmp_path: Path, write_classes, count: int) -> None:
+    write_classes(tmp_path, {"a": 5, "b": count})
+    message = refused(replace(OWN, root=tmp_path))
+    assert f"{tmp_path / 'b'} has {count} images" in message
+    assert "at least 3" in message
+
+
+def test_unreadable_images_are_named(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path, {"a": 5, "b": 5}, suffix=".jpg", size=(60, 60))
+    cut_off, foreign, empty = (tmp_path / "a" / "0001.jpg", tmp_path / "b" / "0002.jpg", tmp_path / "b" / "0003.jpg")
+    cut_off.write_bytes(cut_off.read_bytes()[:1500])
+    foreign.write_text("<html>404</html>")
+    empty.write_bytes(b"")
+    message = refused(replace(OWN, root=tmp_path))
+    for path in (cut_off, foreign, empty):
+        assert str(path) in message
+    assert "\n" not in message
+
+
+def test_of_large_sets_the_headers_are_read(tmp_path: Path, write_classes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysearch.tasks.images.folders.DECODED_AT_MOST", 9)
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    (tmp_path / "b" / "0004.png").write_text("<html>404</html>")
+    assert str(tmp_path / "b" / "0004.png") in refused(replace(OWN, root=tmp_path))
+
+
+def test_other_roots_are_refused(tmp_path: Path, write_classes) -> None:
+    assert "needs --data" in refused(OWN)
+    assert f"{tmp_path / 'nowhere'}, which is not a folder" in refused(replace(OWN, root=tmp_path / "nowhere"))
+    assert f"{tmp_path} has 0 class folders" in refused(replace(OWN, root=tmp_path))
+    write_classes(tmp_path / "train", {"a": 5, "b": 5})
+    (tmp_path / "extra").mkdir()
+    assert f"{tmp_path / 'extra'} stands beside" in refused(replace(OWN, root=tmp_path))
+
+
+def test_a_resumed_run_sees_that_images_changed(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    config = replace(OWN, root=tmp_path)
+    digest = load_splits(config, seed=0).digest
+    assert load_splits(config, seed=0, expected_digest=digest).digest == digest
+    os.truncate(tmp_path / "a" / "0000.png", 10)
+    with pytest.raises(ValueError, match="not those that this run started with"):
+        load_splits(config, seed=0, expected_digest=digest)
+
+
+# --- ImageNet ---
+
+
+def test_imagenet_holds_search_images_out_of_train(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path / "train", {"n01440764": 6, "n01443537": 6}, suffix=".JPEG")
+    write_classes(tmp_path / "val", {"n01440764": 2, "n01443537": 2}, suffix=".JPEG")
+    splits = load_splits(replace(IMAGENET, root=tmp_path, search_images=4), seed=0)
+    assert [len(p) for p in parts(splits)] == [8, 4, 4]
+    assert Counter(splits.search.labels.tolist()) == {0: 2, 1: 2}
+    assert {p.parent.parent.name for p in files(splits.test)} == {"val"}
+    assert not set(files(splits.train)) & set(files(splits.search))
+
+
+def test_imagenet_without_val_folder_is_refused(tmp_path: Path, write_classes) -> None:
+    write_classes(tmp_path / "train", {"n01440764": 6, "n01443537": 6})
+    assert f"no folder {tmp_path / 'val'}" in refused(replace(IMAGENET, root=tmp_path))
