@@ -146,7 +146,7 @@ def against(incumbent: str, correct: bytes, candidate: str, racing: RacingConfig
 def best(candidates: Sequence[Candidate], count: int = 10) -> list[str]:
     """Ids of the best that compete, best first."""
     competing = [
-        (preference(c.result, index=c.proposal.index, direction="max"), c.proposal.arch.id)
+        (preference(c.result, index=c.proposal.index), c.proposal.arch.id)
         for c in candidates
         if c.result is not None and c.status == "scored"
     ]

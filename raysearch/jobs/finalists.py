@@ -42,7 +42,7 @@ def choose(
     if not scored:
         raise ValueError("no finalist could be scored on all search images; start again with --resume")
     in_time = [(c, r) for c, r in scored if r.competes] or scored
-    champion, of_champion = min(in_time, key=lambda entry: preference(entry[1], index=entry[0].proposal.index, direction="max"))
+    champion, of_champion = min(in_time, key=lambda entry: preference(entry[1], index=entry[0].proposal.index))
     right = of_champion.correct_images(of_champion.images_seen)
     rows: list[dict[str, Any]] = []
     for rank, (candidate, result) in enumerate(scored, start=1):

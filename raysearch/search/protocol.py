@@ -10,9 +10,6 @@ from jaxtyping import Bool
 
 from raysearch.space import Architecture
 
-Direction = Literal["max", "min"]
-"""Whether a higher or a lower score is better."""
-
 Exclusion = Literal["raced", "slow"]
 """Why a scored candidate can be neither parent nor champion: racing stopped it, or its measured latency breaks the limit."""
 
@@ -22,7 +19,7 @@ class Result:
     """One candidate scored with inherited weights."""
 
     score: float
-    """The task's score, as top-1 accuracy in 0..1. Always finite."""
+    """The task's score, as top-1 accuracy in 0..1; higher is better, so an error is judged as its negative. Always finite."""
     images_seen: int
     """How many images were scored."""
     params: int

@@ -37,13 +37,12 @@ def checked_initial(initial: Sequence[A], problem: SearchProblem[A], *, places: 
 
 
 def search_settings(
-    algorithm: str, config: Any, problem: SearchProblem[Any], *, seed: int, initial: Sequence[Architecture], **more: str
+    algorithm: str, config: Any, problem: SearchProblem[Any], *, seed: int, initial: Sequence[Architecture]
 ) -> dict[str, Any]:
     """Everything but the results that decides a search's candidates, as JSON values."""
     settings = {
         "algorithm": algorithm,
         **asdict(config),
-        **more,
         "seed": seed,
         "initial": [arch.id for arch in initial],
         "space": problem.space.to_dict(),

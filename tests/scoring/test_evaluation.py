@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from raysearch.nn.precision import Precision
 from raysearch.scoring.score import score
-from raysearch.search.protocol import Direction, Failure, Result
+from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
@@ -130,22 +130,3 @@ def test_a_candidate_out_of_the_race_keeps_what_it_has_seen(cached: CachedImages
     assert raced.score == full[seen].mean()
     assert np.array_equal(bits(raced)[seen], full[seen])
     assert bits(raced).sum() == full[seen].sum()
-
-
-@dataclass(frozen=True)
-class FewerIsBetter(Classification):
-    direction: Direction = "min"
-
-
-def test_a_race_needs_a_score_of_correct_answers(cached: CachedImages) -> None:
-    with pytest.raises(ValueError, match="switch racing off"):
-        score(
-            Linear(),
-            DeviceImages(cached, torch.device("cpu"), room_bytes=0),
-            task=FewerIsBetter(),
-            cost=Cost(params=320, macs=321),
-            normalise=NORMALISE,
-            batch_size=10,
-            precision="auto",
-            race=Race("i", "0", error=0.0, block=5, correct=b"\xff" * 5),
-        )

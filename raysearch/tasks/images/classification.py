@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-
-from raysearch.search.protocol import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +15,6 @@ class Classification:
 
     label_smoothing: float = 0.0
     score_name: str = "accuracy"
-    direction: Direction = "max"
 
     def loss(self, outputs: Float[Tensor, "batch classes"], targets: Tensor) -> Float[Tensor, ""]:
         """Cross entropy. Probabilities (Mixup) carry their smoothing already; labels are smoothed here."""
@@ -28,7 +25,3 @@ class Classification:
         """Top-1 correctness and cross entropy of each image."""
         outputs = outputs.float()
         return outputs.argmax(dim=1) == labels, F.cross_entropy(outputs, labels, reduction="none")
-
-    def prepare(self, subnet: nn.Module, calibration: Tensor) -> nn.Module:
-        """LayerNorm networks need no calibration."""
-        return subnet
