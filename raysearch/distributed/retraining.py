@@ -16,9 +16,8 @@ from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.scoring.score import score
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
-from raysearch.store.journal import outcome_from_dict, outcome_to_dict
 from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits

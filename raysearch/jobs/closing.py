@@ -218,7 +218,7 @@ def _racing(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
         **{name: value for name, value in asdict(plan.recipe.racing).items() if name != "enabled"},
         "candidates": len(tried),
         "raced": sum(result.excluded == "raced" for result in tried),
-        "images_seen": sum(result.images_seen for result in tried),
+        "images_seen": sum(result.items_seen for result in tried),
         "images_of_full_scoring": len(tried) * (plan.recipe.finalists.search_images or len(plan.splits.search)),
     }
 
