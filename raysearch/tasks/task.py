@@ -20,5 +20,8 @@ class Task(Protocol):
         ...
 
     def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Per image: correct or not (bool) and the loss (float32), both of shape (batch,)."""
+        """Per item its outcome (bool or float32, higher is better) and its loss (float32), both of shape (batch,).
+
+        The score is the mean of the outcomes: a share of right answers, or for an error the mean of its negative.
+        """
         ...
