@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ from raysearch.search import (
 from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
-from raysearch.statistics import kendall_intervals
+from raysearch.statistics import Interval, bootstrap, kendall_intervals
 
 EVALUATIONS = 1_000
 """Of every search: those of the published evolution, 20 generations of 50."""
@@ -77,8 +78,6 @@ class Settings:
     """Ruggedness of the surrogates: 1 adds the errors of held-out rows to predictions, 0 does not."""
     processes: int = 2
     """Searches at a time."""
-    resamples: int = 2_000
-    """Of the bootstrap."""
     quick: bool = False
     """Few seeds and algorithms: shows that the script works."""
 
@@ -129,15 +128,18 @@ def needed(best: Sequence[Best], target: Best) -> float:
     return next((i + 1 for i, found in enumerate(best) if found >= target), math.inf)
 
 
-def interval(values: Sequence[float], statistic: str, resamples: int) -> tuple[float, float, float]:
-    """A statistic (median or mean) of the seeds and its 95 % bootstrap percentile interval; infinite values are allowed."""
-    # An order statistic instead of averages of two: the middle of a number and infinity is neither.
-    draws = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
-    drawn, place = np.asarray(values)[draws], len(values) // 2
-    found = np.sort(drawn, axis=1)[:, place] if statistic == "median" else drawn.mean(axis=1)
-    value = sorted(values)[place] if statistic == "median" else statistics.fmean(values)
-    low, high = np.sort(found)[[int(0.025 * resamples), int(0.975 * resamples)]].tolist()
-    return value, low, high
+def interval(values: Sequence[float], statistic: Literal["median", "mean"]) -> Interval:
+    """A statistic of the seeds and its 95 % bootstrap percentile interval; infinite values are allowed."""
+    known = np.asarray(values)
+
+    def found(places: np.ndarray) -> np.ndarray:
+        # An order statistic instead of averages of two: the middle of a number and infinity is neither.
+        drawn = known[places]
+        return np.sort(drawn, axis=1)[:, len(known) // 2] if statistic == "median" else drawn.mean(axis=1)
+
+    result = bootstrap(found, len(known), seed=0)
+    assert result is not None, f"{values} have no {statistic}"
+    return result
 
 
 def count(value: float) -> str:
@@ -204,16 +206,17 @@ def show_landscape(
         shown: list[str] = []
         for wanted in ((target[0], -math.inf), target):
             reached = [needed(best, wanted) for best in bests]
-            middle, low, high = interval(reached, "median", settings.resamples)
-            shown.append(count(middle) if math.isinf(low) else f"{count(middle)} ({count(low)} to {count(high)})")
+            middle = interval(reached, "median")
+            ends = "" if math.isinf(middle.low) else f" ({count(middle.low)} to {count(middle.high)})"
+            shown.append(count(middle.value) + ends)
         at = [[best[min(n, len(best)) - 1][0] for best in bests] for n in (250, 500, EVALUATIONS)]
-        found = [interval(scores, "mean", settings.resamples) for scores in at]
+        found = [interval(scores, "mean") for scores in at]
         rows.append(
             (
                 name,
                 *shown,
                 f"{statistics.fmean(math.isfinite(needed(best, target)) for best in bests):.0%}",
-                *(f"{100 * mean:.2f} ± {50 * (top - bottom):.2f}" for mean, bottom, top in found),
+                *(f"{100 * mean.value:.2f} ± {50 * (mean.high - mean.low):.2f}" for mean in found),
                 f"{statistics.fmean(hits / len(best) for best, hits in searches):.0%}",
             )
         )
@@ -236,7 +239,7 @@ def main(settings: Settings) -> None:
     """Replay every algorithm on every landscape."""
     screen = console()
     if settings.quick:
-        settings = replace(settings, seeds=2, algorithms=("random", "ageing"), processes=1, resamples=50)
+        settings = replace(settings, seeds=2, algorithms=("random", "ageing"), processes=1)
     print_heading(screen, "Search algorithms on a table of scored subnets")
     known = ScoreTable.read(settings.table, AutoFormerArchitecture)
     recipe = known.about["recipe"]

@@ -1,4 +1,4 @@
-"""Rank agreement: the numbers of the textbook, intervals that cover, ties, and what cannot be ranked."""
+"""Numbers of the textbook, intervals that cover, tests that hold their level, ties, and what cannot be ranked or told."""
 
 from __future__ import annotations
 
@@ -8,8 +8,42 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom, permutation_test
+from scipy.stats import bootstrap as scipy_bootstrap
 
-from raysearch.statistics import _resampled, kendall_intervals, paired_gap, paired_p_value, tau_b
+from raysearch.statistics import Interval, _taus, bootstrap, kendall_intervals, over_seeds, paired_gap, paired_p_value, tau_b
+
+
+def test_an_interval_of_a_mean_is_what_scipy_says_and_covers() -> None:
+    covered = 0
+    for seed in range(200):
+        values = np.random.default_rng(seed).normal(3, 1, size=40)
+        found = bootstrap(lambda places, values=values: values[places].mean(axis=1), 40, seed=seed)
+        assert found is not None
+        assert found.value == pytest.approx(values.mean())
+        covered += found.low <= 3 <= found.high
+        if seed < 3:
+            theirs = scipy_bootstrap((values,), np.mean, method="percentile", n_resamples=2_000, rng=seed).confidence_interval
+            assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    assert 180 <= covered <= 198  # of 190; percentile intervals of small samples are a bit short
+
+
+def test_what_has_no_value_has_no_interval() -> None:
+    assert bootstrap(lambda places: np.full(len(places), np.nan), 5, seed=0) is None
+    sometimes = bootstrap(lambda places: np.where(places[:, 0] == 1, np.nan, 7.0), 5, seed=0)
+    assert sometimes == Interval(7.0, 7.0, 7.0)
+
+
+def test_intervals_over_seeds_are_percentiles_from_four_on() -> None:
+    assert over_seeds([3.0, 1.0, 2.0]) == Interval(2.0, 1.0, 3.0)
+    many = over_seeds([float(i) for i in range(101)])
+    assert many.value == 50.0
+    assert 35 < many.low < 45
+    assert 55 < many.high < 65
+    even = over_seeds([1.0, 2.0, 4.0, 8.0])
+    assert (even.value, even.low, even.high) == (3.0, 1.0, 8.0)
+    never = over_seeds([1.0, 2.0, math.inf, math.inf, math.inf])
+    assert (never.value, never.high) == (math.inf, math.inf)
 
 
 def test_tau_counts_pairs_and_corrects_for_ties() -> None:
@@ -52,9 +86,8 @@ def test_resamples_are_scored_as_the_library_scores_them(pairs: list[tuple[int, 
     """The ends of an interval are taus of resamples, with their repeated subnets and all other ties."""
     columns = np.array(pairs, float)
     draws = np.random.default_rng(seed).integers(len(pairs), size=(8, len(pairs)))
-    counts = np.stack([np.bincount(draw, minlength=len(pairs)) for draw in draws]).astype(float)
     expected = [tau_b(columns[draw, 0].tolist(), columns[draw, 1].tolist()) for draw in draws]
-    assert _resampled(columns[:, 0], columns[:, 1], counts) == pytest.approx(expected, nan_ok=True)
+    assert _taus(columns[:, 0], columns[:, 1], draws) == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -98,3 +131,43 @@ def test_the_paired_test_is_mcnemars_exact_one() -> None:
     assert p_value([*alike, *[True] * 6], [*alike, *[False] * 6]) == pytest.approx(2 / 2**6)
     assert p_value([False] * 6, [True] * 6) == pytest.approx(2 / 2**6)
     assert p_value([True, True, False], [False, True, True]) == 1.0
+
+
+def test_a_gap_of_numbers_is_the_difference_of_their_means() -> None:
+    first, second = np.array([1, 5, 3], np.float32), np.array([0, 2, 1], np.float32)
+    gap = paired_gap(first, second)  # 1, 3 and 2
+    assert (gap.value, gap.standard_error) == pytest.approx((2, 1 / math.sqrt(3)))
+
+
+@pytest.mark.parametrize("items", [15, 100])
+@pytest.mark.parametrize("tails", ["standard_normal", "standard_cauchy", "laplace"])
+def test_equal_networks_differ_by_chance_as_often_as_the_level_says(tails: str, items: int) -> None:
+    found: list[float] = []
+    for seed in range(250):
+        rng = np.random.default_rng([seed, items])
+        first = rng.normal(size=items).astype(np.float32)
+        found.append(paired_p_value(first, (first + getattr(rng, tails)(size=items)).astype(np.float32)))
+    for level in (0.05, 0.5):
+        low, high = binom.ppf([0.001, 0.999], len(found), level)
+        assert low <= sum(p <= level for p in found) <= high
+
+
+def test_the_paired_test_of_numbers_is_the_sign_flip_test() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0.5, 1, size=(2, 12)).astype(np.float32)
+    exact = permutation_test((first - second,), np.sum, permutation_type="samples", n_resamples=2**12).pvalue  # all flips
+    assert paired_p_value(first, second) == pytest.approx(exact, abs=0.02)
+    assert paired_p_value(first, second) == paired_p_value(second, first)
+    # Items on which they do not differ tell nothing, and a network differs from itself by nothing.
+    more, same = np.concatenate([first, second]), np.concatenate([second, second])
+    assert paired_p_value(more, same) == paired_p_value(first, second)
+    assert paired_p_value(first, first) == 1.0
+
+
+def test_a_paired_difference_of_many_items_is_found() -> None:
+    """A tenth of a spread on 10,000 items: ten standard errors, as few flips as they allow."""
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=10_000).astype(np.float32)
+    second = (first - 0.1 + rng.standard_t(3, size=10_000) / math.sqrt(3)).astype(np.float32)
+    assert paired_p_value(first, second) < 0.002
+    assert paired_p_value(first * np.float32(2**20), second * np.float32(2**20)) == paired_p_value(first, second)

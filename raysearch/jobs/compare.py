@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
@@ -35,7 +33,7 @@ from raysearch.search import Candidate, Proposal, Result, pareto_front
 from raysearch.search.front import hypervolume
 from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer import AutoFormerArchitecture
-from raysearch.statistics import RESAMPLES, Interval
+from raysearch.statistics import over_seeds
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, read_json
 from raysearch.tracking import artifact_of_run, default_uri
@@ -324,20 +322,6 @@ def _compared(held: _Held, *, score: float, reference: tuple[float, float], idea
         evaluations_to_score=math.inf if reached is None else reached + 1,
         seconds_to_score=math.inf if reached is None else seconds[reached],
     )
-
-
-def over_seeds(values: Sequence[float]) -> Interval:
-    """The median with its interval: 95 % bootstrap percentiles from 4 values on, else the smallest and the largest.
-
-    Infinite values stand for scores that were not reached.
-    """
-    middle = float(statistics.median(values))
-    if len(values) < 4:
-        return Interval(middle, min(values), max(values))
-    drawn = np.sort(np.random.default_rng(0).choice(np.asarray(values, float), size=(RESAMPLES, len(values))), axis=1)
-    medians = np.sort((drawn[:, (len(values) - 1) // 2] + drawn[:, len(values) // 2]) / 2)
-    low, high = (float(medians[int(share * (RESAMPLES - 1))]) for share in (0.025, 0.975))
-    return Interval(middle, low, high)
 
 
 def _notes(held: Sequence[_Held]) -> tuple[str, ...]:

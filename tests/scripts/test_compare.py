@@ -17,7 +17,7 @@ from rich.console import Console
 from search_script import ROOT, one_line
 
 from raysearch import cli
-from raysearch.jobs.compare import CompareCommand, compare_searches, over_seeds
+from raysearch.jobs.compare import CompareCommand, compare_searches
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.report.comparison import ComparedGroup, Comparison
 from raysearch.search import RacingConfig
@@ -94,16 +94,6 @@ def test_searches_of_one_supernet_differ_in_the_search_alone(tmp_path: Path, com
     # One supernet for seeds that divide the images differently.
     leaking = [write_search(tmp_path / f"leaking{s}", [0.5], seed=s, supernet="c" * 12) for s in range(2)]
     assert "it may have learned some of their search images" in compare(*leaking).notes[1]
-
-
-def test_intervals_are_percentiles_from_four_seeds_on() -> None:
-    assert over_seeds([3.0, 1.0, 2.0]).to_dict() == {"value": 2.0, "low": 1.0, "high": 3.0}
-    many = over_seeds([float(i) for i in range(101)])
-    assert many.value == 50.0
-    assert 35 < many.low < 45
-    assert 55 < many.high < 65
-    never = over_seeds([1.0, 2.0, float("inf"), float("inf"), float("inf")])
-    assert (never.value, never.high) == (float("inf"), float("inf"))
 
 
 def test_the_page_draws_every_front_and_says_what_it_compares(tmp_path: Path, compare: Compare, browser_page: Any) -> None:
