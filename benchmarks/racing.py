@@ -22,8 +22,7 @@ from shared import console, print_heading, table
 from raysearch.jobs.progress import phase
 from raysearch.recipes.autoformer import FASHION_MNIST_RECIPE
 from raysearch.scoring.score import score
-from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, RacingConfig, Result, SearchProblem
-from raysearch.search.front import preference
+from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, RacingConfig, Result, SearchProblem, ranked
 from raysearch.space import Architecture
 from raysearch.tasks.images.cache import open_cache, write_cache
 from raysearch.tasks.images.classification import Classification
@@ -144,12 +143,7 @@ def against(incumbent: str, outcomes: bytes, candidate: str, racing: RacingConfi
 
 def best(candidates: Sequence[Candidate], count: int = 10) -> list[str]:
     """Ids of the best that compete, best first."""
-    competing = [
-        (preference(c.result, index=c.proposal.index), c.proposal.arch.id)
-        for c in candidates
-        if c.result is not None and c.status == "scored"
-    ]
-    return [arch_id for _, arch_id in sorted(competing)[:count]]
+    return [c.proposal.arch.id for c in ranked(candidates)[:count]]
 
 
 # --- replays ----------------------------------------------------------------------------------------------------------

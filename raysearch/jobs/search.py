@@ -30,7 +30,7 @@ from raysearch.recipes.recipe import flat_settings
 from raysearch.scoring.latency import LatencyRule
 from raysearch.search import Candidate, Failure, SearchAlgorithm, make_algorithm, pareto_front, planned_generations
 from raysearch.search.front import SCORE_AND_PARAMS
-from raysearch.store.candidates import CANDIDATES, write_candidates
+from raysearch.store.candidates import CANDIDATES, row_of, write_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.store.journal import Journal
 from raysearch.tasks.images.cache import write_cache
@@ -321,7 +321,7 @@ def _search_and_compare(
             utilisation = service.usage(SEARCH_SPLIT)
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
-            write_json(folder.path / "front.json", [c.row() for c in pareto_front(candidates, objectives=weighed)])
+            write_json(folder.path / "front.json", [row_of(c) for c in pareto_front(candidates, objectives=weighed)])
             best, finalists = choose(
                 candidates,
                 service,

@@ -26,11 +26,10 @@ from raysearch.jobs.progress import phase
 from raysearch.recipes.stored import stored_search
 from raysearch.report import validation_lines, write_report
 from raysearch.search import Failure, Result, SearchProblem
-from raysearch.search.front import best_rows
 from raysearch.search.protocol import outcome_from_dict, outcome_to_dict
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.statistics import Interval, kendall_intervals, paired_gap
-from raysearch.store.candidates import CANDIDATES
+from raysearch.store.candidates import CANDIDATES, best_rows
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.tasks.images.cache import write_cache
 from raysearch.tasks.images.classification import Classification

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from raysearch.search.front import best_rows
+from raysearch.store.candidates import best_rows
 
 LEAST = 20
 """Candidates that must have competed before their best say anything."""
@@ -53,7 +53,7 @@ def in_common(rows: Sequence[Row]) -> InCommon | None:
 
     They are compared with the candidates that were drawn by chance, or with all where fewer than 20 were.
     """
-    competing = best_rows(map(dict, rows))
+    competing = best_rows(rows)
     if len(competing) < LEAST:
         return None
     best = competing[: min(20, max(5, len(competing) // 10))]

@@ -41,9 +41,8 @@ from raysearch.report.tables import (
     value_text,
 )
 from raysearch.search import Candidate
-from raysearch.search.front import best_rows
 from raysearch.statistics import tau_b
-from raysearch.store.candidates import CANDIDATES
+from raysearch.store.candidates import CANDIDATES, best_rows, row_of
 from raysearch.store.folder import CONFIG, read_json
 
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
@@ -69,7 +68,7 @@ def write_report(
     if candidates is None:
         rows = cast(list[Row], pq.read_table(_existing(folder / CANDIDATES)).to_pylist())
     else:
-        rows = [c.row() for c in candidates]
+        rows = [row_of(c) for c in candidates]
     validation, config = folder / "validation.json", folder / CONFIG
     page = _page(
         summary,
@@ -101,7 +100,7 @@ def _sizes(recipe: Mapping[str, Any]) -> list[str]:
 def _page(
     summary: Mapping[str, Any], rows: Sequence[Row], *, sizes: Sequence[str], validation: Mapping[str, Any] | None
 ) -> str:
-    scored = best_rows(map(dict, rows))
+    scored = best_rows(rows)
     champion = summary["networks"]["champion"]["id"] if "networks" in summary else None
     sections = [_headline(summary, rows, scored)]
     if "networks" in summary:

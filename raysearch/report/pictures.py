@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 
 from raysearch.report.common import Row
 from raysearch.report.tables import count_text, score_text, value_text
-from raysearch.search.front import best_rows
+from raysearch.search.front import nondominated
+from raysearch.store.candidates import best_rows
 
 INK, FAINT, LINE, ACCENT = "#1f2933", "#7b8794", "#e4e7eb", "#c2410c"
 BLUES = [[0.0, "#c9dcf0"], [0.5, "#5b8fc7"], [1.0, "#12365e"]]
@@ -77,12 +78,8 @@ SIZES: Mapping[str, tuple[str, Callable[[Row], float | None]]] = {
 def front_rows(scored: Sequence[Row], size: str) -> list[Row]:
     """The candidates that no other beats in score and this one of :data:`SIZES`, smallest first."""
     value = SIZES[size][1]
-    known = [(v, row) for row in best_rows(map(dict, scored)) if (v := value(row)) is not None]
-    front: list[Row] = []
-    for _, row in sorted(known, key=lambda entry: (entry[0], -entry[1]["score"])):  # of equal ones the preferred stays first
-        if not front or row["score"] > front[-1]["score"]:
-            front.append(row)
-    return front
+    known = [(row, v) for row in best_rows(scored) if (v := value(row)) is not None]
+    return nondominated([row for row, _ in known], [(-row["score"], v) for row, v in known])
 
 
 def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: str = "params") -> go.Figure:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Result
 
 if TYPE_CHECKING:
     from raysearch.space.cost import Cost
+
+T = TypeVar("T")
 
 # moocore is imported where it is used: evaluators import this package and rank nothing.
 
@@ -20,23 +22,14 @@ Objective = Literal["score", "params", "macs", "latency"]
 SCORE_AND_PARAMS: tuple[Objective, ...] = ("score", "params")
 
 
-def preference(result: Result, *, index: int) -> tuple[float, float, int, int]:
+def order(score: float, loss: float | None, params: int, index: int) -> tuple[float, float, int, int]:
     """Sort key, best first: higher score, then lower loss (none counts as worst), fewer parameters, asked earlier."""
-    return -result.score, math.inf if result.loss is None else result.loss, result.params, index
+    return -score, math.inf if loss is None else loss, params, index
 
 
-def best_first(results: Iterable[tuple[int, Result]]) -> list[int]:
-    """The places in the order asked of these results, sorted by :func:`preference`."""
-    return [index for index, _ in sorted(results, key=lambda entry: preference(entry[1], index=entry[0]))]
-
-
-def best_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a candidate table that compete, best first, as :func:`preference` sorts results."""
-
-    def key(row: dict[str, Any]) -> tuple[float, float, int, int]:
-        return -row["score"], math.inf if row["loss"] is None else row["loss"], row["params"], row["index"]
-
-    return sorted((row for row in rows if row["status"] == "scored"), key=key)
+def preference(result: Result, *, index: int) -> tuple[float, float, int, int]:
+    """The :func:`order` of a result, with its candidate's place in the order asked."""
+    return order(result.score, result.loss, result.params, index)
 
 
 def require_objectives(objectives: Sequence[Objective]) -> None:
@@ -61,24 +54,38 @@ def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective]
     return tuple(values)
 
 
-def _ranked(candidates: Iterable[Candidate]) -> list[tuple[Candidate, Result]]:
-    """The candidates that compete, best first: scored and not excluded."""
-    competing = [(c, c.result) for c in candidates]
-    keyed = [(preference(r, index=c.proposal.index), c, r) for c, r in competing if r is not None and r.competes]
-    return [(c, r) for _, c, r in sorted(keyed, key=lambda entry: entry[0])]
+def _competing(candidates: Iterable[Candidate]) -> list[tuple[Candidate, Result]]:
+    """Those that were scored and not excluded, best first."""
+    results = [(c, c.result) for c in candidates]
+    competing = [(c, result) for c, result in results if result is not None and result.competes]
+    return sorted(competing, key=lambda told: preference(told[1], index=told[0].proposal.index))
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The candidates that compete, best first: scored and not excluded."""
-    return [c for c, _ in _ranked(candidates)]
+    return [c for c, _ in _competing(candidates)]
 
 
 def champion(candidates: Iterable[Candidate]) -> Candidate:
     """The best candidate that competes. Raises ValueError when there is none."""
-    ranked = _ranked(candidates)
-    if not ranked:
+    best = ranked(candidates)
+    if not best:
         raise ValueError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
-    return ranked[0][0]
+    return best[0]
+
+
+def nondominated(ranked: Sequence[T], points: Sequence[Sequence[float]]) -> list[T]:
+    """Those whose point no other beats in all coordinates at once, lower is better; ascending in all but the first.
+
+    Of equal points the first one stands for all, so the preferred one of what is ``ranked`` best first.
+    """
+    if not ranked:
+        return []
+    import moocore
+
+    on_front = moocore.is_nondominated(points)
+    front = [(tuple(point)[1:], thing) for point, thing, stays in zip(points, ranked, on_front, strict=True) if stays]
+    return [thing for _, thing in sorted(front, key=lambda entry: entry[0])]
 
 
 def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Objective] = SCORE_AND_PARAMS) -> list[Candidate]:
@@ -88,15 +95,9 @@ def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Object
     ValueError for objectives that make no front.
     """
     require_objectives(objectives)
-    import moocore
-
-    ranked = _ranked(candidates)
-    if not ranked:
-        return []
-    points = [objective_values(result, c.cost, objectives) for c, result in ranked]
-    on_front = moocore.is_nondominated(points)  # of equal points the first, so the preferred one
-    front = [(point[1:], c) for point, (c, _), stays in zip(points, ranked, on_front, strict=True) if stays]
-    return [c for _, c in sorted(front, key=lambda entry: entry[0])]
+    competing = _competing(candidates)
+    points = [objective_values(result, c.cost, objectives) for c, result in competing]
+    return nondominated([c for c, _ in competing], points)
 
 
 def hypervolume(
@@ -121,6 +122,6 @@ def hypervolume(
         raise ValueError(f"reference {tuple(reference)} does not have one value for each of {' '.join(objectives)}")
     import moocore
 
-    points = [objective_values(result, c.cost, objectives) for c, result in _ranked(candidates)]
+    points = [objective_values(result, c.cost, objectives) for c, result in _competing(candidates)]
     worst = [-value if name == "score" else value for name, value in zip(objectives, reference, strict=True)]
     return float(moocore.hypervolume(points, ref=worst)) if points else 0.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from raysearch.search.front import Objective, best_first, objective_values
+from raysearch.search.front import Objective, objective_values, preference
 from raysearch.search.ledger import Ledger
 from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.settings import checked_initial, require_same_settings, search_settings
@@ -162,7 +162,8 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         return self._ledger.competing((*self._parents, *range(self._start, len(self._ledger))))
 
     def _best_of_contenders(self, count: int) -> list[int]:
-        return best_first(self._contenders())[:count]
+        best = sorted(self._contenders(), key=lambda told: preference(told[1], index=told[0]))
+        return [index for index, _ in best[:count]]
 
     def _rng(self, purpose: str, *step: int) -> Random:
         return Random("/".join(map(str, (self.seed, purpose, self._generation, *step))))

@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysearch.search.front import best_rows
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
+from raysearch.store.candidates import best_rows
 
 A = TypeVar("A", bound=Architecture)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from raysearch.report import closing_table, common_line, utilisation_line, write_report
 from raysearch.search import pareto_front
-from raysearch.store.candidates import write_candidates
+from raysearch.store.candidates import row_of, write_candidates
 
 
 class Page(HTMLParser):
@@ -157,11 +157,11 @@ def test_what_the_best_share_is_told_beside_chance(tmp_path):
     line = common_line(pq.read_table(tmp_path / "candidates.parquet").to_pylist())
     assert line.startswith("what the best 20 share, in brackets how many of them and of random candidates: ")
     assert f"num_heads 4 in block 1 ({four:.0%}, {by_chance:.0%})" in line
-    assert common_line([c.row() for c in candidates[:19]]) is None
+    assert common_line([row_of(c) for c in candidates[:19]]) is None
 
 
 def test_choices_that_chance_makes_as_often_are_not_called_common():
-    rows = [c.row() for c in candidates_of(generations=1, population=200)]
+    rows = [row_of(c) for c in candidates_of(generations=1, population=200)]
     assert common_line(rows) == "the best 20 share no choice that random candidates do not have about as often"
 
 
