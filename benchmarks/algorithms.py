@@ -34,8 +34,10 @@ from raysearch.search import (
     NSGA2Config,
     PredictorConfig,
     RandomConfig,
+    Result,
     SearchProblem,
     make_algorithm,
+    run,
 )
 from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import AutoFormerArchitecture
@@ -107,16 +109,11 @@ def replay(job: tuple[str, float, int]) -> tuple[list[Best], int]:
     algorithm = make_algorithm(ALGORITHMS[name], surrogate.problem, seed=seed)
     best: list[Best] = []
     hits = 0
-    while not algorithm.finished:
-        asked: list[AutoFormerArchitecture] = []
-        while (arch := algorithm.ask()) is not None:
-            assert isinstance(arch, AutoFormerArchitecture)
-            asked.append(arch)
-        for arch, result in zip(asked, surrogate.results(asked), strict=True):
-            assert result.loss is not None
-            best.append(max([(result.score, -result.loss), *best[-1:]]))
-            hits += arch in exact
-            algorithm.tell(arch, result)
+    for arch, result in run(algorithm, lambda arch: surrogate.results([arch])[0]):
+        assert isinstance(result, Result)
+        assert result.loss is not None
+        best.append(max([(result.score, -result.loss), *best[-1:]]))
+        hits += arch in exact
     return best, hits
 
 

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from shared import console, print_heading, table
 from raysearch.jobs.progress import phase
 from raysearch.recipes.autoformer import FASHION_MNIST_RECIPE
 from raysearch.scoring.score import score
-from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, RacingConfig, Result, SearchProblem, ranked
+from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, RacingConfig, Result, SearchProblem, ranked, run
 from raysearch.space import Architecture
 from raysearch.tasks.images.cache import open_cache, write_cache
 from raysearch.tasks.images.classification import Classification
@@ -116,24 +117,24 @@ class Search:
         self.full: dict[str, Result] = {}
         self.seconds: list[float] = []
         """Of each generation."""
+        self._running = run(algorithm, self._score)
 
     def advance(self) -> None:
         """Score one generation."""
-        started, asked = time.perf_counter(), list[Architecture]()
-        while (arch := self.algorithm.ask()) is not None:
-            asked.append(arch)
-        incumbent = self.algorithm.threshold if self.racing.enabled else None
-        for arch in asked:
-            race = None
-            if incumbent is not None:
-                race = against(incumbent.id, self.full[incumbent.id].outcomes, arch.id, self.racing, self.seed)
-            result = self.scorer(arch, race)
-            if result.excluded is None:
-                self.full[arch.id] = result
+        started = time.perf_counter()
+        for arch, result in islice(self._running, self.algorithm.config.generation_size):
             cost = self.algorithm.problem.cost(arch)
             self.candidates.append(Candidate(self.algorithm.proposal(arch), cost, result))
-            self.algorithm.tell(arch, result)
         self.seconds.append(time.perf_counter() - started)
+
+    def _score(self, arch: Architecture) -> Result:
+        race, incumbent = None, self.algorithm.threshold if self.racing.enabled else None
+        if incumbent is not None:
+            race = against(incumbent.id, self.full[incumbent.id].outcomes, arch.id, self.racing, self.seed)
+        result = self.scorer(arch, race)
+        if result.competes:
+            self.full[arch.id] = result
+        return result
 
 
 def against(incumbent: str, outcomes: bytes, candidate: str, racing: RacingConfig, seed: int) -> Race:

@@ -5,6 +5,7 @@ from raysearch.search.algorithms import ALGORITHMS, AlgorithmConfig, make_algori
 from raysearch.search.candidate import Candidate
 from raysearch.search.evolution import Evolution, EvolutionConfig
 from raysearch.search.front import Objective, champion, hypervolume, pareto_front, ranked
+from raysearch.search.loop import run
 from raysearch.search.nsga2 import NSGA2, NSGA2Config
 from raysearch.search.predictor import PredictorConfig, PredictorEvolution
 from raysearch.search.protocol import Exclusion, Failure, Proposal, Result, SearchAlgorithm
@@ -42,4 +43,5 @@ __all__ = [
     "pareto_front",
     "planned_generations",
     "ranked",
+    "run",
 ]

@@ -44,6 +44,11 @@ class AgeingConfig:
         require_at_least(self, 1, "candidates", "population", "sample", "look_ahead", "max_tries")
         require_at_least(self, 0, "redraws")
 
+    @property
+    def generation_size(self) -> int:
+        """Candidates of one generation: those that may wait at once."""
+        return self.look_ahead
+
 
 class AgeingEvolution(SearchAlgorithm, Generic[A]):
     """Steady-state evolution in which candidates leave by age, not by rank (Real et al. 2019, regularised evolution).
@@ -189,4 +194,4 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         return False
 
     def _generation(self, index: int) -> int:
-        return index // self.config.look_ahead
+        return index // self.config.generation_size

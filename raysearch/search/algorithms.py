@@ -31,14 +31,7 @@ ALGORITHMS: dict[str, type[AlgorithmConfig]] = {
 
 def planned_generations(total: int, config: AlgorithmConfig) -> int:
     """How many generations ``total`` candidates make."""
-    match config:
-        case EvolutionConfig() | NSGA2Config() | PredictorConfig():
-            size = config.population
-        case AgeingConfig():
-            size = config.look_ahead
-        case RandomConfig():
-            size = config.batch
-    return -(-total // size)
+    return -(-total // config.generation_size)
 
 
 def make_algorithm(

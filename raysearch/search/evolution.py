@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.settings import require_at_least
 from raysearch.space import Architecture, MutationRates
-from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 
@@ -45,6 +44,11 @@ class EvolutionConfig:
             )
 
     @property
+    def generation_size(self) -> int:
+        """Candidates of one generation."""
+        return self.population
+
+    @property
     def shares(self) -> tuple[int, int]:
         """Mutations and crossovers per generation."""
         half = self.population // 2
@@ -61,33 +65,23 @@ class Evolution(GenerationalSearch[A, EvolutionConfig]):
     """Generations of subnets, each made from the best ever seen (AutoFormer section 3.4 and its code).
 
     A generation holds mutations of random parents, crossovers of random pairs of parents of equal depth (of any depth where no
-    two are equal), and random candidates in the places that are left. Every candidate is new and inside the band. A generation
-    is planned when the last outcome of the one before is told; until then :meth:`ask` returns None. All generations are ranked,
-    the last one too. A space that holds fewer subnets than asked for ends the search early.
+    two are equal), and random candidates in the places that are left. Every candidate is new and inside the band. All
+    generations are ranked, the last one too.
 
-    Args:
-        problem: the space and its budget.
-        config: sizes and rates.
-        seed: with the outcomes, decides every candidate.
-        initial: architectures that open the first generation, as an earlier search's best.
-
-    Raises:
-        InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than a generation holds.
-
+    Arguments and errors are those of :class:`~raysearch.search.generational.GenerationalSearch`.
     """
 
     algorithm = "evolution"
 
-    def __init__(
-        self,
-        problem: SearchProblem[A],
-        config: EvolutionConfig | None = None,
-        *,
-        seed: int,
-        initial: Sequence[A] = (),
-    ) -> None:
-        super().__init__(problem, config or EvolutionConfig(), seed=seed, initial=initial)
+    @staticmethod
+    def defaults() -> EvolutionConfig:
+        """The settings of a search that names none."""
+        return EvolutionConfig()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a result must hold."""
+        return ("score",)
 
     @property
     def threshold(self) -> A | None:

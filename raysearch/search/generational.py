@@ -1,4 +1,4 @@
-"""What searches in generations share: one generation is told whole before the next is planned."""
+"""What searches in generations share: one generation is told whole before the next is planned, so there is a barrier."""
 
 from __future__ import annotations
 
@@ -45,10 +45,9 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
 
     Args:
         problem: the space and its budget.
-        config: sizes.
+        config: sizes and rates; :meth:`defaults` when not given.
         seed: with the outcomes, decides every candidate.
         initial: architectures that open the first generation, as an earlier search's best.
-        objectives: what a result must hold.
 
     Raises:
         InfeasibleError: no subnet of the band can be found.
@@ -62,18 +61,16 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
     def __init__(
         self,
         problem: SearchProblem[A],
-        config: C,
+        config: C | None = None,
         *,
         seed: int,
-        initial: Sequence[A],
-        objectives: Sequence[Objective] = ("score",),
+        initial: Sequence[A] = (),
     ) -> None:
         problem.check()
         self.problem = problem
-        self.config = config
+        self.config = self.defaults() if config is None else config
         self.seed = seed
-        self.initial = checked_initial(initial, problem, places=config.population)
-        self._objectives = objectives
+        self.initial = checked_initial(initial, problem, places=self.config.population)
         self._ledger = Ledger(problem.space.architecture)
         self._generation = 0
         self._start = 0  # index of the generation's first candidate
@@ -81,6 +78,16 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         for arch in self.initial:
             self._ledger.plan(arch, generation=0, origin="seed")
         self._fill()
+
+    @staticmethod
+    @abstractmethod
+    def defaults() -> C:
+        """The settings of a search that names none."""
+
+    @property
+    @abstractmethod
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a result must hold."""
 
     # --- the protocol ---
 
@@ -96,7 +103,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         if isinstance(outcome, Result) and outcome.competes:
             # Not of this candidate: one without a prediction is of a problem without predictions.
             cost = self.problem.cost(self._ledger.arch(0))
-            objective_values(outcome, cost, self._objectives)
+            objective_values(outcome, cost, self.objectives)
         self._ledger.tell(arch, outcome)
         if self._ledger.settled:
             self._select()

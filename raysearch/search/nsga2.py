@@ -12,7 +12,6 @@ from raysearch.search.front import SCORE_AND_PARAMS, Objective, objective_values
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
-from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 
@@ -42,6 +41,11 @@ class NSGA2Config:
             raise ValueError(f"crossover is {self.crossover}; it is a share of 0 to 1")
         require_objectives(self.objectives)
 
+    @property
+    def generation_size(self) -> int:
+        """Candidates of one generation."""
+        return self.population
+
 
 class NSGA2(GenerationalSearch[A, NSGA2Config]):
     """Generations that spread along the front (Deb et al. 2002, NSGA-II).
@@ -50,35 +54,22 @@ class NSGA2(GenerationalSearch[A, NSGA2Config]):
     A child's parents win binary tournaments. Every candidate is inside the problem's band before it is scored, so constrained
     domination is left with those excluded for a measured latency: like failures, they never survive.
 
-    A generation is planned when the last outcome of the one before is told; until then :meth:`ask` returns None. A space that
-    holds fewer subnets than asked for ends the search early. The front itself is
-    :func:`~raysearch.search.front.pareto_front` of all candidates: it may hold more than survive.
+    The front itself is :func:`~raysearch.search.front.pareto_front` of all candidates: it may hold more than survive.
 
-    Args:
-        problem: the space and its budget.
-        config: sizes and objectives.
-        seed: with the outcomes, decides every candidate.
-        initial: architectures that open the first generation, as an earlier search's front.
-
-    Raises:
-        InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than a generation holds.
-
+    Arguments and errors are those of :class:`~raysearch.search.generational.GenerationalSearch`.
     """
 
     algorithm = "nsga2"
 
-    def __init__(
-        self,
-        problem: SearchProblem[A],
-        config: NSGA2Config | None = None,
-        *,
-        seed: int,
-        initial: Sequence[A] = (),
-    ) -> None:
-        config = config or NSGA2Config()
-        self._rates = redraw_rates(problem.space, config.redraws)
-        super().__init__(problem, config, seed=seed, initial=initial, objectives=config.objectives)
+    @staticmethod
+    def defaults() -> NSGA2Config:
+        """The settings of a search that names none."""
+        return NSGA2Config()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a result must hold."""
+        return self.config.objectives
 
     @property
     def threshold(self) -> None:
@@ -106,13 +97,13 @@ class NSGA2(GenerationalSearch[A, NSGA2Config]):
         self._parents = sorted(key, key=key.__getitem__)[: self.config.population]
 
     def _plan_offspring(self) -> None:
-        parents, planned = self.parents, 0
+        parents, rates, planned = self.parents, redraw_rates(self.problem.space, self.config.redraws), 0
         for attempt in range(self.config.population * self.config.max_tries):
             rng = self._rng("child", attempt)
             one, two = _tournament(parents, rng), _tournament(parents, rng)
             crossed = one != two and rng.random() < self.config.crossover
             child = self.problem.space.crossover(one, two, rng) if crossed else one
-            child = self.problem.space.mutate(child, rng, self._rates)
+            child = self.problem.space.mutate(child, rng, rates)
             if not self._is_new(child):
                 continue
             self._ledger.plan(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.regressor import Regressor, fitted
 from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
-from raysearch.space.problem import SearchProblem
 
 A = TypeVar("A", bound=Architecture)
 
@@ -49,6 +49,11 @@ class PredictorConfig:
         if not 0 <= self.explore <= 1:
             raise ValueError(f"explore is {self.explore}; it is a share of 0 to 1")
 
+    @property
+    def generation_size(self) -> int:
+        """Candidates of one generation."""
+        return self.population
+
 
 class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
     """Generations of the most promising candidates that an evolution inside a regressor finds.
@@ -58,35 +63,23 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
     keeps those of the best prediction; the best new ones are proposed (origin ``predicted``), and random ones in the places
     kept for exploration. Failures and excluded candidates teach nothing.
 
-    A generation is planned when the last outcome of the one before is told; until then :meth:`ask` returns None. A space that
-    holds fewer subnets than asked for ends the search early. Fits use one thread and are the same on machines alike; elsewhere
-    their last digits may differ, so predictions are rounded before they decide.
+    Fits use one thread and are the same on machines alike; elsewhere their last digits may differ, so predictions are rounded
+    before they decide.
 
-    Args:
-        problem: the space and its budget.
-        config: sizes and the regressor.
-        seed: with the outcomes, decides every candidate.
-        initial: architectures that open the first generation, as an earlier search's best.
-
-    Raises:
-        InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than a generation holds.
-
+    Arguments and errors are those of :class:`~raysearch.search.generational.GenerationalSearch`.
     """
 
     algorithm = "predictor"
 
-    def __init__(
-        self,
-        problem: SearchProblem[A],
-        config: PredictorConfig | None = None,
-        *,
-        seed: int,
-        initial: Sequence[A] = (),
-    ) -> None:
-        config = config or PredictorConfig()
-        self._rates = redraw_rates(problem.space, config.redraws)
-        super().__init__(problem, config, seed=seed, initial=initial)
+    @staticmethod
+    def defaults() -> PredictorConfig:
+        """The settings of a search that names none."""
+        return PredictorConfig()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What a result must hold."""
+        return ("score",)
 
     @property
     def threshold(self) -> None:
@@ -116,6 +109,7 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
     def _evolved(self, regressor: Regressor) -> list[A]:
         """New architectures of the band, those of the best prediction first."""
         parents: Sequence[A] = self.parents
+        rates = redraw_rates(self.problem.space, self.config.redraws)
         promise: dict[A, float] = {}  # of new architectures only
         for inner in range(self.config.inner_generations):
             children: dict[A, None] = {}
@@ -123,7 +117,7 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
                 rng = self._rng("inner", inner, i)
                 one, two = rng.choice(parents), rng.choice(parents)
                 child = self.problem.space.crossover(one, two, rng) if rng.random() < 0.5 else one
-                child = self.problem.space.mutate(child, rng, self._rates)
+                child = self.problem.space.mutate(child, rng, rates)
                 if child not in promise and self._is_new(child):
                     children[child] = None
             if children:

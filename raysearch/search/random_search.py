@@ -29,6 +29,11 @@ class RandomConfig:
         """Raises ValueError for a count below one."""
         require_at_least(self, 1, "candidates", "batch")
 
+    @property
+    def generation_size(self) -> int:
+        """Candidates of one generation: those that may wait at once."""
+        return self.batch
+
 
 class RandomSearch(SearchAlgorithm, Generic[A]):
     """Distinct random architectures of the band; results change nothing.
@@ -105,7 +110,7 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
 
     def _plan_batch(self) -> None:
         start = len(self._ledger)
-        generation = start // self.config.batch
+        generation = start // self.config.generation_size
         if generation == 0:
             for arch in self.initial:
                 self._ledger.plan(arch, generation=0, origin="seed")

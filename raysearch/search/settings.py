@@ -54,9 +54,12 @@ def search_settings(
 def require_same_settings(ours: dict[str, Any], stored: dict[str, Any]) -> None:
     """Raises ValueError that names the first setting in which a stored search differs from this one.
 
-    A state of 0.1.0 also held the direction of its score. Where that was the only one left, it is no difference.
+    A state of 0.1.0 also held the direction of its score, where only "max" is left, and with each choice a mark that decided
+    nothing: neither is a difference.
     """
     stored = {name: value for name, value in stored.items() if (name, value) != ("direction", "max")}
+    choices = [{k: v for k, v in choice.items() if k != "weight_free"} for choice in stored["space"]["choices"]]
+    stored["space"] = {**stored["space"], "choices": choices}
     for name in sorted(ours.keys() | stored.keys()):
         mine, theirs = ours.get(name), stored.get(name)
         if mine != theirs:

@@ -22,8 +22,6 @@ class Choice:
     """The field of the Architecture that holds the value."""
     options: tuple[Option, ...] | tuple[tuple[Option, ...], ...]
     per: Literal["net", "stage", "block"] = "net"
-    weight_free: bool = False
-    """True when the choice carries no weights (a window, a factor), so that it may change freely at evaluation."""
 
     def __post_init__(self) -> None:
         """Sort and check the options; raises ValueError when they are empty, repeated or per stage without stages."""

@@ -105,9 +105,7 @@ class SearchSpace(Generic[A]):
         """The declaration as JSON values, to be stored beside weights and results."""
         return {
             "architecture": self.architecture.__name__,
-            "choices": [
-                {"name": c.name, "options": c.options, "per": c.per, "weight_free": c.weight_free} for c in self.choices
-            ],
+            "choices": [{"name": c.name, "options": c.options, "per": c.per} for c in self.choices],
             "depth": self.depth,
             "stages": self.stages if self.staged else None,
             "skippable": sorted(self.skippable),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score, toy_space
+from toy_space import Toy, drive, drive_many, large_problem, noise, result, small_problem, toy_cost, toy_score, toy_space
 
 from raysearch.search import (
     Failure,
@@ -76,7 +76,7 @@ class SearchAlgorithmContract:
     @pytest.mark.parametrize("evaluators", [2, 4, 50])
     def test_neither_evaluators_nor_order_of_completion_change_the_candidates(self, evaluators: int):
         alone = drive(self.make(large_problem(BAND), seed=3))
-        many = drive(self.make(large_problem(BAND), seed=3), evaluators=evaluators, completion=Random(evaluators))
+        many = drive_many(self.make(large_problem(BAND), seed=3), evaluators=evaluators, completion=Random(evaluators))
         assert alone == many
 
     def test_evaluators_find_work(self):
@@ -153,13 +153,14 @@ class SearchAlgorithmContract:
         algorithm = self.make(large_problem(BAND), seed=3)
         assert algorithm.threshold is None
         told: set[Toy] = set()
-        while (arch := algorithm.ask()) is not None:
-            assert isinstance(arch, Toy)
+
+        def score(arch: Toy) -> Result | Failure:
             threshold = algorithm.threshold
             assert threshold is None or (threshold in told and outcome(threshold) == result(threshold))
             told.add(arch)
-            algorithm.tell(arch, outcome(arch))
-        assert len(told) == 120
+            return outcome(arch)
+
+        assert len(drive(algorithm, score)) == 120
 
     def test_errors_are_judged_as_their_negatives(self):
         """Scores below zero are scores: a shift of all of them changes no candidate."""
@@ -196,7 +197,7 @@ class SearchAlgorithmContract:
         problem = small_problem(constraint)
         members = {arch for arch in problem.space if constraint.admits(toy_cost(arch))}
         algorithm = self.make(problem, seed=0)
-        asked = drive(algorithm, evaluators=3)
+        asked = drive_many(algorithm, evaluators=3)
         assert len(asked) == len(members)
         assert set(asked) == members
         assert algorithm.finished

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
-from raysearch.search import Failure, Result, SearchAlgorithm, SearchProblem
+from raysearch.search import Failure, Result, SearchAlgorithm, SearchProblem, run
 from raysearch.space import Architecture, Choice, SearchSpace
 from raysearch.space.cost import Constraint, Cost
 
@@ -65,27 +66,30 @@ def result(arch: Toy, score: float | None = None, loss: float | None = None) -> 
 
 
 def drive(
+    algorithm: SearchAlgorithm, outcome: Callable[[Toy], Result | Failure] = result, *, stop_after: int | None = None
+) -> list[Toy]:
+    """Run a search, or so many candidates of it; returns what was asked."""
+    asked = [arch for arch, _ in islice(run(algorithm, outcome), stop_after)]
+    assert all(isinstance(arch, Toy) for arch in asked)
+    return asked
+
+
+def drive_many(
     algorithm: SearchAlgorithm,
     outcome: Callable[[Toy], Result | Failure] = result,
     *,
-    evaluators: int = 1,
+    evaluators: int,
     completion: Random | None = None,
-    stop_after: int | None = None,
 ) -> list[Toy]:
-    """Run a search with so many evaluators at work; returns what was asked. ``completion`` draws which of them is done next."""
+    """Run a search with so many evaluators at work; ``completion`` draws which of them is done next, else the first one."""
     asked: list[Toy] = []
     running: list[Toy] = []
     while not algorithm.finished:
-        while len(running) < evaluators and len(asked) != stop_after:
-            arch = algorithm.ask()
-            if arch is None:
-                break
+        while len(running) < evaluators and (arch := algorithm.ask()) is not None:
             assert isinstance(arch, Toy)
             asked.append(arch)
             running.append(arch)
-        if not running:
-            assert stop_after is not None, "the search waits for results although none is awaited"
-            break
+        assert running, "the search waits for results although none is awaited"
         done = running.pop(completion.randrange(len(running)) if completion else 0)
         algorithm.tell(done, outcome(done))
     return asked
