@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from toy_space import Toy, drive, drive_many, large_problem, noise, result, small_problem, toy_cost, toy_score, toy_space
+from toy_space import BAND, Toy, drive, drive_many, large_problem, noise, result, small_problem, toy_cost, toy_score, toy_space
 
 from raysearch.search import (
     Failure,
@@ -24,9 +24,6 @@ from raysearch.search import (
     SearchProblem,
 )
 from raysearch.space.cost import Constraint
-
-BAND = Constraint(min_params=18_000, max_params=45_000)
-"""Holds about half of the large problem's space."""
 
 
 def ids_of_a_whole_search(module: str, suite: str) -> list[str]:

@@ -2,8 +2,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from algorithm_contract import BAND, SearchAlgorithmContract
-from toy_space import Toy, drive, large_problem, noise, result
+from algorithm_contract import SearchAlgorithmContract
+from toy_space import BAND, Toy, drive, large_problem, noise, result
 
 from raysearch.search import AgeingConfig, AgeingEvolution, Failure, Result, SearchProblem
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from algorithm_contract import BAND, SearchAlgorithmContract
-from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score
+from algorithm_contract import SearchAlgorithmContract
+from toy_space import BAND, Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score
 
 from raysearch.search import Evolution, EvolutionConfig, Failure, RandomConfig, RandomSearch, Result, SearchProblem
 

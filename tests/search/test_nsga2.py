@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from algorithm_contract import BAND, SearchAlgorithmContract
-from toy_space import Toy, drive, large_problem, noise, result, toy_cost, toy_space
+from algorithm_contract import SearchAlgorithmContract
+from toy_space import BAND, Toy, drive, large_problem, noise, result, toy_cost, toy_space
 
 from raysearch.search import (
     NSGA2,

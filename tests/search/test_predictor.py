@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from algorithm_contract import BAND, SearchAlgorithmContract
+from algorithm_contract import SearchAlgorithmContract
 from scipy.stats import kendalltau
-from toy_space import Toy, drive, large_problem, toy_score
+from toy_space import BAND, Toy, drive, large_problem, toy_score
 
 from raysearch.search import Evolution, EvolutionConfig, PredictorConfig, PredictorEvolution, SearchProblem
 from raysearch.search.regressor import fitted

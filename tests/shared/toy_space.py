@@ -36,6 +36,10 @@ def toy_cost(arch: Toy) -> Cost:
     return Cost(params, 17 * params)
 
 
+BAND = Constraint(min_params=18_000, max_params=45_000)
+"""Holds about half of the large problem's space."""
+
+
 def large_problem(constraint: Constraint | None = None) -> SearchProblem[Toy]:
     """145 million members of 9,376 to 90,432 parameters."""
     return SearchProblem(toy_space(6, 7, 8), toy_cost, constraint or Constraint())

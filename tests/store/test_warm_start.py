@@ -5,8 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from algorithm_contract import BAND
-from toy_space import Toy, drive, large_problem, noise, small_problem, toy_cost
+from toy_space import BAND, Toy, drive, large_problem, noise, small_problem, toy_cost
 
 from raysearch.search import Candidate, Evolution, EvolutionConfig, Failure, RandomConfig, RandomSearch, Result, pareto_front
 from raysearch.store.candidates import write_candidates
