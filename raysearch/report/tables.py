@@ -168,6 +168,18 @@ def latency_line(latency: Mapping[str, Any]) -> str:
     return line + (f"; {latency['slow']} candidates were too slow when measured" if latency["slow"] else "")
 
 
+def proxy_line(agreement: Mapping[str, Any]) -> str:
+    """How well the proxy that opened a search, and parameter count, rank random subnets."""
+
+    def text(tau: Mapping[str, float] | None) -> str:
+        return "none" if tau is None else f"{tau['value']:+.2f} ({tau['low']:+.2f} to {tau['high']:+.2f})"
+
+    return (
+        f"Kendall tau with the scores of {agreement['subnets']} random subnets: proxy {agreement['name']} "
+        f"{text(agreement['proxy'])}, parameter count {text(agreement['params'])}"
+    )
+
+
 def validation_lines(validation: Mapping[str, Any]) -> list[str]:
     """What retraining says of the ranking and of the champion, a sentence each."""
     settings, lines = validation["settings"], list[str]()

@@ -14,8 +14,7 @@ from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race, settled
 from raysearch.space.cost import Cost
 from raysearch.tasks.images.device import DeviceImages, image_format
-from raysearch.tasks.images.transforms import Normalisation
-from raysearch.tasks.task import Task
+from raysearch.tasks.task import Normalise, Task
 
 
 def compile_blocks(network: nn.Module) -> None:
@@ -38,7 +37,7 @@ def score(
     *,
     task: Task,
     cost: Cost,
-    normalise: Normalisation,
+    normalise: Normalise,
     batch_size: int,
     precision: Precision,
     race: Race | None = None,
@@ -50,11 +49,8 @@ def score(
     those not seen. A candidate that stays in the race to the end has the result of a pass without one, but for the rounding of
     other batches (the loss to about 1e-6 of itself in float32).
 
-    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search. Raises
-    ValueError for a race where a lower score is better.
+    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search.
     """
-    if race is not None and task.direction != "max":
-        raise ValueError(f"racing compares correct answers, but of {task.score_name} less is better; switch racing off")
     started = time.perf_counter()
     device = images.device
     subnet = subnet.to(device).to(memory_format=image_format(device)).eval()

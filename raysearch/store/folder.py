@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
+
+from raysearch.store.summary import EpochRecord, Summary
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -89,6 +93,44 @@ class OutputFolder:
     def journal(self) -> Path:
         """Every outcome, in the order of completion."""
         return self.path / "journal.jsonl"
+
+    @property
+    def calibration(self) -> Path:
+        """Training inputs from which subnets' running statistics are estimated, for families that have them."""
+        return self.path / "calibration.arrow"
+
+    @property
+    def spool(self) -> Path:
+        """Records that MLflow did not take yet; there only while some wait."""
+        return self.path / "tracking.jsonl"
+
+    def read_summary(self) -> Summary:
+        """The closing numbers. Raises ValueError that names the file when it is missing or damaged."""
+        try:
+            return Summary.from_dict(read_json(self.summary))
+        except ValueError as error:
+            raise error if str(self.summary) in str(error) else ValueError(f"{self.summary} is damaged: {error}") from None
+
+    def write_history(self, history: Sequence[EpochRecord]) -> None:
+        """Keep the records of all epochs."""
+        write_json(self.path / "training.json", {"history": [asdict(record) for record in history]})
+
+    def read_history(self) -> list[EpochRecord]:
+        """The records of all epochs. Raises ValueError that names the file when it is missing or damaged."""
+        path = self.path / "training.json"
+        try:
+            return [EpochRecord(**record) for record in read_json(path)["history"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
+
+    @contextmanager
+    def timed(self, phase: str) -> Generator[None]:
+        """Count the time of a ``with`` block as that of a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_seconds(phase, time.perf_counter() - started)
 
     @property
     def seconds(self) -> dict[str, float]:

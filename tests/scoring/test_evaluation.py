@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from raysearch.nn.precision import Precision
 from raysearch.scoring.score import score
-from raysearch.search.protocol import Direction, Failure, Result
+from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages
 
 NORMALISE = Normalisation(DIGITS.mean, DIGITS.std)
@@ -54,7 +54,7 @@ def scored(
     return score(
         network,
         DeviceImages(cached, torch.device("cpu"), room_bytes=0),
-        task=Classification(),
+        task=ImageClassification(),
         cost=Cost(params=320, macs=321),
         normalise=NORMALISE,
         batch_size=batch_size,
@@ -94,10 +94,14 @@ def test_outputs_that_are_not_finite_fail_the_candidate(cached: CachedImages) ->
 
 def test_the_training_loss_smooths_labels_once() -> None:
     """Mixup's targets carry their smoothing already."""
-    task, outputs, labels = Classification(label_smoothing=0.1), torch.randn(6, 5), torch.arange(6) % 5
+    task, outputs, labels = ImageClassification(), torch.randn(6, 5), torch.arange(6) % 5
     smooth = F.one_hot(labels, 5) * 0.9 + 0.1 / 5
-    assert task.loss(outputs, labels) == pytest.approx(F.cross_entropy(outputs, labels, label_smoothing=0.1).item())
-    assert task.loss(outputs, smooth) == pytest.approx(task.loss(outputs, labels).item())
+    assert task.loss(outputs, labels, label_smoothing=0.1) == pytest.approx(
+        F.cross_entropy(outputs, labels, label_smoothing=0.1).item()
+    )
+    assert task.loss(outputs, smooth, label_smoothing=0.1) == pytest.approx(
+        task.loss(outputs, labels, label_smoothing=0.1).item()
+    )
 
 
 def bits(result: Result | Failure) -> np.ndarray:
@@ -130,22 +134,3 @@ def test_a_candidate_out_of_the_race_keeps_what_it_has_seen(cached: CachedImages
     assert raced.score == full[seen].mean()
     assert np.array_equal(bits(raced)[seen], full[seen])
     assert bits(raced).sum() == full[seen].sum()
-
-
-@dataclass(frozen=True)
-class FewerIsBetter(Classification):
-    direction: Direction = "min"
-
-
-def test_a_race_needs_a_score_of_correct_answers(cached: CachedImages) -> None:
-    with pytest.raises(ValueError, match="switch racing off"):
-        score(
-            Linear(),
-            DeviceImages(cached, torch.device("cpu"), room_bytes=0),
-            task=FewerIsBetter(),
-            cost=Cost(params=320, macs=321),
-            normalise=NORMALISE,
-            batch_size=10,
-            precision="auto",
-            race=Race("i", "0", error=0.0, block=5, correct=b"\xff" * 5),
-        )

@@ -14,7 +14,7 @@ from raysearch.search.protocol import Result
 from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
 from raysearch.tasks.images import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages, image_format, room_on
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def test_scores_do_not_depend_on_where_the_images_are(cached: CachedImages) -> N
         result = score(
             subnet,
             DeviceImages(cached, CPU, room_bytes=room),
-            task=Classification(),
+            task=ImageClassification(),
             cost=Cost(1, 1),
             normalise=Normalisation(DIGITS.mean, DIGITS.std),
             batch_size=10,
