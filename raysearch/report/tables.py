@@ -113,7 +113,7 @@ def finalists_line(finalists: Mapping[str, Any]) -> str:
     if part < images:
         line += (
             f"; the search scored on {part:,} of them, and on all of them the finalists' scores changed by "
-            f"{-100 * finalists['curse']:+.2f} points on average"
+            f"{-100 * finalists['selection_bias']:+.2f} points on average"
         )
     return line
 
