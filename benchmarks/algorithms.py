@@ -172,7 +172,7 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
         )
     screen.print(
         table(
-            f"The table: {len(scores):,} subnets scored on {known.results[0].images_seen:,} images of Fashion-MNIST",
+            f"The table: {len(scores):,} subnets scored on {known.results[0].items_seen:,} images of Fashion-MNIST",
             ("origin", "subnets", "worst", "median", "90 %", "best", "spread", "error held out", "Kendall tau held out"),
             rows,
             caption="Held out: each fifth of the table predicted from the other four.",

@@ -69,13 +69,13 @@ class SleepingScorer:
 
     def __init__(self, sleep: float) -> None:
         self.sleep = sleep
-        self.correct = bytes(1_250)  # as many bits as AutoFormer's 10,000 search images
+        self.outcomes = bytes(1_250)  # as many bits as AutoFormer's 10,000 search images
 
     def score(self, arch: Architecture, images: NodeFile, *_: Any) -> Result | Failure:
         """A score between 0 and 1."""
         if self.sleep:
             time.sleep(self.sleep)
-        return Result(int(arch.id, 16) / 16**12, 10_000, 0, 0, loss=1.0, correct=self.correct)
+        return Result(int(arch.id, 16) / 16**12, 10_000, 0, 0, loss=1.0, outcomes=self.outcomes)
 
 
 class WatchedScorer:

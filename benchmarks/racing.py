@@ -131,7 +131,7 @@ class Search:
         for arch in asked:
             race = None
             if incumbent is not None:
-                race = against(incumbent.id, self.full[incumbent.id].correct, arch.id, self.racing, self.seed)
+                race = against(incumbent.id, self.full[incumbent.id].outcomes, arch.id, self.racing, self.seed)
             result = self.scorer(arch, race)
             if result.excluded is None:
                 self.full[arch.id] = result
@@ -141,15 +141,15 @@ class Search:
         self.seconds.append(time.perf_counter() - started)
 
 
-def against(incumbent: str, correct: bytes, candidate: str, racing: RacingConfig, seed: int) -> Race:
+def against(incumbent: str, outcomes: bytes, candidate: str, racing: RacingConfig, seed: int) -> Race:
     """The race that a search with this seed lets a candidate run."""
-    return Race(incumbent, f"{seed}/race/{incumbent}/{candidate}", racing.error, racing.block, correct)
+    return Race(incumbent, f"{seed}/race/{incumbent}/{candidate}", racing.error, racing.block, outcomes)
 
 
 def best(candidates: Sequence[Candidate], count: int = 10) -> list[str]:
     """Ids of the best that compete, best first."""
     competing = [
-        (preference(c.result, index=c.proposal.index, direction="max"), c.proposal.arch.id)
+        (preference(c.result, index=c.proposal.index), c.proposal.arch.id)
         for c in candidates
         if c.result is not None and c.status == "scored"
     ]
@@ -176,7 +176,7 @@ class Replay:
 def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: int, seed: int) -> Replay:
     """Race the recorded candidates. The threshold is that of the candidates which are still in the race."""
     results: dict[str, Result] = {c.proposal.arch.id: c.result for c in candidates if c.result is not None}
-    total = next(iter(results.values())).images_seen
+    total = next(iter(results.values())).items_seen
     generations: dict[int, list[Candidate]] = {}
     for c in candidates:
         generations.setdefault(c.proposal.generation, []).append(c)
@@ -189,8 +189,8 @@ def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: in
         for c in members:
             arch_id, images = c.proposal.arch.id, total
             if racing_now:
-                race = against(elite[-1], results[elite[-1]].correct, arch_id, racing, seed)
-                images = first_settled(race, results[arch_id].correct, total)
+                race = against(elite[-1], results[elite[-1]].outcomes, arch_id, racing, seed)
+                images = first_settled(race, results[arch_id].outcomes, total)
             seen += images
             if images == total:
                 still_in.append(c)
@@ -206,7 +206,7 @@ def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: in
 def first_settled(race: Race, candidate: bytes, images: int) -> int:
     """After how many images the candidate is out of the race; all of them when it never is."""
     order = race.order(images)
-    incumbent, bits = race.bits(images)[order], replace(race, correct=candidate).bits(images)[order]
+    incumbent, bits = race.by_item(images)[order], replace(race, outcomes=candidate).by_item(images)[order]
     # What is settled stays settled: the first look at which it is can be found by halving.
     looks = range(race.block, images, race.block)
     low, high = 0, len(looks)
@@ -225,8 +225,8 @@ def simulated(images: int, gap: float, *, draws: int) -> float:
     candidate = incumbent.copy()
     candidate[: round(images * (0.06 + gap) / 2)] = False
     candidate[round(0.83 * images) :][: round(images * (0.06 - gap) / 2)] = True
-    correct, other = np.packbits(incumbent).tobytes(), np.packbits(candidate).tobytes()
-    races = [Race("i", str(draw), error=0.02, block=100, correct=correct) for draw in range(draws)]
+    outcomes, other = np.packbits(incumbent).tobytes(), np.packbits(candidate).tobytes()
+    races = [Race("i", str(draw), error=0.02, block=100, outcomes=outcomes) for draw in range(draws)]
     return statistics.fmean(first_settled(race, other, images) for race in races) / images
 
 
@@ -299,7 +299,7 @@ def main(settings: Settings) -> None:
     )
 
     def images_of(search: Search) -> int:
-        return sum(c.result.images_seen for c in search.candidates if c.result is not None)
+        return sum(c.result.items_seen for c in search.candidates if c.result is not None)
 
     top = best(candidates)
     screen.print(

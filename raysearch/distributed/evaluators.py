@@ -22,10 +22,10 @@ from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.usage import Span, UsageLog
 from raysearch.nn.precision import Precision
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
-from raysearch.store.journal import Journal, outcome_from_dict, outcome_to_dict
+from raysearch.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class Pool:
             incumbent = self.journal.outcomes[split, race.incumbent]
             assert isinstance(incumbent, Result)
             assert incumbent.competes
-            race = replace(race, correct=incumbent.correct)
+            race = replace(race, outcomes=incumbent.outcomes, kind=incumbent.kind)
         outcome: Result | Failure = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
         lost = 0
         while lost < ATTEMPTS:

@@ -17,10 +17,9 @@ from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.scoring.score import score
 from raysearch.scoring.subnets import open_subnets
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
 from raysearch.spaces import Family
-from raysearch.store.journal import outcome_from_dict, outcome_to_dict
 from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.device import DeviceImages, room_on
 from raysearch.tasks.task import Task

@@ -13,9 +13,9 @@ from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, start_pool
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.usage import Span, Usage
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict
 from raysearch.space import Architecture
-from raysearch.store.journal import Journal, outcome_from_dict
+from raysearch.store.journal import Journal
 
 A = TypeVar("A", bound=Architecture)
 

@@ -291,7 +291,7 @@ def _racing(plan: Plan, candidates: Sequence[Candidate]) -> RacingSavings:
         block=plan.recipe.racing.block,
         candidates=len(tried),
         raced=sum(result.excluded == "raced" for result in tried),
-        images_seen=sum(result.images_seen for result in tried),
+        images_seen=sum(result.items_seen for result in tried),
         images_of_full_scoring=len(tried) * (plan.recipe.finalists.search_images or len(plan.splits.search)),
     )
 

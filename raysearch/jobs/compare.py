@@ -178,7 +178,7 @@ def _candidate(row: Mapping[str, Any], architecture: type[Architecture]) -> Cand
     """A row of the table as the search had it, without what each image said. What failed counts as a result that excludes."""
     result = Result(
         score=row["score"] if row["score"] is not None else 0.0,
-        images_seen=row["images_seen"],
+        items_seen=row["images_seen"],
         params=row["params"],
         macs=row["macs"],
         loss=row["loss"],
@@ -206,7 +206,7 @@ def _difference(one: _Held, other: _Held) -> str | None:
         if value != theirs[name] and not (same_images and name == "dataset.root"):
             return f"{name} is {value} in one and {theirs[name]} in the other"
     if first.finalists.search_images != second.finalists.search_images:
-        scored = [h.competing[0].images_seen for h in (one, other)]
+        scored = [h.competing[0].items_seen for h in (one, other)]
         return f"one scored its candidates on {scored[0]:,} search images, the other on {scored[1]:,}"
     if first.seed == second.seed and None not in (one.images, other.images) and not same_images:
         return f"seed {first.seed} divided other images in one than in the other (digests {one.images} and {other.images})"

@@ -42,8 +42,8 @@ def choose(
     if not scored:
         raise ValueError("no finalist could be scored on all search images; start again with --resume")
     in_time = [(c, r) for c, r in scored if r.competes] or scored
-    champion, of_champion = min(in_time, key=lambda entry: preference(entry[1], index=entry[0].proposal.index, direction="max"))
-    right = of_champion.correct_images(of_champion.images_seen)
+    champion, of_champion = min(in_time, key=lambda entry: preference(entry[1], index=entry[0].proposal.index))
+    right = of_champion.by_item(of_champion.items_seen)
     rows: list[Finalist] = []
     for rank, (candidate, result) in enumerate(scored, start=1):
         assert candidate.result is not None
@@ -54,15 +54,15 @@ def choose(
                 score_in_search=candidate.result.score,
                 score=result.score,
                 behind_champion=of_champion.score - result.score,
-                p_value=paired_p_value(right, result.correct_images(result.images_seen)),
+                p_value=paired_p_value(right, result.by_item(result.items_seen)),
                 params=result.params,
                 macs=result.macs,
             )
         )
     others = [row for row in rows if row.id != champion.proposal.arch.id]
     return champion, Finalists(
-        images=of_champion.images_seen,
-        images_in_search=champion.result.images_seen if champion.result else 0,
+        images=of_champion.items_seen,
+        images_in_search=champion.result.items_seen if champion.result else 0,
         selection_bias=statistics.mean(row.score_in_search - row.score for row in rows),
         beaten=sum(row.p_value < 0.05 and row.behind_champion > 0 for row in others),
         others=len(others),

@@ -27,12 +27,12 @@ from raysearch.recipes.stored import stored_search
 from raysearch.report import validation_lines, write_report
 from raysearch.search import Failure, Result, SearchProblem
 from raysearch.search.front import best_rows
+from raysearch.search.protocol import outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
 from raysearch.spaces import find_family
 from raysearch.statistics import Interval, kendall_intervals, paired_gap
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
-from raysearch.store.journal import outcome_from_dict, outcome_to_dict
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training.alone import shortened
 from raysearch.training.supernets import read_supernet
@@ -320,7 +320,7 @@ def _summarise(
     gap = None
     if len(results) == 2:
         gaps = (
-            paired_gap(first.correct_images(images), second.correct_images(images))
+            paired_gap(first.by_item(images), second.by_item(images))
             for first, second in zip(results["champion"], results["best random"], strict=True)
         )
         gap = {name: found.to_dict() for name, found in zip(("inherited", "retrained"), gaps, strict=True)}

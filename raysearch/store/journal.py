@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 
 Key = tuple[str, str]
 """Split and architecture id."""
-
-
-def outcome_to_dict(outcome: Result | Failure) -> dict[str, Any]:
-    """An outcome as JSON values."""
-    if isinstance(outcome, Failure):
-        return {"reason": outcome.reason}
-    return {**asdict(outcome), "correct": base64.b64encode(outcome.correct).decode()}
-
-
-def outcome_from_dict(values: dict[str, Any]) -> Result | Failure:
-    """Inverse of :func:`outcome_to_dict`."""
-    if "reason" in values:
-        return Failure(values["reason"])
-    decoded: dict[str, Any] = {**values, "correct": base64.b64decode(values["correct"])}
-    return Result(**decoded)
 
 
 class Journal:

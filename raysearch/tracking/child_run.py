@@ -61,7 +61,7 @@ def child_run(candidate: Candidate) -> ChildRun:
         # Runs are sorted by score: one over the few images of a lost race must not come first.
         place = "partial_" if outcome.excluded == "raced" else ""
         values |= {f"{place}score": outcome.score, f"{place}loss": outcome.loss}
-        values |= {name: getattr(outcome, name) for name in ("images_seen", "seconds", "latency_ms")}
+        values |= {"images_seen": outcome.items_seen, "seconds": seconds, "latency_ms": outcome.latency_ms}
     else:
         tags["raysearch.reason"] = outcome.reason[:LONGEST_VALUE]
     return ChildRun(

@@ -329,7 +329,7 @@ def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(cluster: 
     assert len(expected) == 24
     raced = [result for _, status, result in expected if status == "raced"]
     assert len(raced) >= 4
-    assert all(result.images_seen < 400 for result in raced)
+    assert all(result.items_seen < 400 for result in raced)
     assert {status for _, status, _ in expected[:8]} == {"scored"}  # nobody to beat in the first generation
 
     lines = (whole / "journal.jsonl").read_text().splitlines(keepends=True)

@@ -171,7 +171,7 @@ def test_choices_that_chance_makes_as_often_are_not_called_common():
 def test_racing_and_latency_have_pictures(tmp_path):
     candidates = finish(tmp_path, generations=4, population=10, latency=True)
     raced = [
-        replace(c, outcome=replace(c.result, images_seen=100, excluded="raced")) if c.proposal.index in (35, 36) else c
+        replace(c, outcome=replace(c.result, items_seen=100, excluded="raced")) if c.proposal.index in (35, 36) else c
         for c in candidates
     ]
     write_candidates(tmp_path / "candidates.parquet", raced)

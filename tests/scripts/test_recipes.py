@@ -208,7 +208,7 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     journal = [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()[1:]]
     scores = {entry["id"]: entry["outcome"] for entry in journal if entry["split"] == "search/all"}
     assert scores.keys() == {row["id"] for row in raced}
-    assert all(outcome["images_seen"] == 100 for outcome in scores.values())
+    assert all(outcome["items_seen"] == 100 for outcome in scores.values())
     compared = dict(zip(summary["networks"]["random"]["ids"], summary["networks"]["random"]["scores"], strict=True))
     assert len(compared) == 60
     assert all(compared[arch_id] == outcome["score"] for arch_id, outcome in scores.items())
