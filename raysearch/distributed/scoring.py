@@ -35,9 +35,7 @@ class ScoringService:
     def __init__(
         self, make_scorer: Callable[[], Scorer], config: EvaluatorConfig, *, name: str, journal: Path, weights: str
     ) -> None:
-        earlier = Journal(journal, weights=weights)
-        earlier.close()
-        self._earlier = earlier.outcomes
+        self._earlier = Journal(journal, weights=weights).outcomes
         self.name = name
         self.pool: Actor = start_pool(make_scorer, config, name=name, journal=journal, weights=weights)
 

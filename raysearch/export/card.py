@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from raysearch.space import Architecture
 from raysearch.spaces.family import family
+from raysearch.store.files import write_whole
 
 Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 """Formats that a subnet is exported in; the first is always written."""
@@ -24,9 +25,7 @@ def without_credentials(command: str) -> str:
 
 def write_markdown(path: Path, values: dict[str, Any], forms: Sequence[Form] = ("safetensors", "timm")) -> None:
     """Write the card to ``path``, whole or not at all. It stands beside the JSON and the weights of the same name."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("\n".join(_lines(path.stem, values, forms)).rstrip() + "\n")
-    temporary.replace(path)
+    write_whole(path, "\n".join(_lines(path.stem, values, forms)).rstrip() + "\n")
 
 
 def _lines(stem: str, values: dict[str, Any], forms: Sequence[Form]) -> Iterator[str]:

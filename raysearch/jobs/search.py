@@ -133,7 +133,7 @@ def _check_held(folder: OutputFolder) -> None:
         read_supernet(folder.supernet)
         read_json(folder.path / "training.json")
         if folder.journal.exists():
-            Journal(folder.journal, weights=content_digest(folder.supernet)).close()
+            Journal(folder.journal, weights=content_digest(folder.supernet))
     elif folder.journal.exists():
         raise ValueError(
             f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"

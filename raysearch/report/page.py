@@ -44,6 +44,7 @@ from raysearch.search import Candidate
 from raysearch.search.front import best_rows
 from raysearch.statistics import tau_b
 from raysearch.store.candidates import CANDIDATES
+from raysearch.store.files import write_whole
 from raysearch.store.folder import CONFIG, read_json
 
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
@@ -78,9 +79,7 @@ def write_report(
         validation=read_json(validation) if validation.exists() else None,
     )
     path = folder / "report.html"
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page)
     return path
 
 

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from raysearch.store.files import make_folder, temporary_name, write_whole
+
 CONFIG = "config.json"
 LOCK = ".lock"
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON to ``path``, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
+    """Write JSON to ``path``, durably, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,8 +67,8 @@ class OutputFolder:
         return (self.path / ".finished").exists()
 
     def finish(self) -> None:
-        """Say that everything is written."""
-        (self.path / ".finished").touch()
+        """Say that everything is written: whoever sees the mark finds every other file, for each was on disk before it."""
+        write_whole(self.path / ".finished", "")
 
     @property
     def supernet(self) -> Path:
@@ -114,7 +114,8 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output {path} is a file, not a folder")
     held = _held(file) if file.exists() else None
-    if held is None and path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
+    of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
+    if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
         raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
     if held is not None and not resume:
         raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
@@ -124,7 +125,7 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
             "repeat its settings, or choose another folder"
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         lock = (path / LOCK).open("a")
     except OSError as error:
         raise ValueError(f"--output {path} cannot be written: {error.strerror}") from None
