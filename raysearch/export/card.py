@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,17 +9,13 @@ from typing import Any, Literal
 from raysearch.space import Architecture
 from raysearch.spaces.family import family
 from raysearch.store.files import write_whole
+from raysearch.store.secrets import without_credentials as without_credentials
 
 Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 """Formats that a subnet is exported in; the first is always written."""
 
 OF_ONE_NETWORK = ("id", "arch", "score", "score_images", "test_score", "test_images", "params", "macs", "latency_ms", "origin")
 """Values of a card that are those of one network; the others are the same for all subnets of a search."""
-
-
-def without_credentials(command: str) -> str:
-    """A command line without users and passwords of the URIs in it: a card leaves the house, they do not."""
-    return re.sub(r"//[^/\s]*@", "//", command)
 
 
 def write_markdown(path: Path, values: dict[str, Any], forms: Sequence[Form] = ("safetensors", "timm")) -> None:

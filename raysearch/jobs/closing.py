@@ -18,7 +18,6 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.distributed.usage import Usage
 from raysearch.export import save_subnet
-from raysearch.export.card import without_credentials
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import phase
 from raysearch.jobs.proxy_start import proxy_line
@@ -38,8 +37,9 @@ from raysearch.search import Candidate, Result
 from raysearch.spaces.autoformer import AutoFormerArchitecture
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import OutputFolder, write_json
+from raysearch.store.secrets import without_credentials, without_password
 from raysearch.store.versions import package_versions
-from raysearch.tracking import Tracker, ui_command, ui_url, without_password
+from raysearch.tracking import Tracker, ui_command, ui_url
 from raysearch.training.supernets import read_supernet
 
 TEST_SPLIT = "test"

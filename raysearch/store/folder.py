@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -103,8 +103,18 @@ class OutputFolder:
 
 
 @contextmanager
-def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generator[OutputFolder]:
+def open_folder(
+    path: Path,
+    config: dict[str, Any],
+    *,
+    resume: bool,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Generator[OutputFolder]:
     """The output folder of a search with ``config``, locked for the length of a ``with`` block.
+
+    ``upgrade`` makes of the ``recipe`` that an earlier version stored what this version would have stored for it, settings that
+    were added since at the value that they stand for. So it is compared, and so it stands in :attr:`OutputFolder.config`; the
+    file stays as it is.
 
     Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
     ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
@@ -114,6 +124,8 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output {path} is a file, not a folder")
     held = _held(file) if file.exists() else None
+    if held is not None and upgrade is not None:
+        held["recipe"] = upgrade(held["recipe"])
     of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
     if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
         raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, quieten_mlflow, without_password
+from raysearch.store.secrets import without_password
+from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, quieten_mlflow
 
 
 def artifact_of_run(uri: str, run_id: str, name: str, *, folder: Path) -> Path:

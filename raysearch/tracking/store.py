@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from raysearch.store.secrets import without_password
 from raysearch.tracking.views import view_key
 
 TROUBLE = (MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError)
@@ -193,9 +194,3 @@ def first_line(error: BaseException) -> str:
         error = inner
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
-
-
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from raysearch.search.candidate import Candidate
+from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import child_run, milliseconds, text
 from raysearch.tracking.models import Network, save_model
 from raysearch.tracking.records import Record, Spool
@@ -26,7 +27,6 @@ from raysearch.tracking.store import (
     quieten_mlflow,
     ui_url,
     unusable,
-    without_password,
 )
 from raysearch.tracking.system_metrics import Sampler
 from raysearch.tracking.views import VIEW, search_view, view_key

@@ -19,8 +19,9 @@ from typing import Self
 
 from mlflow import MlflowClient
 
+from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
-from raysearch.tracking.store import TROUBLE, TrackingError, quieten_mlflow, ui_command, ui_url, unusable, without_password
+from raysearch.tracking.store import TROUBLE, TrackingError, quieten_mlflow, ui_command, ui_url, unusable
 
 _MOST = 50
 
