@@ -56,6 +56,12 @@ def ui_url(uri: str, experiment_id: str, *, search_id: str | None = None, port: 
     return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning{view}"
 
 
+def is_missing(uri: str) -> bool:
+    """Whether ``uri`` names an SQLite file that is not there. MLflow, asked to read it, would make an empty one."""
+    database = uri.removeprefix("sqlite:///")
+    return database != uri and not Path(database).exists()
+
+
 def _is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
