@@ -43,9 +43,7 @@ class ScoringService:
         weights: str,
         calibration: str | None = None,
     ) -> None:
-        earlier = Journal(journal, weights=weights, calibration=calibration)
-        earlier.close()
-        self._earlier = earlier.outcomes
+        self._earlier = Journal(journal, weights=weights, calibration=calibration).outcomes
         self.name = name
         self.pool: Actor = start_pool(make_scorer, config, name=name, journal=journal, weights=weights, calibration=calibration)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from raysearch.spaces import Family
+from raysearch.store.files import write_whole
+from raysearch.store.secrets import without_credentials as without_credentials
 
 Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 """Formats that a subnet is exported in; the first is always written."""
@@ -16,18 +17,11 @@ OF_ONE_NETWORK = ("id", "arch", "score", "score_images", "test_score", "test_ima
 """Values of a card that are those of one network; the others are the same for all subnets of a search."""
 
 
-def without_credentials(command: str) -> str:
-    """A command line without users and passwords of the URIs in it: a card leaves the house, they do not."""
-    return re.sub(r"//[^/\s]*@", "//", command)
-
-
 def write_markdown(
     path: Path, values: dict[str, Any], *, family: Family[Any, Any], forms: Sequence[Form] = ("safetensors", "timm")
 ) -> None:
     """Write the card to ``path``, whole or not at all. It stands beside the JSON and the weights of the same name."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("\n".join(_lines(path.stem, values, family, forms)).rstrip() + "\n")
-    temporary.replace(path)
+    write_whole(path, "\n".join(_lines(path.stem, values, family, forms)).rstrip() + "\n")
 
 
 def _lines(stem: str, values: dict[str, Any], family: Family[Any, Any], forms: Sequence[Form]) -> Iterator[str]:

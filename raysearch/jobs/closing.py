@@ -18,7 +18,6 @@ from rich.console import Console
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import SEARCH_SPLIT
 from raysearch.export import save_subnet
-from raysearch.export.card import without_credentials
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import phase
 from raysearch.jobs.watching import known_so_far
@@ -38,6 +37,7 @@ from raysearch.search import Candidate, Result
 from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import OutputFolder, write_json
+from raysearch.store.secrets import without_credentials, without_password
 from raysearch.store.summary import (
     EpochRecord,
     Finalists,
@@ -52,7 +52,7 @@ from raysearch.store.summary import (
 )
 from raysearch.store.versions import package_versions
 from raysearch.tracking import Network as RegisteredNetwork
-from raysearch.tracking import Tracker, ui_command, ui_url, without_password
+from raysearch.tracking import Tracker, ui_command, ui_url
 
 T = TypeVar("T")
 

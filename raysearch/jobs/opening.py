@@ -26,7 +26,7 @@ def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:
         folder.read_history()
         if folder.journal.exists():
             calibration = content_digest(folder.calibration) if family.calibrates and folder.calibration.exists() else None
-            Journal(folder.journal, weights=content_digest(folder.supernet), calibration=calibration).close()
+            Journal(folder.journal, weights=content_digest(folder.supernet), calibration=calibration)
     elif folder.journal.exists():
         raise ValueError(
             f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"

@@ -26,6 +26,7 @@ from raysearch.jobs.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.jobs.progress import phase
 from raysearch.jobs.watching import Watcher
 from raysearch.recipes import flat_settings
+from raysearch.recipes.stored import upgraded
 from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import calibration_items
 from raysearch.search import Candidate, Failure, make_algorithm, pareto_front
@@ -48,7 +49,8 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
     recipe = plan.recipe
     output = output_path(command)
     nothing_yet = not (output / CONFIG).exists()
-    with open_folder(output, _configuration(plan, command, line), resume=command.resume) as folder:
+    configuration = _configuration(plan, command, line)
+    with open_folder(output, configuration, resume=command.resume, upgrade=upgraded) as folder:
         if command.resume and nothing_yet:  # killed before it wrote anything, or a slip of the pen
             console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
         if folder.finished:

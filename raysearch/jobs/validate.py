@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import pyarrow.parquet as pq
 import tyro
@@ -33,6 +32,7 @@ from raysearch.spaces import find_family
 from raysearch.statistics import Interval, kendall_intervals, paired_gap
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
+from raysearch.store.lines import JsonLines
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training.alone import shortened
 from raysearch.training.supernets import read_supernet
@@ -199,33 +199,21 @@ class _Lines:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
-        self.rows: dict[str, dict[str, Any]] = {}
+        def retrained(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+            for name in ("inherited", "retrained"):
+                outcome_from_dict(row[name])
+            return row["id"], row
+
+        self._lines = JsonLines(path, retrained, header={"settings": settings}, remedy="remove that line")
+        self.rows: dict[str, dict[str, Any]] = dict(self._lines.rows)
         """By architecture id."""
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        earlier = settings
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                entry = cast(dict[str, Any], json.loads(line))
-                if number == 1:
-                    earlier = cast(dict[str, Any], entry["settings"])
-                else:
-                    for name in ("inherited", "retrained"):
-                        outcome_from_dict(entry[name])
-                    self.rows[entry["id"]] = entry
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(f"{path} line {number} is damaged; remove that line") from None
+        earlier: dict[str, Any] = self._lines.header.get("settings") or {}
         if changed := [name for name in settings if earlier.get(name) != settings[name]]:
             name = changed[0]
             raise ValueError(
                 f"{path} holds subnets retrained with {name} {earlier.get(name)}, not {settings[name]}; "
                 "repeat its settings, or remove it to start anew"
             )
-        if len(whole) < len(content):
-            os.truncate(path, len(whole))
-        if not whole:
-            self._write({"settings": settings})
 
     def append(self, done: Retrained[Architecture]) -> None:
         """Keep one retrained subnet; on disk when this returns."""
@@ -237,14 +225,8 @@ class _Lines:
             "loss": done.loss,
             "seconds": done.seconds,
         }
-        self._write(row)
+        self._lines.append(row)
         self.rows[done.arch.id] = row
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        with self.path.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _retrain(

@@ -44,6 +44,7 @@ from raysearch.search import Candidate
 from raysearch.search.front import best_rows
 from raysearch.statistics import tau_b
 from raysearch.store.candidates import CANDIDATES
+from raysearch.store.files import write_whole
 from raysearch.store.folder import CONFIG, read_json
 from raysearch.store.summary import Summary
 
@@ -81,9 +82,7 @@ def write_report(folder: Path, summary: Summary | None = None, *, candidates: Se
         validation=read_json(validation) if validation.exists() else None,
     )
     path = folder / "report.html"
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page)
     return path
 
 

@@ -7,12 +7,13 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from raysearch.store.files import make_folder, temporary_name, write_whole
 from raysearch.store.summary import EpochRecord, Summary
 
 CONFIG = "config.json"
@@ -20,10 +21,8 @@ LOCK = ".lock"
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON to ``path``, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
+    """Write JSON to ``path``, durably, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -71,8 +70,8 @@ class OutputFolder:
         return (self.path / ".finished").exists()
 
     def finish(self) -> None:
-        """Say that everything is written."""
-        (self.path / ".finished").touch()
+        """Say that everything is written: whoever sees the mark finds every other file, for each was on disk before it."""
+        write_whole(self.path / ".finished", "")
 
     @property
     def supernet(self) -> Path:
@@ -145,8 +144,18 @@ class OutputFolder:
 
 
 @contextmanager
-def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generator[OutputFolder]:
+def open_folder(
+    path: Path,
+    config: dict[str, Any],
+    *,
+    resume: bool,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Generator[OutputFolder]:
     """The output folder of a search with ``config``, locked for the length of a ``with`` block.
+
+    ``upgrade`` makes of the ``recipe`` that an earlier version stored what this version would have stored for it, settings that
+    were added since at the value that they stand for. So it is compared, and so it stands in :attr:`OutputFolder.config`; the
+    file stays as it is.
 
     Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
     ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
@@ -156,7 +165,10 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output {path} is a file, not a folder")
     held = _held(file) if file.exists() else None
-    if held is None and path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
+    if held is not None and upgrade is not None:
+        held["recipe"] = upgrade(held["recipe"])
+    of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
+    if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
         raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
     if held is not None and not resume:
         raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
@@ -166,7 +178,7 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
             "repeat its settings, or choose another folder"
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         lock = (path / LOCK).open("a")
     except OSError as error:
         raise ValueError(f"--output {path} cannot be written: {error.strerror}") from None

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64, UInt8
 
+from raysearch.store.files import make_folder, written_whole
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, ImageSet
 from raysearch.tasks.images.transforms import evaluation_crop, to_array
@@ -73,7 +74,7 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
             if present.source == source:
                 return present
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     content = hashlib.sha256()
     # First the bare pixels: the Arrow file's schema carries their digest and is written before them.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
@@ -85,9 +86,8 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
         labels = np.ascontiguousarray(images.labels, dtype=np.int64)
         content.update(labels.data)
         info = CacheInfo(path=path, digest=content.hexdigest(), source=source, shape=shape)
-        finished = Path(folder) / "cache"
-        _write_arrow(finished, raw, labels, info)
-        finished.replace(path)
+        with written_whole(path) as temporary:
+            _write_arrow(temporary, raw, labels, info)
     return info
 
 
