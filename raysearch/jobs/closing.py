@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.distributed.usage import Usage
 from raysearch.export import save_subnet
 from raysearch.export.card import without_credentials

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 Direction = Literal["max", "min"]
 """Whether a higher or a lower score is better."""
@@ -79,6 +80,9 @@ class SearchAlgorithm(Protocol):
     Knows no Ray, device, clock or global random state: the sequence of candidates depends on the seed and on the results alone,
     not on the order in which the results of one batch are told.
     """
+
+    problem: SearchProblem[Any]
+    """The space that candidates come from, what they cost and the budget that they keep."""
 
     def ask(self) -> Architecture | None:
         """The next candidate; None while results are awaited or when :attr:`finished`. Never the same one twice."""
