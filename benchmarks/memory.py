@@ -31,7 +31,7 @@ from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.recipes.autoformer import IMAGENET_TINY
 from raysearch.search import Failure, Race, Result

@@ -27,7 +27,7 @@ from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
+from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.jobs.progress import phase
 from raysearch.recipes.autoformer import IMAGENET_TINY

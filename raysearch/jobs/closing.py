@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.export import save_subnet
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import phase

@@ -15,7 +15,7 @@ from rich.console import Console
 from raysearch.distributed.cluster import carry, connected
 from raysearch.distributed.files import NodeFile, content_digest, serve, share
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
+from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, show_summary

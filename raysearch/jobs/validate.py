@@ -18,7 +18,7 @@ from rich.console import Console
 from raysearch.distributed.cluster import carry, connected
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
-from raysearch.distributed.searcher import SEARCH_SPLIT
+from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand, plan_search
 from raysearch.jobs.progress import phase

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT, ScoringError, SearchRun, run_search
+from raysearch.distributed.search_run import SEARCH_SPLIT, ScoringError, SearchRun, run_search
 from raysearch.scoring.score import score
 from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
