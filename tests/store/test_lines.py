@@ -110,7 +110,7 @@ def test_a_journal_gives_back_what_it_was_told_and_refuses_other_weights(tmp_pat
     told: dict[tuple[str, str], Result | Failure] = {
         ("search", "a1"): Result(0.5, 8, 1000, 2000, 0.25, b"\x0f", latency_ms=1.5, excluded="raced", seconds=2.0),
         ("search", "b2"): Failure("evaluator lost"),
-        ("test", "a1"): Result(0.25, 8, 1000, 2000, correct=b"\x03"),
+        ("test", "a1"): Result(0.25, 8, 1000, 2000, outcomes=b"\x03"),
     }
     journal = Journal(path, weights="3f1c")
     for key, outcome in told.items():
