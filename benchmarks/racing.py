@@ -24,7 +24,6 @@ from raysearch.recipes.autoformer import FASHION_MNIST_RECIPE
 from raysearch.scoring.score import score
 from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, RacingConfig, Result, SearchProblem
 from raysearch.search.front import preference
-from raysearch.search.racing import settled
 from raysearch.space import Architecture
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.tasks import Ends, Splits
@@ -212,7 +211,7 @@ def first_settled(race: Race, candidate: bytes, images: int) -> int:
     low, high = 0, len(looks)
     while low < high:
         middle = (low + high) // 2
-        if settled(incumbent, bits[: looks[middle]], error=race.error):
+        if race.settled(incumbent, bits[: looks[middle]]):
             high = middle
         else:
             low = middle + 1

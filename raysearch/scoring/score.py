@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.nn.precision import Precision, autocast
-from raysearch.search.protocol import Failure, Result
-from raysearch.search.racing import Race, settled
+from raysearch.search.protocol import ByItem, Failure, Result, pack
+from raysearch.search.racing import Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images.device import DeviceImages, image_format
 from raysearch.tasks.task import Normalise, Task
@@ -42,19 +42,20 @@ def score(
     precision: Precision,
     race: Race | None = None,
 ) -> Result | Failure:
-    """One pass of ``subnet`` over all ``images``, on their device.
+    """One pass of ``subnet`` over all ``images``, on their device; the score is the mean of the task's outcomes.
 
     With a ``race``, the images come in its order and the pass ends at the first look that shows the candidate to be out of it.
-    The result then is excluded as ``"raced"``: score and loss are means over the images seen, and ``outcomes`` holds False for
-    those not seen. A candidate that stays in the race to the end has the result of a pass without one, but for the rounding of
-    other batches (the loss to about 1e-6 of itself in float32).
+    The result then is excluded as ``"raced"``: score and loss are means over the images seen, and ``outcomes`` holds False or
+    NaN for those not seen. A candidate that stays in the race to the end has the result of a pass without one, but for the
+    rounding of other batches (the loss to about 1e-6 of itself in float32).
 
-    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search.
+    Returns a Failure when losses or outcomes are not finite: such a candidate is recorded as failed, it does not end a search.
+    Raises ValueError for a task that does not judge item by item.
     """
     started = time.perf_counter()
     device = images.device
     subnet = subnet.to(device).to(memory_format=image_format(device)).eval()
-    correct: list[Tensor] = []
+    judged: list[Tensor] = []
     losses: list[Tensor] = []
     order = incumbent = None
     if race is not None:
@@ -67,31 +68,45 @@ def score(
         for start in range(0, len(images), batch_size):
             chosen = slice(start, start + batch_size)
             pixels, labels = images.batch(chosen if order is None else order[chosen])
-            outputs = subnet(normalise(pixels))
-            hits, loss = task.judge(outputs, labels)
-            correct.append(hits)
+            outcomes, loss = task.judge(subnet(normalise(pixels)), labels)
+            _require_by_item(outcomes, loss, task=task, items=len(labels))
+            judged.append(outcomes)
             losses.append(loss)
-            seen = start + len(hits)
+            seen = start + len(outcomes)
             if race is not None and incumbent is not None and looked + race.block <= seen < len(images):
-                looked = seen
-                if raced := settled(incumbent, torch.cat(correct).cpu().numpy(), error=race.error):
+                looked, so_far = seen, torch.cat(judged).cpu().numpy()
+                if raced := bool(np.isfinite(so_far).all()) and race.settled(incumbent, so_far):
                     break
-    hits = torch.cat(correct).cpu().numpy()
+    found: ByItem = torch.cat(judged).cpu().numpy()
     # Summed in float64, so that the mean does not depend on how the images were cut into batches.
     loss = float(torch.cat(losses).double().mean())
-    if not np.isfinite(loss):
+    if not math.isfinite(loss):
         return Failure("outputs are not finite")
-    by_image = hits
+    if not np.isfinite(found).all():
+        return Failure("outcomes are not finite")
+    by_item = found
     if order is not None:
-        by_image = np.zeros(len(images), bool)
-        by_image[order[: len(hits)]] = hits
+        by_item = np.full(len(images), False if found.dtype == bool else np.nan, found.dtype)
+        by_item[order[: len(found)]] = found
     return Result(
-        score=float(hits.mean()),
+        score=float(found.mean(dtype=np.float64)),
         loss=loss,
-        items_seen=len(hits),
-        outcomes=np.packbits(by_image).tobytes(),
+        items_seen=len(found),
+        outcomes=pack(by_item),
+        kind="bits" if found.dtype == bool else "float32",
         excluded="raced" if raced else None,
         params=cost.params,
         macs=cost.macs,
         seconds=time.perf_counter() - started,
     )
+
+
+def _require_by_item(outcomes: Tensor, loss: Tensor, *, task: Task, items: int) -> None:
+    """Raises ValueError unless both hold one value per item, of the kinds that a task may give."""
+    for name, values, kinds in (("outcomes", outcomes, (torch.bool, torch.float32)), ("losses", loss, (torch.float32,))):
+        if values.shape != (items,) or values.dtype not in kinds:
+            wanted = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
+            raise ValueError(
+                f"{type(task).__name__}.judge returned {name} of shape {tuple(values.shape)} and {values.dtype} for {items} "
+                f"items; return shape ({items},), {wanted}"
+            )
