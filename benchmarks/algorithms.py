@@ -40,9 +40,9 @@ from raysearch.search import (
     run,
 )
 from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer import AutoFormerArchitecture
-from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
+from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerConfig, SpaceConfig, SupernetSizes
 from raysearch.statistics import Interval, bootstrap, kendall_intervals
+from raysearch.tasks import Ends
 
 EVALUATIONS = 1_000
 """Of every search: those of the published evolution, 20 generations of 50."""
@@ -240,7 +240,7 @@ def main(settings: Settings) -> None:
     print_heading(screen, "Search algorithms on a table of scored subnets")
     known = ScoreTable.read(settings.table, AutoFormerArchitecture)
     recipe = known.about["recipe"]
-    geometry = SupernetConfig(**recipe["net"]).geometry(FASHION_MNIST_RECIPE.dataset, num_classes=10)
+    geometry = AutoFormerConfig(net=SupernetSizes(**recipe["net"])).geometry(Ends(FASHION_MNIST_RECIPE.task.input_shape, 10))
     problem = SearchProblem(SpaceConfig(**recipe["space"]).build(), geometry.cost, Constraint(**recipe["constraint"]))
     screen.print(f"{settings.table.name}: {problem.size:,} subnets, {problem.constraint}", highlight=False)
     if settings.quick:

@@ -25,13 +25,11 @@ from raysearch.recipes.autoformer import FASHION_MNIST_RECIPE
 from raysearch.scoring.score import score
 from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, RacingConfig, Result, SearchProblem, ranked, run
 from raysearch.space import Architecture
-from raysearch.tasks.images.cache import open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.spaces.autoformer import FAMILY
+from raysearch.tasks import Ends, Splits
+from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.device import DeviceImages
-from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.splits import Splits
-from raysearch.tasks.images.transforms import Normalisation
 from raysearch.training.supernets import SupernetFile, build_supernet, read_supernet
 from raysearch.training.trainer import SupernetTrainer
 
@@ -72,7 +70,13 @@ class Settings:
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
 
-RECIPE = replace(FASHION_MNIST_RECIPE, net=replace(FASHION_MNIST_RECIPE.net, patch_size=PATCH, max_relative_position=3))
+RECIPE = replace(
+    FASHION_MNIST_RECIPE,
+    config=replace(
+        FASHION_MNIST_RECIPE.config,
+        net=replace(FASHION_MNIST_RECIPE.config.net, patch_size=PATCH, max_relative_position=3),
+    ),
+)
 
 
 def train(splits: Splits, path: Path, settings: Settings, screen: Console) -> None:
@@ -80,19 +84,18 @@ def train(splits: Splits, path: Path, settings: Settings, screen: Console) -> No
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = np.random.default_rng(settings.seed).permutation(len(splits.train))[: settings.train_images]
     config = replace(RECIPE.train, epochs=settings.epochs, warmup_epochs=min(3, settings.epochs / 2), batch_size=128, lr=1.5e-3)
-    network = RECIPE.net.geometry(RECIPE.dataset, num_classes=len(splits.classes)).settings()
+    network = RECIPE.config.geometry(Ends(RECIPE.task.input_shape, len(splits.classes))).settings()
     network = {**network, "drop_path_rate": config.drop_path}
     trainer = SupernetTrainer(
         build_supernet(
-            "autoformer", network, weight_init=config.weight_init, pos_embed_std=config.pos_embed_std, seed=settings.seed
+            FAMILY, network, weight_init=config.weight_init, pos_embed_std=config.pos_embed_std, seed=settings.seed
         ).to(device),
-        RECIPE.space.build(),
-        TrainLoader(
-            splits.train.subset(chosen), RECIPE.dataset, RECIPE.augment, batch_size=config.batch_size, seed=settings.seed
-        ),
+        RECIPE.config.space.build(),
+        RECIPE.task.batches(splits.train.subset(chosen), batch_size=config.batch_size, seed=settings.seed),
         config,
-        task=Classification(label_smoothing=config.label_smoothing),
-        num_classes=len(splits.classes),
+        task=RECIPE.task,
+        undecayed=FAMILY.undecayed,
+        outputs=len(splits.classes),
         seed=settings.seed,
         device=device,
     )
@@ -100,7 +103,7 @@ def train(splits: Splits, path: Path, settings: Settings, screen: Console) -> No
         for epoch in range(config.epochs):
             record = trainer.train_epoch(epoch)
             shown.show(epoch + 1, step=f"epoch {epoch + 1}/{config.epochs}", best=f"loss {record.loss:.3f}")
-    SupernetFile("autoformer", network, {k: v.cpu() for k, v in trainer.supernet.state_dict().items()}).write(path)
+    SupernetFile(FAMILY, network, {k: v.cpu() for k, v in trainer.supernet.state_dict().items()}).write(path)
 
 
 # --- two searches side by side ----------------------------------------------------------------------------------------
@@ -240,24 +243,23 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     print_heading(screen, "Racing")
     settings.output.mkdir(parents=True, exist_ok=True)
-    splits = load_splits(replace(RECIPE.dataset, search_images=settings.images), seed=settings.seed)
+    splits = load_splits(replace(RECIPE.task.dataset, search_images=settings.images), seed=settings.seed)
     weights = settings.supernet or settings.output / "supernet.safetensors"
     if not weights.exists():
         train(splits, weights, settings, screen)
-    supernet = read_supernet(weights).build().eval()
+    supernet = read_supernet(weights, FAMILY).build().eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = settings.output / "search.arrow"
-    write_cache(splits.search, cached, RECIPE.dataset)
+    RECIPE.task.write_cache(splits.search, cached)
     images = DeviceImages(open_cache(cached), device, room_bytes=2**30 if device.type == "cuda" else 0)
-    normalise = Normalisation(RECIPE.dataset.mean, RECIPE.dataset.std)
 
     def scored(arch: Architecture, race: Race | None) -> Result:
         outcome = score(
             supernet.extract(arch),
             images,
-            task=Classification(),
+            task=RECIPE.task,
             cost=supernet.cost(arch),
-            normalise=normalise,
+            normalise=RECIPE.task.normalise,
             batch_size=RECIPE.evaluators.batch_size,
             precision=RECIPE.evaluators.precision,
             race=race,
@@ -265,8 +267,8 @@ def main(settings: Settings) -> None:
         assert isinstance(outcome, Result)
         return outcome
 
-    geometry = RECIPE.net.geometry(RECIPE.dataset, num_classes=len(splits.classes))
-    problem = SearchProblem(RECIPE.space.build(), geometry.cost, RECIPE.constraint)
+    geometry = RECIPE.config.geometry(Ends(RECIPE.task.input_shape, len(splits.classes)))
+    problem = SearchProblem(RECIPE.config.space.build(), geometry.cost, RECIPE.constraint)
     config = EvolutionConfig(generations=settings.generations)
     if settings.quick:
         config = replace(config, population=12, parents=4, mutations=6, crossovers=3)

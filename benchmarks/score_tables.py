@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from raysearch.search.protocol import Result
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
+from raysearch.store.files import written_whole
 
 A = TypeVar("A", bound=Architecture)
 
@@ -54,9 +55,8 @@ class ScoreTable(Generic[A]):
         images = {r.items_seen for r in self.results}
         assert len(images) == 1, f"scores of {sorted(images)} images cannot be compared"
         about = json.dumps({**self.about, "images_seen": images.pop()})
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: about.encode()}), temporary, compression="zstd")
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: about.encode()}), temporary, compression="zstd")
 
     @classmethod
     def read(cls, path: Path, architecture: type[A]) -> ScoreTable[A]:

@@ -24,7 +24,7 @@ from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT, SearchRun, run_search
+from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.usage import Usage
 from raysearch.search import (
     AgeingConfig,

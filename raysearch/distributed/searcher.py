@@ -1,277 +1,264 @@
-"""One search: an algorithm proposes, Tune runs a thin trial for each candidate, the pool scores it."""
+"""Ray Tune's view of a search algorithm: for trainables of one's own, and for the product's search."""
 
 from __future__ import annotations
 
 import json
-import tempfile
+import logging
+import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Literal, Protocol, cast
 
-import ray
-from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from raysearch.distributed.cluster import Actor, answer
-from raysearch.search.candidate import Candidate
-from raysearch.search.protocol import Failure, Result, SearchAlgorithm, outcome_from_dict
-from raysearch.search.racing import Race, RacingConfig
+from raysearch.search.protocol import Failure, Result
 from raysearch.space import Architecture
-from raysearch.space.cost import Cost
+from raysearch.space.problem import SearchProblem
+from raysearch.store.folder import write_json
 
-A = TypeVar("A", bound=Architecture)
+log = logging.getLogger(__name__)
 
-SEARCH_SPLIT = "search"
+# Nothing here imports raysearch.distributed.cluster: it sets how often Tune saves a run of the product, which is none of the
+# business of somebody else's run.
+
+ReadOutcome = Callable[[Architecture, Mapping[str, Any]], Result | Failure]
+"""What became of an architecture, by the last result that its trial reported (nested names joined by ``/``)."""
 
 
-class SearchRun(Generic[A]):
-    """A search in progress, on the driver.
+class AskTell(Protocol):
+    """The part of a :class:`~raysearch.search.SearchAlgorithm` that a searcher uses."""
 
-    Candidates are handed to the pool as soon as the algorithm names them (a whole generation, or its look-ahead) and their
-    outcomes are told to the algorithm in the order asked, whatever the order of completion: the sequence of candidates does
-    not depend on evaluators, speed or crashes. Outcomes that a journal knows are told at once, so a resumed search replays
-    itself without scoring anything twice.
+    @property
+    def problem(self) -> SearchProblem[Any]:
+        """The space that candidates come from, and what they cost."""
+        ...
 
-    With racing, a candidate runs against the algorithm's threshold at the time it is asked: its outcome is decided then,
-    whoever scores it and when.
+    def ask(self) -> Architecture | None:
+        """The next candidate; None while results are awaited."""
+        ...
+
+    def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
+        """The outcome of a candidate that was asked."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing is left to ask and every asked candidate has been told."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that continues the search, as JSON values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrialError(Failure):
+    """The trial itself ended in an error; Tune keeps the traceback."""
+
+
+class TuneSearcher(Searcher):
+    """Any search algorithm of raysearch as a searcher of Ray Tune, for any trainable and any number of concurrent trials.
+
+    A trial's configuration holds ``arch``, the architecture as JSON values (``space.architecture.from_dict(config["arch"])``
+    makes it one), ``id``, its id, and its decisions by the names of :attr:`SearchSpace.param_space`, as
+    :func:`~raysearch.distributed.param_space.architecture_from` takes them (a choice named ``arch`` gives way).
+    ``num_samples=-1`` lets the algorithm say when the search is over.
+
+    While an algorithm waits for the last results of a generation (its barrier) no trial starts; ageing evolution has none.
+    Results are told as they come. Which candidates are asked depends on that as little as the algorithm's own contract allows:
+    on seed and results alone.
+
+    A trial that ends in an error, and one that does not report its numbers or reports NaN or infinity, is told as a
+    :class:`Failure` with its reason. A trial that a scheduler stops counts with its last result.
+
+    Tune saves it with the experiment: the algorithm's state and the candidates that are running. ``Tuner.restore`` goes on with
+    the same candidates. Those whose trials Tune runs on keep their trial; those whose trials are lost are asked again; the
+    algorithm is told about each once.
 
     Args:
-        algorithm: proposes candidates.
-        cost: closed-form cost of a candidate.
-        known: outcomes of an earlier run, by architecture id.
-        on_candidate: called with every candidate, in the order asked.
-        racing: whether candidates race, and how; they do not when not given.
-        seed: of the order in which racing candidates see the images.
+        algorithm: proposes candidates and is told about them.
+        metric: the name under which trials report the score.
+        mode: ``min`` where a lower score is better; its negative is told then.
+        loss: the name under which trials report a loss that tells candidates of equal score apart; lower is better.
+        latency: the name under which trials report milliseconds, for algorithms that weigh them.
+        outcome: reads the whole outcome of a candidate instead of these numbers; not with ``metric``.
+
+    Raises:
+        ValueError: neither or both of ``metric`` and ``outcome``, no such mode.
 
     """
 
     def __init__(
         self,
-        algorithm: SearchAlgorithm,
+        algorithm: AskTell,
         *,
-        cost: Callable[[A], Cost],
-        known: Mapping[str, Result | Failure],
-        on_candidate: Callable[[Candidate], None],
-        racing: RacingConfig | None = None,
-        seed: int = 0,
+        metric: str | None = None,
+        mode: Literal["max", "min"] = "max",
+        loss: str | None = None,
+        latency: str | None = None,
+        outcome: ReadOutcome | None = None,
     ) -> None:
-        self.algorithm, self.cost, self.known, self.on_candidate = algorithm, cost, known, on_candidate
-        self.racing, self.seed = racing or RacingConfig(enabled=False), seed
-        self.candidates: list[Candidate] = []
-        self._waiting: deque[A] = deque()
-        """Asked, not told; in the order asked."""
-        self._outcomes: dict[A, Result | Failure] = {}
-        """Of waiting candidates whose turn has not come."""
-        self._queue: deque[A] = deque()
-        """Without outcome and not yet a trial."""
+        # Without metric and mode: Tune ends the whole run when a trial does not report the metric of its searcher.
+        super().__init__()
+        if (metric is None) == (outcome is None):
+            raise ValueError('give metric, the name of the reported score as metric="accuracy", or else outcome')
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode is {mode!r}; give max or min")
+        self.algorithm = algorithm
+        self._outcome: ReadOutcome = outcome or _Numbers(
+            algorithm.problem, score=cast(str, metric), sign=1 if mode == "max" else -1, loss=loss, latency=latency
+        )
+        self._max_concurrent = math.inf
+        self._running: dict[str, Architecture] = {}
+        """By trial id, in the order asked."""
+        self._latest: dict[str, Mapping[str, Any]] = {}
+        """The last result of running trials that report more than one."""
+        self._lost: deque[Architecture] = deque()
+        """Asked by an interrupted run whose trials for them are gone."""
+        self._unconfirmed: set[str] = set()
+        """Trials of an interrupted run that Tune has not yet shown to run on."""
+        self._waited = False
+        """Whether Tune was told to wait since an interrupted run was restored."""
 
-    @property
-    def finished(self) -> bool:
-        """True when the algorithm asks nothing more."""
-        return self.algorithm.finished and not self._waiting
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """What Tune makes of its own settings; nothing here comes from them.
 
-    def advance(self) -> dict[A, Race | None]:
-        """Ask for all candidates that can be asked now. Returns those that must be scored, in order, and their races."""
-        fresh: dict[A, Race | None] = {}
-        asked = True
-        while asked:
-            asked = False
-            # An algorithm asks members of its own space, which its protocol does not name.
-            while (arch := cast("A | None", self.algorithm.ask())) is not None:
-                asked = True
-                self._waiting.append(arch)
-                if (outcome := self.known.get(arch.id)) is not None:
-                    self._outcomes[arch] = outcome
-                else:
-                    fresh[arch] = self._race(arch)
-            self._settle()  # outcomes that are known let the algorithm go on
-        self._queue.extend(fresh)
-        return fresh
+        Raises ValueError for a parameter of ``param_space`` that the searcher decides.
+        """
+        decided = {"arch", "id", *self.algorithm.problem.space.param_space}
+        if taken := sorted(decided & config.keys()):
+            raise ValueError(f"param_space has {', '.join(taken)}, which the searcher decides; rename it there")
+        return False  # Tune refuses a param_space that leaves anything else to the searcher
 
-    def _race(self, arch: A) -> Race | None:
-        incumbent = self.algorithm.threshold if self.racing.enabled else None
-        if incumbent is None:
-            return None
-        draw = f"{self.seed}/race/{incumbent.id}/{arch.id}"
-        return Race(incumbent.id, draw, error=self.racing.error, block=self.racing.block)
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Keep to so many trials at once.
 
-    def next(self) -> A | None:
-        """The next candidate to score; None when all are under way."""
-        return self._queue.popleft() if self._queue else None
-
-    def complete(self, arch: A, outcome: Result | Failure) -> None:
-        """Take the outcome of a candidate from :meth:`next`."""
-        self._outcomes[arch] = outcome
-        self._settle()
-
-    def _settle(self) -> None:
-        while self._waiting and self._waiting[0] in self._outcomes:
-            arch = self._waiting.popleft()
-            outcome = self._outcomes.pop(arch)
-            self.algorithm.tell(arch, outcome)
-            candidate = Candidate(self.algorithm.proposal(arch), self.cost(arch), outcome)
-            self.candidates.append(candidate)
-            self.on_candidate(candidate)
-
-
-_runs: dict[str, tuple[SearchRun[Any], Actor]] = {}
-"""Searches of this process and their pools, by pool name: Tune pickles its searcher, which therefore holds a name only."""
-
-
-class TuneSearcher(Searcher):
-    """Tune's view of a :class:`SearchRun` of the same process."""
-
-    def __init__(self, pool_name: str) -> None:
-        super().__init__(metric="score", mode="max")
-        self.pool_name = pool_name
-        self.trials: dict[str, Architecture] = {}
-
-    def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration: its candidate and the pool that scores it."""
-        run, pool = _runs[self.pool_name]
-        _hand_over(run, pool)
-        arch = run.next()
-        if arch is None:
-            if run.finished:
-                raise _SearchEnded
-            return None
-        self.trials[trial_id] = arch
-        return {"pool": self.pool_name, "id": arch.id, "arch": arch.to_json()}
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the outcome. A trial that ended in an error is a bug: Tune stops and :func:`run_search` raises it."""
-        arch = self.trials.pop(trial_id)
-        if not error and result:
-            run, _ = _runs[self.pool_name]
-            run.complete(arch, outcome_from_dict(json.loads(result["outcome"])))
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: a search resumes from its journal."""
-        Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see :meth:`save`."""
-
-
-def _hand_over(run: SearchRun[Any], pool: Actor) -> None:
-    """Queue at the pool whatever the algorithm can name now; back when it is queued, so that trials find it there."""
-    if fresh := run.advance():
-        ray.get(pool.prefetch.remote(SEARCH_SPLIT, fresh))
-
-
-class _SearchEnded(Exception):
-    """Ends Tune's loop when the search is over.
-
-    Tune's own end writes the state of every trial to a file that nobody reads: measured 2 ms for each candidate.
-    """
-
-
-class _NextTrial(TrialScheduler):
-    """Starts the trial that was added last, in the same time however many there were.
-
-    Tune's own scheduler, and its question whether all trials are finished, look through every trial there ever was.
-    """
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Let Tune forget the trials that ended well: their outcomes are told."""
-        trials: list[Trial] = tune_controller.get_trials()
-        trials[:] = [trial for trial in trials if trial.status != Trial.TERMINATED]
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The trial that waits, if one does."""
-        return next((trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING), None)
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Trials have one result."""
-        return TrialScheduler.CONTINUE
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Nothing to do."""
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Nothing to do: a trial that ended in an error ends the search."""
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Nothing to do."""
-
-    def debug_string(self) -> str:
-        """What Tune shows of it."""
-        return "one trial at a time"
-
-
-class CandidateTrial(tune.Trainable):
-    """One candidate: waits for its outcome."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Find the pool."""
-        self.pool = ray.get_actor(config["pool"])
-        self.id = config["id"]
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Serve the next candidate with the same actor."""
-        self.id = new_config["id"]
+        Tune's own limiter would count the trials that an interrupted run lost for ever.
+        """
+        self._max_concurrent = max_concurrent
         return True
 
-    def step(self) -> dict[str, Any]:
-        """The outcome."""
-        outcome: dict[str, Any] = answer(self.pool.result.remote(SEARCH_SPLIT, self.id))
-        return {"score": outcome.get("score", float("nan")), "outcome": json.dumps(outcome), "done": True}
+    def suggest(self, trial_id: str) -> Any:
+        """A configuration; None while results are awaited or enough trials run; ``FINISHED`` at the end."""
+        arch = self._next()
+        if arch is None and self._unconfirmed:
+            # Tune asks once between two saves, and again only when it has nothing to run: it waits for a suggestion then, and
+            # saves nothing before there is one.
+            if self._waited:
+                self._ask_again(self._unconfirmed)
+                arch = self._next()
+            self._waited = True
+        if arch is None:
+            return Searcher.FINISHED if self.algorithm.finished else None
+        self._running[trial_id] = arch
+        return {**self.algorithm.problem.space.to_params(arch), "arch": arch.to_dict(), "id": arch.id}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to keep."""
+    def _next(self) -> Architecture | None:
+        if len(self._running) >= self._max_concurrent:
+            return None
+        return self._lost.popleft() if self._lost else self.algorithm.ask()
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing was kept."""
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keep the result: of a paused trial that a scheduler stops, Tune does not repeat it."""
+        if trial_id in self._running:
+            self._latest[trial_id] = result
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the algorithm. A trial whose candidate was asked again, or told before, says nothing more."""
+        arch = self._running.pop(trial_id, None)
+        latest = self._latest.pop(trial_id, None)
+        self._unconfirmed.discard(trial_id)
+        if arch is None:
+            return
+        outcome = TrialError("the trial ended in an error") if error else self._outcome(arch, result or latest or {})
+        self.algorithm.tell(arch, outcome)
+
+    # --- an interrupted run ---
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write the algorithm's state and the candidates that are running to a file, whole or not at all."""
+        path = Path(checkpoint_path)
+        self._confirm(path.parent)
+        state = {
+            "algorithm": self.algorithm.state_dict(),
+            "running": {trial_id: arch.to_dict() for trial_id, arch in self._running.items()},
+            "lost": [arch.to_dict() for arch in self._lost],
+        }
+        write_json(path, state)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Continue from what :meth:`save` wrote. Raises ValueError for another file, and for a search of other settings."""
+        architecture = self.algorithm.problem.space.architecture
+        try:
+            state = json.loads(Path(checkpoint_path).read_text())
+            running = {str(trial_id): architecture.from_dict(arch) for trial_id, arch in state["running"].items()}
+            lost = [architecture.from_dict(arch) for arch in state["lost"]]
+            algorithm = state["algorithm"]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{checkpoint_path} is no state of this search ({error}); start the search anew") from None
+        self.algorithm.load_state_dict(algorithm)
+        self._running, self._lost, self._latest = running, deque(lost), {}
+        self._unconfirmed, self._waited = set(running), False
+
+    def _confirm(self, folder: Path) -> None:
+        """Find out, at the first save after a restore, which of the restored trials run on.
+
+        Tune copies the table of its trials and the searcher's state one after the other, so one may be older than the other;
+        and it may be told not to run unfinished trials on. It tells the searcher in neither case, but the table that it writes
+        before it saves the searcher does.
+        """
+        tables = sorted(folder.glob("experiment_state-*.json"))
+        if not self._unconfirmed or not tables:
+            return
+        trials = [json.loads(trial) for trial, _ in json.loads(tables[-1].read_text())["trial_data"]]
+        alive = {trial["trial_id"] for trial in trials if trial["status"] not in (Trial.TERMINATED, Trial.ERROR)}
+        self._ask_again(self._unconfirmed - alive)
+        self._unconfirmed = set()
+
+    def _ask_again(self, trial_ids: Collection[str]) -> None:
+        gone = [trial_id for trial_id in self._running if trial_id in trial_ids]
+        if gone:
+            log.info("%d candidates are asked again: Tune does not continue their trials", len(gone))
+        self._lost.extend(self._running.pop(trial_id) for trial_id in gone)
+        self._unconfirmed = self._unconfirmed.difference(gone)
 
 
-class ScoringError(RuntimeError):
-    """A candidate could not be scored because of an error in our code or in a space's."""
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """Reads an outcome from the numbers that a trial reports under these names; its cost is the problem's."""
 
+    problem: SearchProblem[Any]
+    score: str
+    sign: int
+    loss: str | None
+    latency: str | None
 
-def run_search(run: SearchRun[Any], pool: Actor, *, pool_name: str) -> None:
-    """Run a search to its end.
-
-    One trial waits at a time while all evaluators work: the pool holds the whole generation (measured: 9-16 ms per trial,
-    where concurrent trials with reused actors fall back to one at each generation's end). Raises ScoringError.
-    """
-    _hand_over(run, pool)
-    if run.finished:
-        return
-    here = f"node:{ray.util.get_node_ip_address()}"
-    trial = tune.with_resources(CandidateTrial, tune.PlacementGroupFactory([{"CPU": 0.1, here: 0.001}]))
-    _runs[pool_name] = (run, pool)
-    try:
-        with tempfile.TemporaryDirectory(prefix="raysearch-tune-", ignore_cleanup_errors=True) as folder:
-            results = tune.Tuner(
-                trial,
-                param_space={},
-                tune_config=tune.TuneConfig(
-                    search_alg=TuneSearcher(pool_name),
-                    scheduler=_NextTrial(),
-                    num_samples=-1,
-                    max_concurrent_trials=1,
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(
-                    name=pool_name,
-                    storage_path=folder,
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=0, fail_fast=True),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                ),
-            ).fit()
-            if results.errors:
-                raise ScoringError(f"a candidate could not be scored: {_cause(results.errors[0])}") from results.errors[0]
-    except _SearchEnded:
-        return
-    finally:
-        del _runs[pool_name]
-    raise ScoringError("Tune ended before the search did; start again with --resume")
-
-
-def _cause(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    def __call__(self, arch: Architecture, result: Mapping[str, Any]) -> Result | Failure:
+        numbers: dict[str, float] = {}
+        for name in (self.score, self.loss, self.latency):
+            if name is None:
+                continue
+            if name not in result:
+                return Failure(f"the trial did not report {name}")
+            try:
+                numbers[name] = float(result[name])
+            except (OverflowError, TypeError, ValueError):
+                return Failure(f"the trial reported {name} = {result[name]!r}, which is no number")
+            if not math.isfinite(numbers[name]):
+                return Failure(f"the trial reported {name} = {numbers[name]}")
+        cost = self.problem.cost(arch)
+        return Result(
+            self.sign * numbers[self.score],
+            0,  # how many images or other items it was judged on is the trial's own business
+            cost.params,
+            cost.macs,
+            loss=None if self.loss is None else numbers[self.loss],
+            latency_ms=None if self.latency is None else numbers[self.latency],
+        )

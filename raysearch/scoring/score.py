@@ -14,8 +14,7 @@ from raysearch.search.protocol import ByItem, Failure, Result, pack
 from raysearch.search.racing import Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images.device import DeviceImages, image_format
-from raysearch.tasks.images.transforms import Normalisation
-from raysearch.tasks.task import Task
+from raysearch.tasks.task import Normalise, Task
 
 
 def compile_blocks(network: nn.Module) -> None:
@@ -38,7 +37,7 @@ def score(
     *,
     task: Task,
     cost: Cost,
-    normalise: Normalisation,
+    normalise: Normalise,
     batch_size: int,
     precision: Precision,
     race: Race | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from raysearch.space import Architecture
+from raysearch.space.problem import SearchProblem
 
 Exclusion = Literal["raced", "slow"]
 """Why a scored candidate can be neither parent nor champion: racing stopped it, or its measured latency breaks the limit."""
@@ -117,6 +118,9 @@ class SearchAlgorithm(Protocol):
     Knows no Ray, device, clock or global random state: the sequence of candidates depends on the seed and on the results alone,
     not on the order in which the results of one batch are told.
     """
+
+    problem: SearchProblem[Any]
+    """The space that candidates come from, what they cost and the budget that they keep."""
 
     def ask(self) -> Architecture | None:
         """The next candidate; None while results are awaited or when :attr:`finished`. Never the same one twice."""

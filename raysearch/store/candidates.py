@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from raysearch.search.candidate import Candidate
 from raysearch.search.front import order
 from raysearch.search.protocol import Failure
+from raysearch.store.files import written_whole
 
 R = TypeVar("R", bound=Mapping[str, Any])
 
@@ -42,10 +43,9 @@ SCHEMA = pa.schema(
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
-    """Write the table to ``path``, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist([row_of(c) for c in candidates], schema=SCHEMA), temporary)
-    temporary.replace(path)
+    """Write the table to ``path``, durably, whole or not at all."""
+    with written_whole(path) as temporary:
+        pq.write_table(pa.Table.from_pylist([row_of(c) for c in candidates], schema=SCHEMA), temporary)
 
 
 def row_of(candidate: Candidate) -> dict[str, Any]:

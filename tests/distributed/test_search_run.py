@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
-from raysearch.distributed.searcher import SEARCH_SPLIT, ScoringError, SearchRun, run_search
+from raysearch.distributed.search_run import SEARCH_SPLIT, ScoringError, SearchRun, run_search
 from raysearch.scoring.score import score
 from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
 from raysearch.tasks.images import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages
 
 
@@ -300,7 +300,7 @@ class RacingScorer:
         return score(
             Pupil(arch),
             DeviceImages(open_cache(local_path(images)), torch.device("cpu"), room_bytes=0),
-            task=Classification(),
+            task=ImageClassification(),
             cost=toy.cost(arch),  # pyright: ignore[reportArgumentType]
             normalise=Normalisation((0.0,), (1.0,)),
             batch_size=50,

@@ -18,7 +18,7 @@ from raysearch.search.protocol import Failure, Result, pack
 from raysearch.search.racing import Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages
 from raysearch.tasks.task import Task
 
@@ -57,7 +57,7 @@ def scored(
     return score(
         network,
         DeviceImages(cached, torch.device("cpu"), room_bytes=0),
-        task=task or Classification(),
+        task=task or ImageClassification(),
         cost=Cost(params=320, macs=321),
         normalise=NORMALISE,
         batch_size=batch_size,
@@ -97,10 +97,14 @@ def test_outputs_that_are_not_finite_fail_the_candidate(cached: CachedImages) ->
 
 def test_the_training_loss_smooths_labels_once() -> None:
     """Mixup's targets carry their smoothing already."""
-    task, outputs, labels = Classification(label_smoothing=0.1), torch.randn(6, 5), torch.arange(6) % 5
+    task, outputs, labels = ImageClassification(), torch.randn(6, 5), torch.arange(6) % 5
     smooth = F.one_hot(labels, 5) * 0.9 + 0.1 / 5
-    assert task.loss(outputs, labels) == pytest.approx(F.cross_entropy(outputs, labels, label_smoothing=0.1).item())
-    assert task.loss(outputs, smooth) == pytest.approx(task.loss(outputs, labels).item())
+    assert task.loss(outputs, labels, label_smoothing=0.1) == pytest.approx(
+        F.cross_entropy(outputs, labels, label_smoothing=0.1).item()
+    )
+    assert task.loss(outputs, smooth, label_smoothing=0.1) == pytest.approx(
+        task.loss(outputs, labels, label_smoothing=0.1).item()
+    )
 
 
 def by_item(result: Result | Failure) -> np.ndarray:
