@@ -37,9 +37,9 @@ from raysearch.search import (
     make_algorithm,
 )
 from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer import AutoFormerArchitecture
-from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
+from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerConfig, SpaceConfig, SupernetSizes
 from raysearch.statistics import kendall_intervals
+from raysearch.tasks import Ends
 
 EVALUATIONS = 1_000
 """Of every search: those of the published evolution, 20 generations of 50."""
@@ -172,7 +172,7 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
         )
     screen.print(
         table(
-            f"The table: {len(scores):,} subnets scored on {known.results[0].images_seen:,} images of Fashion-MNIST",
+            f"The table: {len(scores):,} subnets scored on {known.results[0].items_seen:,} images of Fashion-MNIST",
             ("origin", "subnets", "worst", "median", "90 %", "best", "spread", "error held out", "Kendall tau held out"),
             rows,
             caption="Held out: each fifth of the table predicted from the other four.",
@@ -240,7 +240,7 @@ def main(settings: Settings) -> None:
     print_heading(screen, "Search algorithms on a table of scored subnets")
     known = ScoreTable.read(settings.table, AutoFormerArchitecture)
     recipe = known.about["recipe"]
-    geometry = SupernetConfig(**recipe["net"]).geometry(FASHION_MNIST_RECIPE.dataset, num_classes=10)
+    geometry = AutoFormerConfig(net=SupernetSizes(**recipe["net"])).geometry(Ends(FASHION_MNIST_RECIPE.task.input_shape, 10))
     problem = SearchProblem(SpaceConfig(**recipe["space"]).build(), geometry.cost, Constraint(**recipe["constraint"]))
     screen.print(f"{settings.table.name}: {problem.size:,} subnets, {problem.constraint}", highlight=False)
     if settings.quick:

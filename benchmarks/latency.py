@@ -18,8 +18,7 @@ from scipy.stats import kendalltau
 from shared import console, print_heading, table
 
 from raysearch.jobs.progress import phase
-from raysearch.recipes.autoformer import DIGITS_RECIPE, IMAGENET_TINY
-from raysearch.recipes.recipe import Recipe
+from raysearch.recipes.autoformer import DIGITS_RECIPE, IMAGENET_TINY, Search
 from raysearch.scoring.latency import (
     LatencyConfig,
     architectures_to_measure,
@@ -31,6 +30,7 @@ from raysearch.scoring.latency import (
 from raysearch.search import SearchProblem
 from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSubnet
+from raysearch.tasks import Ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def judged(predicted: Sequence[float], measured: Sequence[float]) -> list[str]:
     return [*shown, f"{kendalltau(p, m).statistic:.2f}"]
 
 
-def compare(screen: Console, name: str, recipe: Recipe, settings: Settings, *, num_classes: int) -> None:
+def compare(screen: Console, name: str, recipe: Search, settings: Settings, *, num_classes: int) -> None:
     """Measure subnets of a recipe's whole space, whatever its budget; print the predictors' errors and the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    geometry, space = recipe.net.geometry(recipe.dataset, num_classes=num_classes), recipe.space.build()
+    geometry, space = recipe.config.geometry(Ends(recipe.task.input_shape, num_classes)), recipe.config.space.build()
     config = LatencyConfig(
         batch_size=settings.batch_size,
         warmup=settings.warmup,
@@ -115,7 +115,7 @@ def compare(screen: Console, name: str, recipe: Recipe, settings: Settings, *, n
         )
         for choices, features in geometry.latency_parts(space)
     }
-    widths, heads, ratios = recipe.space.embed_dim, recipe.space.num_heads, recipe.space.mlp_ratio
+    widths, heads, ratios = recipe.config.space.embed_dim, recipe.config.space.num_heads, recipe.config.space.mlp_ratio
     screen.print(
         table(
             f"{name}: milliseconds of each part",

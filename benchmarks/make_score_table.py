@@ -26,27 +26,26 @@ from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.supernet_scorer import SupernetScorer
-from raysearch.jobs import SearchCommand, run
-from raysearch.jobs.plan import plan_search
+from raysearch.jobs.plan import SearchCommand, plan_search
 from raysearch.jobs.progress import phase
-from raysearch.recipes.autoformer import FASHION_MNIST_RECIPE
-from raysearch.recipes.recipe import Recipe, ReportConfig
+from raysearch.jobs.search import run
+from raysearch.recipes.autoformer import FASHION_MNIST_RECIPE, Search
+from raysearch.recipes.recipe import ReportConfig
 from raysearch.scoring.proxies import PROXIES
 from raysearch.search import EvolutionConfig, Result, SearchProblem
 from raysearch.search.settings import redraw_rates
 from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer import AutoFormerArchitecture
-from raysearch.spaces.autoformer.config import SpaceConfig
-from raysearch.tasks.images.cache import open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
-from raysearch.tasks.images.transforms import Normalisation
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerConfig, SpaceConfig
+from raysearch.tasks.images.cache import open_cache
 from raysearch.training.supernets import build_supernet, read_supernet
 
 RECIPE = replace(
     FASHION_MNIST_RECIPE,
-    dataset=replace(FASHION_MNIST_RECIPE.dataset, search_images=1000),
-    net=replace(FASHION_MNIST_RECIPE.net, patch_size=7, embed_dim=64, head_dim=16, max_relative_position=3),
-    space=SpaceConfig(embed_dim=(32, 48, 64), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0, 4.0), depth=(3, 4, 5, 6)),
+    task=replace(FASHION_MNIST_RECIPE.task, dataset=replace(FASHION_MNIST_RECIPE.task.dataset, search_images=1000)),
+    config=AutoFormerConfig(
+        SpaceConfig(embed_dim=(32, 48, 64), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0, 4.0), depth=(3, 4, 5, 6)),
+        replace(FASHION_MNIST_RECIPE.config.net, patch_size=7, embed_dim=64, head_dim=16, max_relative_position=3),
+    ),
     train=replace(FASHION_MNIST_RECIPE.train, epochs=5, batch_size=128, lr=2e-3, warmup_epochs=1, drop_path=0.0),
     constraint=Constraint(min_params=80e3, max_params=110e3),
     algorithm="evolution",
@@ -121,7 +120,7 @@ def main(settings: Settings) -> None:
         settings = replace(settings, random=12, structured=4, neighbours=8)
         recipe = replace(
             recipe,
-            dataset=replace(recipe.dataset, search_images=100),
+            task=replace(recipe.task, dataset=replace(recipe.task.dataset, search_images=100)),
             train=replace(recipe.train, epochs=1, batch_size=2048),
             search=EvolutionConfig(population=4, generations=1, parents=2, mutations=1, crossovers=1),
         )
@@ -137,13 +136,12 @@ def main(settings: Settings) -> None:
     screen.print(f"{len(table.archs):,} subnets, best score {best:.2%} -> {settings.table}", highlight=False)
 
 
-def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -> ScoreTable[AutoFormerArchitecture]:
+def scored(settings: Settings, recipe: Search, weights: Path, screen: Console) -> ScoreTable[AutoFormerArchitecture]:
     """The table: every subnet on all search images."""
     plan = plan_search(SearchCommand(recipe, supernet=weights))
     problem = plan.problem
     cache = settings.output / "table-search.arrow"
-    write_cache(plan.splits.search, cache, recipe.dataset)
-    normalise = Normalisation(recipe.dataset.mean, recipe.dataset.std)
+    recipe.task.write_cache(plan.splits.search, cache)
     config = EvaluatorConfig(batch_size=500)
     results: dict[AutoFormerArchitecture, Result] = {}
     origins: dict[AutoFormerArchitecture, str] = {}
@@ -152,7 +150,7 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
         server = serve()
         shared = share(weights, server=server)
         service = ScoringService(
-            partial(SupernetScorer, shared, task=Classification(), normalise=normalise, config=config),
+            partial(SupernetScorer, shared, family=FAMILY, task=recipe.task, config=config),
             config,
             name="score-table",
             journal=settings.output / "table.jsonl",
@@ -167,7 +165,7 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
                     results[arch], origins[arch] = outcome, origin
                     shown.show(len(results), step=origin, best=f"best {max(r.score for r in results.values()):.2%}")
 
-            score(structured(problem, recipe.space, settings.structured), "structured")
+            score(structured(problem, recipe.config.space, settings.structured), "structured")
             drawn: dict[AutoFormerArchitecture, None] = {}
             for i in range(settings.random):
                 arch = problem.sample(Random(f"table/{i}"), {**results, **drawn})
@@ -178,7 +176,7 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
                 best = sorted(results, key=lambda arch: (-results[arch].score, results[arch].loss))
                 score(neighbours(problem, results, best[: 80 >> n], settings.neighbours // ROUNDS), "neighbour")
     random = [arch for arch, origin in origins.items() if origin == "random"][: settings.proxy_subnets]
-    values = proxy_values(random, settings, recipe, weights, cache, normalise, screen)
+    values = proxy_values(random, settings, recipe, weights, cache, screen)
     proxies = {name: tuple(column.get(arch) for arch in results) for name, column in values.items()}
     training = settings.output / "training.json"
     about = {
@@ -196,18 +194,17 @@ def scored(settings: Settings, recipe: Recipe, weights: Path, screen: Console) -
 def proxy_values(
     archs: Sequence[AutoFormerArchitecture],
     settings: Settings,
-    recipe: Recipe,
+    recipe: Search,
     weights: Path,
     cache: Path,
-    normalise: Normalisation,
     screen: Console,
 ) -> dict[str, dict[AutoFormerArchitecture, float]]:
     """Each proxy of each subnet, with trained weights and with fresh ones, on the first of the search images."""
     torch.set_num_threads(1)  # matrices this small are slower on two
-    trained, held = read_supernet(weights), open_cache(cache)
+    trained, held = read_supernet(weights, FAMILY), open_cache(cache)
     how = {"weight_init": recipe.train.weight_init, "pos_embed_std": recipe.train.pos_embed_std, "seed": recipe.seed}
     supernets = {"trained": trained.build(), "fresh": build_supernet(trained.family, trained.settings, **how)}
-    images = normalise(torch.from_numpy(held.images[: settings.proxy_images].copy()))
+    images = recipe.task.normalise(torch.from_numpy(held.images[: settings.proxy_images].copy()))
     labels = torch.from_numpy(held.labels[: settings.proxy_images].copy())
     values: dict[str, dict[AutoFormerArchitecture, float]] = {f"{p}, {s}": {} for s in supernets for p in PROXIES}
     with phase(screen, "proxies", len(archs)) as shown:

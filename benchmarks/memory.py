@@ -36,10 +36,10 @@ from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.recipes.autoformer import IMAGENET_TINY
 from raysearch.search import Failure, Race, Result
 from raysearch.space import Architecture
+from raysearch.spaces.autoformer import FAMILY
+from raysearch.tasks import Ends
 from raysearch.tasks.images import ArrayImages, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
 from raysearch.tasks.images.folders import list_images
-from raysearch.tasks.images.transforms import Normalisation
 from raysearch.training.supernets import SupernetFile, build_supernet
 
 MIB = 2**20
@@ -139,10 +139,10 @@ class HoldingScorer:
 
     def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         """A real score, of the largest subnet whatever is asked, once all evaluators are there."""
-        largest = IMAGENET_TINY.space.build().largest()
+        largest = IMAGENET_TINY.config.space.build().largest()
         self.images = open_cache(local_path(images))
         result = self.scorer.score(largest, self.few)
-        self.subnet = self.scorer.supernet.extract(largest)  # as while it scores
+        self.subnet = self.scorer.subnets.extract(largest)  # as while it scores
         _wait_for_all(self.arrived, self.evaluators)
         return result
 
@@ -158,7 +158,7 @@ def evaluators_memory(
     make_scorer: Callable[[Path, int], Callable[[], Scorer]], folder: Path, images: NodeFile, *, evaluators: int
 ) -> list[Memory]:
     """Memory of so many evaluators, each of which has scored one candidate."""
-    space = IMAGENET_TINY.space.build()
+    space = IMAGENET_TINY.config.space.build()
     name = uuid.uuid4().hex[:8]
     arrived = folder / name
     arrived.mkdir()
@@ -174,20 +174,19 @@ def evaluators_memory(
 def evaluators_table(folder: Path, settings: Settings, screen: Console) -> None:
     """PSS of 1 to n evaluators, with and without supernet and images."""
     recipe = IMAGENET_TINY
-    geometry = recipe.net.geometry(recipe.dataset, num_classes=1000)
+    geometry = recipe.config.geometry(Ends(recipe.task.input_shape, 1000))
     weights = folder / "supernet.safetensors"
-    supernet = build_supernet("autoformer", geometry.settings(), weight_init="trunc_normal", pos_embed_std=0.02, seed=0)
-    SupernetFile("autoformer", supernet.settings(), dict(supernet.state_dict())).write(weights)
-    subnet = 4 * supernet.cost(recipe.space.build().largest()).params
+    supernet = build_supernet(FAMILY, geometry.settings(), weight_init="trunc_normal", pos_embed_std=0.02, seed=0)
+    SupernetFile(FAMILY, supernet.settings(), dict(supernet.state_dict())).write(weights)
+    subnet = 4 * supernet.cost(recipe.config.space.build().largest()).params
     for name, count in (("search", settings.images), ("few", settings.scored)):
         pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 224, 224), dtype=np.uint8)
-        write_cache(ArrayImages(pixels, np.zeros(count, np.int64)), folder / f"{name}.arrow", recipe.dataset)
+        write_cache(ArrayImages(pixels, np.zeros(count, np.int64)), folder / f"{name}.arrow", recipe.task.dataset)
         del pixels
     server = serve()
     files = {name: share(folder / name, server=server) for name in ("supernet.safetensors", "search.arrow", "few.arrow")}
     config = EvaluatorConfig(batch_size=settings.batch_size, cpus=_cpus() / 4)
-    normalise = Normalisation(recipe.dataset.mean, recipe.dataset.std)
-    real = partial(SupernetScorer, files["supernet.safetensors"], task=Classification(), normalise=normalise, config=config)
+    real = partial(SupernetScorer, files["supernet.safetensors"], family=FAMILY, task=recipe.task, config=config)
     kinds: dict[str, Callable[[Path, int], Callable[[], Scorer]]] = {
         "bare": lambda arrived, n: partial(BareScorer, arrived, n),
         "at work": lambda arrived, n: partial(HoldingScorer, real, files["few.arrow"], arrived, n),
@@ -276,7 +275,7 @@ def build_cache(root: Path, path: Path, count: int) -> tuple[int, int]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    write_cache(images, path, replace(IMAGENET_TINY.dataset, dataset="images"))
+    write_cache(images, path, replace(IMAGENET_TINY.task.dataset, dataset="images"))
     done.set()
     watcher.join()
     return before, peak

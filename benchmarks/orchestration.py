@@ -33,11 +33,10 @@ from raysearch.jobs.progress import phase
 from raysearch.recipes.autoformer import IMAGENET_TINY
 from raysearch.search import Candidate, Evolution, EvolutionConfig, Failure, Result, SearchProblem
 from raysearch.space import Architecture
-from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture
+from raysearch.tasks import Ends
 from raysearch.tasks.images import ArrayImages
 from raysearch.tasks.images.cache import write_cache
-from raysearch.tasks.images.classification import Classification
-from raysearch.tasks.images.transforms import Normalisation
 from raysearch.tracking import Tracker
 from raysearch.training.supernets import SupernetFile, build_supernet
 
@@ -70,13 +69,13 @@ class SleepingScorer:
 
     def __init__(self, sleep: float) -> None:
         self.sleep = sleep
-        self.correct = bytes(1_250)  # as many bits as AutoFormer's 10,000 search images
+        self.outcomes = bytes(1_250)  # as many bits as AutoFormer's 10,000 search images
 
     def score(self, arch: Architecture, images: NodeFile, *_: Any) -> Result | Failure:
         """A score between 0 and 1."""
         if self.sleep:
             time.sleep(self.sleep)
-        return Result(int(arch.id, 16) / 16**12, 10_000, 0, 0, loss=1.0, correct=self.correct)
+        return Result(int(arch.id, 16) / 16**12, 10_000, 0, 0, loss=1.0, outcomes=self.outcomes)
 
 
 class WatchedScorer:
@@ -158,8 +157,8 @@ def measured_search(
 
 def _problem() -> SearchProblem[AutoFormerArchitecture]:
     """AutoFormer-T, 5 to 6 million parameters."""
-    geometry = IMAGENET_TINY.net.geometry(IMAGENET_TINY.dataset, num_classes=1000)
-    return SearchProblem(IMAGENET_TINY.space.build(), geometry.cost, IMAGENET_TINY.constraint)
+    geometry = IMAGENET_TINY.config.geometry(Ends(IMAGENET_TINY.task.input_shape, 1000))
+    return SearchProblem(IMAGENET_TINY.config.space.build(), geometry.cost, IMAGENET_TINY.constraint)
 
 
 def _tracker(folder: Path, name: str) -> Tracker:
@@ -228,15 +227,14 @@ def sleeping_scores(folder: Path, settings: Settings, screen: Console) -> None:
 def start_up(folder: Path, settings: Settings, screen: Console, *, imported: float, connected_in: float) -> None:
     """From the command to the first score, in parts, with an AutoFormer-T supernet and 64 images of 224 pixels."""
     problem = _problem()
-    geometry = IMAGENET_TINY.net.geometry(IMAGENET_TINY.dataset, num_classes=1000)
+    geometry = IMAGENET_TINY.config.geometry(Ends(IMAGENET_TINY.task.input_shape, 1000))
     weights = folder / "supernet.safetensors"
-    supernet = build_supernet("autoformer", geometry.settings(), weight_init="trunc_normal", pos_embed_std=0.02, seed=0)
-    SupernetFile("autoformer", supernet.settings(), dict(supernet.state_dict())).write(weights)
+    supernet = build_supernet(FAMILY, geometry.settings(), weight_init="trunc_normal", pos_embed_std=0.02, seed=0)
+    SupernetFile(FAMILY, supernet.settings(), dict(supernet.state_dict())).write(weights)
     count = 64
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 224, 224), dtype=np.uint8)
-    write_cache(ArrayImages(pixels, np.zeros(count, np.int64)), folder / "search.arrow", IMAGENET_TINY.dataset)
+    write_cache(ArrayImages(pixels, np.zeros(count, np.int64)), folder / "search.arrow", IMAGENET_TINY.task.dataset)
 
-    normalise = Normalisation(IMAGENET_TINY.dataset.mean, IMAGENET_TINY.dataset.std)
     config = EvaluatorConfig(batch_size=32)
     starts: list[dict[str, float]] = []
     for i in range(settings.starts):
@@ -248,7 +246,7 @@ def start_up(folder: Path, settings: Settings, screen: Console, *, imported: flo
         images_file = share(folder / "search.arrow", server=server)
         make_scorer = partial(
             WatchedScorer,
-            partial(SupernetScorer, weights_file, task=Classification(), normalise=normalise, config=config),
+            partial(SupernetScorer, weights_file, family=FAMILY, task=IMAGENET_TINY.task, config=config),
             times,
         )
         service = ScoringService(

@@ -26,13 +26,11 @@ from raysearch.search import Candidate, Evolution, EvolutionConfig, Race, Racing
 from raysearch.search.front import preference
 from raysearch.search.racing import settled
 from raysearch.space import Architecture
-from raysearch.tasks.images.cache import open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.spaces.autoformer import FAMILY
+from raysearch.tasks import Ends, Splits
+from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.device import DeviceImages
-from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.splits import Splits
-from raysearch.tasks.images.transforms import Normalisation
 from raysearch.training.supernets import SupernetFile, build_supernet, read_supernet
 from raysearch.training.trainer import SupernetTrainer
 
@@ -73,7 +71,13 @@ class Settings:
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
 
-RECIPE = replace(FASHION_MNIST_RECIPE, net=replace(FASHION_MNIST_RECIPE.net, patch_size=PATCH, max_relative_position=3))
+RECIPE = replace(
+    FASHION_MNIST_RECIPE,
+    config=replace(
+        FASHION_MNIST_RECIPE.config,
+        net=replace(FASHION_MNIST_RECIPE.config.net, patch_size=PATCH, max_relative_position=3),
+    ),
+)
 
 
 def train(splits: Splits, path: Path, settings: Settings, screen: Console) -> None:
@@ -81,19 +85,18 @@ def train(splits: Splits, path: Path, settings: Settings, screen: Console) -> No
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen = np.random.default_rng(settings.seed).permutation(len(splits.train))[: settings.train_images]
     config = replace(RECIPE.train, epochs=settings.epochs, warmup_epochs=min(3, settings.epochs / 2), batch_size=128, lr=1.5e-3)
-    network = RECIPE.net.geometry(RECIPE.dataset, num_classes=len(splits.classes)).settings()
+    network = RECIPE.config.geometry(Ends(RECIPE.task.input_shape, len(splits.classes))).settings()
     network = {**network, "drop_path_rate": config.drop_path}
     trainer = SupernetTrainer(
         build_supernet(
-            "autoformer", network, weight_init=config.weight_init, pos_embed_std=config.pos_embed_std, seed=settings.seed
+            FAMILY, network, weight_init=config.weight_init, pos_embed_std=config.pos_embed_std, seed=settings.seed
         ).to(device),
-        RECIPE.space.build(),
-        TrainLoader(
-            splits.train.subset(chosen), RECIPE.dataset, RECIPE.augment, batch_size=config.batch_size, seed=settings.seed
-        ),
+        RECIPE.config.space.build(),
+        RECIPE.task.batches(splits.train.subset(chosen), batch_size=config.batch_size, seed=settings.seed),
         config,
-        task=Classification(label_smoothing=config.label_smoothing),
-        num_classes=len(splits.classes),
+        task=RECIPE.task,
+        undecayed=FAMILY.undecayed,
+        outputs=len(splits.classes),
         seed=settings.seed,
         device=device,
     )
@@ -101,7 +104,7 @@ def train(splits: Splits, path: Path, settings: Settings, screen: Console) -> No
         for epoch in range(config.epochs):
             record = trainer.train_epoch(epoch)
             shown.show(epoch + 1, step=f"epoch {epoch + 1}/{config.epochs}", best=f"loss {record.loss:.3f}")
-    SupernetFile("autoformer", network, {k: v.cpu() for k, v in trainer.supernet.state_dict().items()}).write(path)
+    SupernetFile(FAMILY, network, {k: v.cpu() for k, v in trainer.supernet.state_dict().items()}).write(path)
 
 
 # --- two searches side by side ----------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ class Search:
         for arch in asked:
             race = None
             if incumbent is not None:
-                race = against(incumbent.id, self.full[incumbent.id].correct, arch.id, self.racing, self.seed)
+                race = against(incumbent.id, self.full[incumbent.id].outcomes, arch.id, self.racing, self.seed)
             result = self.scorer(arch, race)
             if result.excluded is None:
                 self.full[arch.id] = result
@@ -138,15 +141,15 @@ class Search:
         self.seconds.append(time.perf_counter() - started)
 
 
-def against(incumbent: str, correct: bytes, candidate: str, racing: RacingConfig, seed: int) -> Race:
+def against(incumbent: str, outcomes: bytes, candidate: str, racing: RacingConfig, seed: int) -> Race:
     """The race that a search with this seed lets a candidate run."""
-    return Race(incumbent, f"{seed}/race/{incumbent}/{candidate}", racing.error, racing.block, correct)
+    return Race(incumbent, f"{seed}/race/{incumbent}/{candidate}", racing.error, racing.block, outcomes)
 
 
 def best(candidates: Sequence[Candidate], count: int = 10) -> list[str]:
     """Ids of the best that compete, best first."""
     competing = [
-        (preference(c.result, index=c.proposal.index, direction="max"), c.proposal.arch.id)
+        (preference(c.result, index=c.proposal.index), c.proposal.arch.id)
         for c in candidates
         if c.result is not None and c.status == "scored"
     ]
@@ -173,7 +176,7 @@ class Replay:
 def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: int, seed: int) -> Replay:
     """Race the recorded candidates. The threshold is that of the candidates which are still in the race."""
     results: dict[str, Result] = {c.proposal.arch.id: c.result for c in candidates if c.result is not None}
-    total = next(iter(results.values())).images_seen
+    total = next(iter(results.values())).items_seen
     generations: dict[int, list[Candidate]] = {}
     for c in candidates:
         generations.setdefault(c.proposal.generation, []).append(c)
@@ -186,8 +189,8 @@ def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: in
         for c in members:
             arch_id, images = c.proposal.arch.id, total
             if racing_now:
-                race = against(elite[-1], results[elite[-1]].correct, arch_id, racing, seed)
-                images = first_settled(race, results[arch_id].correct, total)
+                race = against(elite[-1], results[elite[-1]].outcomes, arch_id, racing, seed)
+                images = first_settled(race, results[arch_id].outcomes, total)
             seen += images
             if images == total:
                 still_in.append(c)
@@ -203,7 +206,7 @@ def replay(candidates: Sequence[Candidate], racing: RacingConfig, *, parents: in
 def first_settled(race: Race, candidate: bytes, images: int) -> int:
     """After how many images the candidate is out of the race; all of them when it never is."""
     order = race.order(images)
-    incumbent, bits = race.bits(images)[order], replace(race, correct=candidate).bits(images)[order]
+    incumbent, bits = race.by_item(images)[order], replace(race, outcomes=candidate).by_item(images)[order]
     # What is settled stays settled: the first look at which it is can be found by halving.
     looks = range(race.block, images, race.block)
     low, high = 0, len(looks)
@@ -222,8 +225,8 @@ def simulated(images: int, gap: float, *, draws: int) -> float:
     candidate = incumbent.copy()
     candidate[: round(images * (0.06 + gap) / 2)] = False
     candidate[round(0.83 * images) :][: round(images * (0.06 - gap) / 2)] = True
-    correct, other = np.packbits(incumbent).tobytes(), np.packbits(candidate).tobytes()
-    races = [Race("i", str(draw), error=0.02, block=100, correct=correct) for draw in range(draws)]
+    outcomes, other = np.packbits(incumbent).tobytes(), np.packbits(candidate).tobytes()
+    races = [Race("i", str(draw), error=0.02, block=100, outcomes=outcomes) for draw in range(draws)]
     return statistics.fmean(first_settled(race, other, images) for race in races) / images
 
 
@@ -246,24 +249,23 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     print_heading(screen, "Racing")
     settings.output.mkdir(parents=True, exist_ok=True)
-    splits = load_splits(replace(RECIPE.dataset, search_images=settings.images), seed=settings.seed)
+    splits = load_splits(replace(RECIPE.task.dataset, search_images=settings.images), seed=settings.seed)
     weights = settings.supernet or settings.output / "supernet.safetensors"
     if not weights.exists():
         train(splits, weights, settings, screen)
-    supernet = read_supernet(weights).build().eval()
+    supernet = read_supernet(weights, FAMILY).build().eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = settings.output / "search.arrow"
-    write_cache(splits.search, cached, RECIPE.dataset)
+    RECIPE.task.write_cache(splits.search, cached)
     images = DeviceImages(open_cache(cached), device, room_bytes=2**30 if device.type == "cuda" else 0)
-    normalise = Normalisation(RECIPE.dataset.mean, RECIPE.dataset.std)
 
     def scored(arch: Architecture, race: Race | None) -> Result:
         outcome = score(
             supernet.extract(arch),
             images,
-            task=Classification(),
+            task=RECIPE.task,
             cost=supernet.cost(arch),
-            normalise=normalise,
+            normalise=RECIPE.task.normalise,
             batch_size=RECIPE.evaluators.batch_size,
             precision=RECIPE.evaluators.precision,
             race=race,
@@ -271,8 +273,8 @@ def main(settings: Settings) -> None:
         assert isinstance(outcome, Result)
         return outcome
 
-    geometry = RECIPE.net.geometry(RECIPE.dataset, num_classes=len(splits.classes))
-    problem = SearchProblem(RECIPE.space.build(), geometry.cost, RECIPE.constraint)
+    geometry = RECIPE.config.geometry(Ends(RECIPE.task.input_shape, len(splits.classes)))
+    problem = SearchProblem(RECIPE.config.space.build(), geometry.cost, RECIPE.constraint)
     config = EvolutionConfig(generations=settings.generations)
     if settings.quick:
         config = replace(config, population=12, parents=4, mutations=6, crossovers=3)
@@ -297,7 +299,7 @@ def main(settings: Settings) -> None:
     )
 
     def images_of(search: Search) -> int:
-        return sum(c.result.images_seen for c in search.candidates if c.result is not None)
+        return sum(c.result.items_seen for c in search.candidates if c.result is not None)
 
     top = best(candidates)
     screen.print(

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from raysearch.search.protocol import Result
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
+from raysearch.store.files import written_whole
 
 A = TypeVar("A", bound=Architecture)
 
@@ -51,12 +52,11 @@ class ScoreTable(Generic[A]):
             "macs": [r.macs for r in self.results],
             **{f"proxy.{name}": list(values) for name, values in self.proxies.items()},
         }
-        images = {r.images_seen for r in self.results}
+        images = {r.items_seen for r in self.results}
         assert len(images) == 1, f"scores of {sorted(images)} images cannot be compared"
         about = json.dumps({**self.about, "images_seen": images.pop()})
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: about.encode()}), temporary, compression="zstd")
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: about.encode()}), temporary, compression="zstd")
 
     @classmethod
     def read(cls, path: Path, architecture: type[A]) -> ScoreTable[A]:
@@ -101,7 +101,7 @@ class Surrogate(Generic[A]):
     def __init__(self, table: ScoreTable[A], problem: SearchProblem[A], *, ruggedness: float = 1.0) -> None:
         self.table, self.problem, self.ruggedness = table, problem, ruggedness
         self._known = dict(zip(table.archs, table.results, strict=True))
-        self._images = table.results[0].images_seen
+        self._images = table.results[0].items_seen
         self._targets = np.array([(r.score, 0.0 if r.loss is None else r.loss) for r in table.results])
         self._rows = self._features(table.archs)
         self._models = [_boosted(self._rows, target) for target in self._targets.T]

@@ -25,12 +25,10 @@ from torch.nn import functional as F
 from raysearch.nn import attention
 from raysearch.nn.precision import Precision, autocast
 from raysearch.recipes.autoformer import DIGITS_RECIPE
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry, AutoFormerSubnet
-from raysearch.tasks.images.cache import open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerGeometry, AutoFormerSubnet
+from raysearch.tasks import Ends
+from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.datasets import load_splits
-from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.transforms import Normalisation
 from raysearch.training.supernets import build_supernet
 from raysearch.training.trainer import SupernetTrainer
 
@@ -140,25 +138,30 @@ def speed_table(settings: Settings, device: torch.device, screen: Console) -> No
 def agreement_table(settings: Settings, device: torch.device, screen: Console) -> None:
     """How often bfloat16 and float32 name the same class, over subnets of a supernet trained on digits."""
     recipe = DIGITS_RECIPE
-    splits = load_splits(recipe.dataset, seed=recipe.seed)
+    splits = load_splits(recipe.task.dataset, seed=recipe.seed)
     config = replace(recipe.train, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
-    sizes = recipe.net.geometry(recipe.dataset, num_classes=len(splits.classes)).settings()
-    supernet = build_supernet("autoformer", sizes, weight_init="xavier", pos_embed_std=0.2, seed=0).to(device)
-    space = recipe.space.build()
-    batches = TrainLoader(
-        splits.train, recipe.dataset, recipe.augment, batch_size=config.batch_size, rank=0, world_size=1, seed=0, workers=0
-    )
+    sizes = recipe.config.geometry(Ends(recipe.task.input_shape, len(splits.classes))).settings()
+    supernet = build_supernet(FAMILY, sizes, weight_init="xavier", pos_embed_std=0.2, seed=0).to(device)
+    space = recipe.config.space.build()
     trainer = SupernetTrainer(
-        supernet, space, batches, config, task=Classification(), num_classes=len(splits.classes), seed=0, device=device
+        supernet,
+        space,
+        recipe.task.batches(splits.train, batch_size=config.batch_size, seed=0),
+        config,
+        task=recipe.task,
+        outputs=len(splits.classes),
+        seed=0,
+        device=device,
+        undecayed=FAMILY.undecayed,
     )
     for epoch in range(config.epochs):
         trainer.train_epoch(epoch)
     with tempfile.TemporaryDirectory(prefix="raysearch-benchmark-") as folder:
         path = Path(folder) / "search.arrow"
-        write_cache(splits.search, path, recipe.dataset)
+        recipe.task.write_cache(splits.search, path)
         cached = open_cache(path)
         pixels, labels = torch.tensor(cached.images, device=device), torch.tensor(cached.labels, device=device)
-    images = Normalisation(recipe.dataset.mean, recipe.dataset.std)(pixels)
+    images = recipe.task.normalise(pixels)
     same: list[float] = []
     right: list[float] = []
     for i in range(settings.subnets):

@@ -12,39 +12,64 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, Union
 
 import tyro
 from rich.console import Console
 
-from raysearch.jobs import SearchCommand, ValidateCommand, run
-from raysearch.jobs import validate as run_validation
 from raysearch.jobs.compare import CompareCommand, compare_searches
 from raysearch.jobs.export import ExportCommand
 from raysearch.jobs.export import export as run_export
+from raysearch.jobs.plan import SearchCommand
+from raysearch.jobs.search import run
+from raysearch.jobs.validate import ValidateCommand
+from raysearch.jobs.validate import validate as run_validation
 from raysearch.recipes.autoformer import RECIPES
 from raysearch.recipes.recipe import SETTINGS_OF, Recipe
+from raysearch.spaces import find_family
 
 C = TypeVar("C")
 
 GIVE_FOLDER = "give the output folder of a finished search"
 
 
-def parse_search(arguments: Sequence[str]) -> SearchCommand:
+def parse_search(arguments: Sequence[str]) -> SearchCommand[Any, Any]:
     """The command of ``experiments/search.py``. Exits with 2 and one line for an unknown recipe, flag or value."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         fail(f"unknown recipe {arguments[0]!r}; recipes: {', '.join(RECIPES)}")
     if not arguments:
         fail(f"give a recipe: {', '.join(RECIPES)}; --help tells more")
-    commands = {name: (help_line, SearchCommand(recipe)) for name, (help_line, recipe) in RECIPES.items()}
+    recipes = {name: recipe for name, (_, recipe) in RECIPES.items()}
+    # Looked at first: which flags there are depends on the family.
+    if (reference := _family_named(arguments)) is not None:
+        family = find_family(reference)
+        recipes = {name: recipe.of_family(family) for name, recipe in recipes.items()}
+    commands: list[Any] = []
+    for name, recipe in recipes.items():
+        kind = SearchCommand[type(recipe.task), type(recipe.config)]
+        described = tyro.conf.subcommand(name, default=SearchCommand(recipe), description=RECIPES[name][0])
+        commands.append(Annotated[kind, described])
     with _one_line():
-        command = tyro.extras.overridable_config_cli(commands, prog="search.py", args=list(arguments))
-    return replace(command, recipe=_with_algorithm(command.recipe, named="--algorithm" in arguments))
+        chosen: Any = Union[tuple(commands)]  # noqa: UP007  # made at run time
+        command: SearchCommand[Any, Any] = tyro.cli(
+            chosen, prog="search.py", args=list(arguments), config=(tyro.conf.AvoidSubcommands,)
+        )
+    named = any(argument.partition("=")[0] == "--algorithm" for argument in arguments)
+    return replace(command, recipe=_with_algorithm(command.recipe, recipes[command.recipe.name], named=named))
 
 
-def _with_algorithm(recipe: Recipe, *, named: bool) -> Recipe:
+def _family_named(arguments: Sequence[str]) -> str | None:
+    """The last value of ``--family``; None without one."""
+    found: str | None = None
+    for i, argument in enumerate(arguments):
+        flag, separator, value = argument.partition("=")
+        if flag == "--family":
+            found = value if separator else arguments[i + 1] if i + 1 < len(arguments) else None
+    return found
+
+
+def _with_algorithm(recipe: Recipe[Any, Any], default: Recipe[Any, Any], *, named: bool) -> Recipe[Any, Any]:
     """The recipe with the algorithm whose settings were given; exits when that is not the one that ``--algorithm`` names."""
-    default = RECIPES[recipe.name][1]
     given = [group for group in SETTINGS_OF if getattr(recipe, group) != getattr(default, group)]
     if not named and len(given) == 1:
         return replace(recipe, algorithm=SETTINGS_OF[given[0]][0])
@@ -104,9 +129,9 @@ def _reported(*, continues: str) -> Generator[None]:
 def search(arguments: Sequence[str] | None = None) -> None:
     """The main job as a program."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = parse_search(arguments)
     line = shlex.join(["python", "experiments/search.py", *arguments])
     with _reported(continues="the same command with --resume"):
+        command = parse_search(arguments)
         run(command, line=line, console=Console())
 
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
+from ray import cloudpickle
 from ray._private import state as ray_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysearch.spaces import Family
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,17 @@ def connected(address: str | None) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def carry(family: Family[Any, Any]) -> None:
+    """Have the code of a user's own family travel by value to every process of the cluster, which needs no file of it then.
+
+    What its file imports must be installed there. Families of this package are found by name and need nothing.
+    """
+    for part in (family.config, family.architecture, family.build, family.supernet, family.subnet):
+        module = sys.modules[part.__module__]
+        if not module.__name__.startswith("raysearch."):
+            cloudpickle.register_pickle_by_value(module)
 
 
 def _probe(address: str | None) -> None:

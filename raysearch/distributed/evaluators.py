@@ -22,10 +22,10 @@ from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.usage import Span, UsageLog
 from raysearch.nn.precision import Precision
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
-from raysearch.store.journal import Journal, outcome_from_dict, outcome_to_dict
+from raysearch.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -111,12 +111,20 @@ class Pool:
         config: the evaluators' size and number.
         journal: path of the journal, on this node.
         weights: digest of the weights that are scored.
+        calibration: digest of the calibration inputs, for families that need them.
 
     """
 
-    def __init__(self, make_scorer: Callable[[], Scorer], config: EvaluatorConfig, journal: Path, weights: str) -> None:
+    def __init__(
+        self,
+        make_scorer: Callable[[], Scorer],
+        config: EvaluatorConfig,
+        journal: Path,
+        weights: str,
+        calibration: str | None = None,
+    ) -> None:
         self.make_scorer, self.config = make_scorer, config
-        self.journal = Journal(journal, weights=weights)
+        self.journal = Journal(journal, weights=weights, calibration=calibration)
         self.images: dict[str, NodeFile] = {}
         self.futures: dict[tuple[str, str], asyncio.Future[Result | Failure]] = {}
         self.free: asyncio.Queue[Actor] = asyncio.Queue()
@@ -216,7 +224,7 @@ class Pool:
             incumbent = self.journal.outcomes[split, race.incumbent]
             assert isinstance(incumbent, Result)
             assert incumbent.competes
-            race = replace(race, correct=incumbent.correct)
+            race = replace(race, outcomes=incumbent.outcomes, kind=incumbent.kind)
         outcome: Result | Failure = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
         lost = 0
         while lost < ATTEMPTS:
@@ -245,7 +253,15 @@ class Pool:
         return outcome
 
 
-def start_pool(make_scorer: Callable[[], Scorer], config: EvaluatorConfig, *, name: str, journal: Path, weights: str) -> Actor:
+def start_pool(
+    make_scorer: Callable[[], Scorer],
+    config: EvaluatorConfig,
+    *,
+    name: str,
+    journal: Path,
+    weights: str,
+    calibration: str | None = None,
+) -> Actor:
     """Start a pool on this node, under a name by which trials find it."""
-    arguments = (make_scorer, config, journal.resolve(), weights)
+    arguments = (make_scorer, config, journal.resolve(), weights, calibration)
     return beside_caller(Pool, *arguments, name=name, max_concurrency=10_000)

@@ -17,6 +17,7 @@ from pathlib import Path
 import ray
 
 from raysearch.distributed.cluster import Actor, beside_caller
+from raysearch.store.files import written_whole
 
 PIECE = 16 * 2**20
 """Bytes that travel at once."""
@@ -81,15 +82,14 @@ def local_path(file: NodeFile) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists() and path.stat().st_size == file.size:
             return path
-        temporary = path.with_suffix(".tmp")
         digest = hashlib.sha256()
-        with temporary.open("wb") as copy:
-            for piece in _pieces(file):
-                digest.update(piece)
-                copy.write(piece)
-        if digest.hexdigest() != file.digest:
-            raise OSError(f"{file.path} changed or was damaged on its way to this node")
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            with temporary.open("wb") as copy:
+                for piece in _pieces(file):
+                    digest.update(piece)
+                    copy.write(piece)
+            if digest.hexdigest() != file.digest:
+                raise OSError(f"{file.path} changed or was damaged on its way to this node")
     return path
 
 

@@ -15,7 +15,7 @@ from raysearch.distributed.supernet_scorer import evaluator_device
 from raysearch.scoring.latency import LatencyConfig, computes_in, device_name, measure, undisturbed
 from raysearch.scoring.score import compile_blocks
 from raysearch.space import Architecture
-from raysearch.spaces.family import build_subnet
+from raysearch.spaces import Family, build_subnet
 
 A = TypeVar("A", bound=Architecture)
 
@@ -24,12 +24,11 @@ A = TypeVar("A", bound=Architecture)
 class LatencyJob:
     """All that a measuring process needs to know."""
 
-    family: str
-    """Name of the space family, as ``autoformer``."""
+    family: Family[Any, Any]
     settings: dict[str, Any]
     """Constructor arguments of the supernet."""
-    image_shape: tuple[int, int, int]
-    """Channels, height, width."""
+    input_shape: tuple[int, ...]
+    """Of one item, as channels, height, width."""
     config: LatencyConfig
     evaluators: EvaluatorConfig
 
@@ -61,7 +60,7 @@ class LatencyProbe:
         if job.evaluators.compile:
             compile_blocks(subnet)
         with self.lock.alone():
-            return measure(subnet, job.image_shape, device=self.device, precision=job.evaluators.precision, config=job.config)
+            return measure(subnet, job.input_shape, device=self.device, precision=job.evaluators.precision, config=job.config)
 
 
 def measure_subnets(job: LatencyJob, archs: Sequence[A], *, on_measured: Callable[[], None]) -> Measured[A]:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from ray import tune
 
-from raysearch.search.protocol import Direction
 from raysearch.space import Architecture, SearchSpace
 from raysearch.space.problem import SearchProblem
 
@@ -30,7 +29,7 @@ def architecture_from(space: SearchSpace[A], config: Mapping[str, Any]) -> A:
 
 
 def objective(
-    problem: SearchProblem[A], score: Callable[[A], float], *, worst: float, direction: Direction = "max"
+    problem: SearchProblem[A], score: Callable[[A], float], *, worst: float
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function for :class:`ray.tune.Tuner` that scores configurations of :func:`tune_space` as ``score``.
 
@@ -40,17 +39,16 @@ def objective(
 
     Args:
         problem: the space and its budget.
-        score: of an architecture of the band; runs in the trial's process.
+        score: of an architecture of the band, higher is better (Tune's mode is "max"); runs in the trial's process.
         worst: a score that no architecture of the band falls short of, as 0.0 for an accuracy.
-        direction: the mode that Tune is told.
 
     """
-    return partial(_score, problem=problem, score=score, worst=worst, sign=-1 if direction == "max" else 1)
+    return partial(_score, problem=problem, score=score, worst=worst)
 
 
 def _score(
-    config: dict[str, Any], *, problem: SearchProblem[Any], score: Callable[[Any], float], worst: float, sign: int
+    config: dict[str, Any], *, problem: SearchProblem[Any], score: Callable[[Any], float], worst: float
 ) -> dict[str, Any]:
     arch = architecture_from(problem.space, config)
     distance = problem.constraint.distance(problem.cost(arch))
-    return {"score": worst + sign * distance if distance else score(arch), "in_band": distance == 0, "id": arch.id}
+    return {"score": worst - distance if distance else score(arch), "in_band": distance == 0, "id": arch.id}

@@ -16,18 +16,15 @@ from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.scoring.score import score
-from raysearch.search.protocol import Failure, Result
+from raysearch.scoring.subnets import open_subnets
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
-from raysearch.store.journal import outcome_from_dict, outcome_to_dict
+from raysearch.spaces import Family
 from raysearch.tasks.images.cache import open_cache
-from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.device import DeviceImages, room_on
-from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
 from raysearch.tasks.task import Task
 from raysearch.training.alone import train_alone
 from raysearch.training.config import TrainingConfig
-from raysearch.training.supernets import read_supernet
 from raysearch.training.trainer import TrainingDivergedError
 
 A = TypeVar("A", bound=Architecture)
@@ -37,12 +34,9 @@ A = TypeVar("A", bound=Architecture)
 class RetrainingJob:
     """All that a process needs to train one subnet and to score it twice."""
 
-    family: str
-    """Name of the space family, as ``autoformer``."""
+    family: Family[Any, Any]
     settings: dict[str, Any]
     """Constructor arguments of the supernet."""
-    data: DataConfig
-    augment: AugmentConfig
     train: TrainingConfig
     """As the supernet's, with the epochs wanted."""
     task: Task
@@ -58,6 +52,8 @@ class RetrainingJob:
     """Weights to inherit."""
     images: NodeFile
     """Cache of the images that are scored."""
+    calibration: NodeFile | None = None
+    """Cache of the images from which running statistics are estimated, for families that have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +77,33 @@ def _retrain(job: RetrainingJob, arch: Architecture) -> dict[str, Any]:
         torch.set_num_threads(1)  # the processor that it asked for
     cached = open_cache(local_path(job.images))
     images = DeviceImages(cached, device, room_bytes=room_on(device))
-    supernet = read_supernet(local_path(job.supernet)).build()
+    subnets = open_subnets(
+        local_path(job.supernet),
+        job.family,
+        task=job.task,
+        calibration=None if job.calibration is None else local_path(job.calibration),
+        device=device,
+    )
 
     def scored(subnet: torch.nn.Module) -> Result | Failure:
         return score(
             subnet,
             images,
             task=job.task,
-            cost=supernet.cost(arch),
-            normalise=Normalisation(job.data.mean, job.data.std),
+            cost=subnets.supernet.cost(arch),
+            normalise=job.task.normalise,
             batch_size=job.evaluators.batch_size,
             precision=job.evaluators.precision,
         )
 
-    inherited = scored(supernet.extract(arch))
+    inherited = scored(subnets.extract(arch))
     losses: list[float] = []
     try:
         subnet = train_alone(
             job.family,
             job.settings,
             arch,
-            load_splits(job.data, seed=job.splits_seed, expected_digest=job.splits),
-            data=job.data,
-            augment=job.augment,
+            job.task.splits(seed=job.splits_seed, expected_digest=job.splits),
             train=job.train,
             task=job.task,
             seed=Random(f"{job.seed}/retrain/{arch.id}").getrandbits(31),

@@ -13,9 +13,9 @@ from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer, start_pool
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.usage import Span, Usage
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict
 from raysearch.space import Architecture
-from raysearch.store.journal import Journal, outcome_from_dict
+from raysearch.store.journal import Journal
 
 A = TypeVar("A", bound=Architecture)
 
@@ -29,17 +29,23 @@ class ScoringService:
         name: of the pool, unique in the cluster.
         journal: path of the journal.
         weights: digest of the weights that are scored. Raises ValueError when the journal holds the scores of others.
+        calibration: digest of the calibration inputs, for families that need them; as for the weights.
 
     """
 
     def __init__(
-        self, make_scorer: Callable[[], Scorer], config: EvaluatorConfig, *, name: str, journal: Path, weights: str
+        self,
+        make_scorer: Callable[[], Scorer],
+        config: EvaluatorConfig,
+        *,
+        name: str,
+        journal: Path,
+        weights: str,
+        calibration: str | None = None,
     ) -> None:
-        earlier = Journal(journal, weights=weights)
-        earlier.close()
-        self._earlier = earlier.outcomes
+        self._earlier = Journal(journal, weights=weights, calibration=calibration).outcomes
         self.name = name
-        self.pool: Actor = start_pool(make_scorer, config, name=name, journal=journal, weights=weights)
+        self.pool: Actor = start_pool(make_scorer, config, name=name, journal=journal, weights=weights, calibration=calibration)
 
     def __enter__(self) -> Self:
         """The service itself."""

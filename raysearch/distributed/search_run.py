@@ -17,12 +17,11 @@ from ray.tune.schedulers import TrialScheduler
 from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.searcher import TrialError, TuneSearcher
 from raysearch.search.candidate import Candidate
-from raysearch.search.protocol import Failure, Result, SearchAlgorithm
+from raysearch.search.protocol import Failure, Result, SearchAlgorithm, outcome_from_dict
 from raysearch.search.racing import Race, RacingConfig
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
 from raysearch.space.problem import SearchProblem
-from raysearch.store.journal import outcome_from_dict
 
 A = TypeVar("A", bound=Architecture)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import ray
 import torch
@@ -13,14 +14,14 @@ from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, node_folder
 from raysearch.scoring.latency import LatencyRule, device_name, measure
 from raysearch.scoring.score import compile_blocks, score
+from raysearch.scoring.subnets import open_subnets
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
+from raysearch.spaces import Family
 from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.device import DeviceImages, room_on
-from raysearch.tasks.images.transforms import Normalisation
 from raysearch.tasks.task import Task
-from raysearch.training.supernets import read_supernet
 
 LOOKS = 3
 """How often a candidate is measured before it counts as too slow; the least of these counts."""
@@ -39,9 +40,10 @@ class SupernetScorer:
 
     Args:
         weights: checkpoint of the supernet.
-        task: what counts as correct.
-        normalise: pixels to network input.
+        family: of the supernet.
+        task: what counts as good, and how cached inputs become network inputs.
         config: batch size and precision.
+        calibration: cached training inputs from which running statistics are estimated, for families that have them.
         latency: how candidates are measured once they are scored; None: they are not. Raises ValueError when this process
             computes on another device than the one whose latency table the search uses.
 
@@ -51,19 +53,26 @@ class SupernetScorer:
         self,
         weights: NodeFile,
         *,
+        family: Family[Any, Any],
         task: Task,
-        normalise: Normalisation,
         config: EvaluatorConfig,
+        calibration: NodeFile | None = None,
         latency: LatencyRule | None = None,
     ) -> None:
-        self.task, self.normalise, self.config, self.latency = task, normalise, config, latency
+        self.task, self.config, self.latency = task, config, latency
         self.device, self.lock = evaluator_device(config)
         if latency is not None and (here := device_name(self.device)) != latency.device:
             raise ValueError(
                 f"this evaluator computes on {here}, but the search predicts the latency of {latency.device}: "
                 "keep evaluators on one kind of device, or start a new search"
             )
-        self.supernet = read_supernet(local_path(weights)).build()
+        self.subnets = open_subnets(
+            local_path(weights),
+            family,
+            task=task,
+            calibration=None if calibration is None else local_path(calibration),
+            device=self.device,
+        )
         self.opened: dict[str, DeviceImages] = {}
 
     def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
@@ -76,15 +85,15 @@ class SupernetScorer:
                 cached = open_cache(local_path(images))
                 self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
             opened = self.opened[images.digest]
-            subnet = self.supernet.extract(arch)
+            subnet = self.subnets.extract(arch)
             if self.config.compile:
                 compile_blocks(subnet)
             outcome = score(
                 subnet,
                 opened,
                 task=self.task,
-                cost=self.supernet.cost(arch),
-                normalise=self.normalise,
+                cost=self.subnets.supernet.cost(arch),
+                normalise=self.task.normalise,
                 batch_size=self.config.batch_size,
                 precision=self.config.precision,
                 race=race,
@@ -94,13 +103,11 @@ class SupernetScorer:
         with self.lock.alone():
             return self._measured(outcome, subnet, opened.cached.info.shape[1:], self.latency)
 
-    def _measured(
-        self, result: Result, subnet: torch.nn.Module, image_shape: tuple[int, int, int], rule: LatencyRule
-    ) -> Result:
+    def _measured(self, result: Result, subnet: torch.nn.Module, input_shape: tuple[int, ...], rule: LatencyRule) -> Result:
         """``result`` with the subnet's latency; one above the limit is measured again, as something may have disturbed it."""
         milliseconds = math.inf
         for _ in range(LOOKS):
-            found = measure(subnet, image_shape, device=self.device, precision=self.config.precision, config=rule.config)
+            found = measure(subnet, input_shape, device=self.device, precision=self.config.precision, config=rule.config)
             milliseconds = min(milliseconds, found)
             if rule.max_ms is None or milliseconds <= rule.max_ms:
                 return replace(result, latency_ms=milliseconds)

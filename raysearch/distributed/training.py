@@ -6,7 +6,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raysearch.distributed.cluster import Actor, answer, beside_caller, share_of
 from raysearch.space import SearchSpace
-from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.datasets import load_splits
-from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.spaces import Family
+from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Task
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import EpochRecord, SupernetTrainer
+from raysearch.training.trainer import SupernetTrainer
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +34,10 @@ log = logging.getLogger(__name__)
 class TrainingJob:
     """All that a training process needs to know; a few bytes, sent to each."""
 
-    family: str
-    """Name of the space family, as ``autoformer``."""
+    family: Family[Any, Any]
     settings: dict[str, Any]
     """Constructor arguments of the supernet."""
     space: SearchSpace[Any]
-    data: DataConfig
-    augment: AugmentConfig
     train: TrainingConfig
     task: Task
     seed: int
@@ -110,11 +105,9 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(threads)  # Ray's start commands export OMP_NUM_THREADS=1
-    splits = load_splits(job.data, seed=job.seed, expected_digest=job.images)
-    batches = TrainLoader(
+    splits = job.task.splits(seed=job.seed, expected_digest=job.images)
+    batches = job.task.batches(
         splits.train,
-        job.data,
-        job.augment,
         batch_size=job.train.batch_size // world_size,
         rank=rank,
         world_size=world_size,
@@ -139,10 +132,11 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
         batches,
         job.train,
         task=job.task,
-        num_classes=len(splits.classes),
+        outputs=job.task.ends(splits).outputs,
         seed=job.seed,
         device=device,
         rank=rank,
+        undecayed=job.family.undecayed,
         parallel=parallel if world_size > 1 else None,
     )
     history: list[EpochRecord] = []
@@ -155,7 +149,7 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
     for epoch in range(len(history), job.train.epochs):
         history.append(trainer.train_epoch(epoch))
         if rank == 0:
-            metadata = {"kind": "training", "history": [r.to_dict() for r in history]}
+            metadata = {"kind": "training", "history": [asdict(r) for r in history]}
             # As an array, which Ray hands over without a copy.
             content_array = np.frombuffer(checkpoint.pack(trainer.state(), metadata), dtype=np.uint8)
             if saved is not None:

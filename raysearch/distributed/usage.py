@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+
+from raysearch.store.summary import Usage
 
 Span = tuple[float, float]
 """Begin and end, in seconds of one clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Where the evaluators' time went, while the candidates of one split were scored."""
-
-    evaluators: int
-    """How many took part."""
-    seconds: float
-    """From the first score's begin to the last one's end."""
-    busy: float
-    """Share of the evaluators' time in which they scored, 0 to 1."""
-    waiting_at_barrier: float
-    """Share in which an evaluator was free and no candidate was queued: the algorithm waited for results."""
 
 
 class UsageLog:

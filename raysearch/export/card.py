@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from raysearch.space import Architecture
-from raysearch.spaces.family import family
+from raysearch.spaces import Family
+from raysearch.store.files import write_whole
+from raysearch.store.secrets import without_credentials as without_credentials
 
 Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 """Formats that a subnet is exported in; the first is always written."""
@@ -17,26 +17,21 @@ OF_ONE_NETWORK = ("id", "arch", "score", "score_images", "test_score", "test_ima
 """Values of a card that are those of one network; the others are the same for all subnets of a search."""
 
 
-def without_credentials(command: str) -> str:
-    """A command line without users and passwords of the URIs in it: a card leaves the house, they do not."""
-    return re.sub(r"//[^/\s]*@", "//", command)
-
-
-def write_markdown(path: Path, values: dict[str, Any], forms: Sequence[Form] = ("safetensors", "timm")) -> None:
+def write_markdown(
+    path: Path, values: dict[str, Any], *, family: Family[Any, Any], forms: Sequence[Form] = ("safetensors", "timm")
+) -> None:
     """Write the card to ``path``, whole or not at all. It stands beside the JSON and the weights of the same name."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("\n".join(_lines(path.stem, values, forms)).rstrip() + "\n")
-    temporary.replace(path)
+    write_whole(path, "\n".join(_lines(path.stem, values, family, forms)).rstrip() + "\n")
 
 
-def _lines(stem: str, values: dict[str, Any], forms: Sequence[Form]) -> Iterator[str]:
+def _lines(stem: str, values: dict[str, Any], family: Family[Any, Any], forms: Sequence[Form]) -> Iterator[str]:
     arch, data = values["arch"], values.get("data")
     name = f"{data['recipe']}: " if data else ""
-    yield f"# {name}subnet {values.get('id') or _id(values)}"
+    yield f"# {name}subnet {values.get('id') or family.architecture.from_dict(arch).id}"
     yield ""
     yield (
-        "A vision transformer that raysearch cut out of a weight-entangled supernet (the method of AutoFormer, ICCV 2021), "
-        "with the weights that it inherits; it was not trained further."
+        f"{family.description}. It was found by raysearch and has the weights that it inherits from the supernet; it was not "
+        "trained further."
     )
     yield ""
     yield from _table(_scores(values))
@@ -67,23 +62,18 @@ def _lines(stem: str, values: dict[str, Any], forms: Sequence[Form]) -> Iterator
     yield from _table(
         [
             *((key, f"`{value}`") for key, value in arch.items()),
-            *((key, f"`{settings[key]}`") for key in ("patch_size", "head_dim", "global_pool") if key in settings),
+            *((key, f"`{value}`") for key, value in settings.items() if key not in arch),
         ]
     )
     yield "## Loading"
     yield ""
     for form in ("safetensors", "timm", "torch-export", "onnx"):
         if form in forms and (form == "safetensors" or values.get("preprocessing")):
-            yield from _loading(form, stem, values)
+            yield from _loading(form, stem, values, family)
     if "search_id" in values:
         yield "## Origin"
         yield ""
         yield from _table(_origin(values))
-
-
-def _id(values: dict[str, Any]) -> str:
-    kind: type[Architecture] = family(values["family"]).architecture
-    return kind.from_dict(values["arch"]).id
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -152,7 +142,9 @@ def _origin(values: dict[str, Any]) -> list[tuple[str, str]]:
 # --- code that loads it: tests run each of these ----------------------------------------------------------------------
 
 
-def _loading(form: Form, stem: str, values: dict[str, Any]) -> Iterator[str]:
+def _loading(form: Form, stem: str, values: dict[str, Any], family: Family[Any, Any]) -> Iterator[str]:
+    if form == "timm" and family.timm is None:
+        return
     title, code = {
         "safetensors": ("With raysearch", _RAYSEARCH),
         "timm": ("With timm (raysearch installed)", _TIMM if stem == "model" else _TIMM_CONFIG),
@@ -164,7 +156,12 @@ def _loading(form: Form, stem: str, values: dict[str, Any]) -> Iterator[str]:
     yield f"{title}, in the folder of this file:"
     yield ""
     yield "```python"
-    yield code.strip().replace("STEM", stem).replace("SHAPE", shape)
+    yield (
+        code.strip()
+        .replace("STEM", stem)
+        .replace("SHAPE", shape)
+        .replace("NAME", family.timm.architecture if family.timm else "")
+    )
     yield "```"
     yield ""
 
@@ -189,7 +186,7 @@ _TIMM_CONFIG = """
 import timm
 import raysearch.export.timm  # registers the architecture
 
-network = timm.create_model("raysearch_autoformer", config="STEM.json", pretrained=True).eval()
+network = timm.create_model("NAME", config="STEM.json", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))  # a PIL image -> (SHAPE)
 """
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from raysearch.store.files import written_whole
+
 BATCHES = (1, 2, 5)
 """Batch sizes that a written program is compared on."""
 TORCH_EXPORT_TOLERANCE = 1e-5
@@ -35,14 +37,16 @@ def write_torch_export(path: Path, subnet: nn.Module, image_shape: tuple[int, in
     ``image_shape``: channels, height, width. Raises ValueError, and leaves no file, above :data:`TORCH_EXPORT_TOLERANCE`.
     """
     program = torch.export.export(subnet.eval(), (torch.zeros(2, *image_shape),), dynamic_shapes=({0: Dim("batch")},))
-    temporary = path.with_name(f"{path.stem}.tmp.pt2")
-    torch.export.save(program, temporary)
-    loaded = torch.export.load(temporary).module()
+    with written_whole(path) as temporary:
+        with temporary.open("wb") as file:  # a name without .pt2 would bring a warning
+            torch.export.save(program, file)
+        with temporary.open("rb") as file:
+            loaded = torch.export.load(file).module()
 
-    def run(images: Tensor) -> Tensor:
-        return loaded(images)
+        def run(images: Tensor) -> Tensor:
+            return loaded(images)
 
-    return _keep(temporary, path, _difference(run, subnet, image_shape), TORCH_EXPORT_TOLERANCE)
+        return _checked(path, _difference(run, subnet, image_shape), TORCH_EXPORT_TOLERANCE)
 
 
 def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int], *, card: dict[str, Any]) -> float:
@@ -69,15 +73,15 @@ def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int],
     )
     assert program is not None
     program.model.metadata_props[METADATA] = json.dumps(card)
-    temporary = path.with_name(path.name + ".tmp")
-    program.save(temporary, external_data=False)
-    session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+    with written_whole(path) as temporary:
+        program.save(temporary, external_data=False)
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"images": images.numpy()})
-        return torch.from_numpy(np.asarray(logits))
+        def run(images: Tensor) -> Tensor:
+            (logits,) = session.run(["logits"], {"images": images.numpy()})
+            return torch.from_numpy(np.asarray(logits))
 
-    return _keep(temporary, path, _difference(run, subnet, image_shape), ONNX_TOLERANCE)
+        return _checked(path, _difference(run, subnet, image_shape), ONNX_TOLERANCE)
 
 
 @torch.inference_mode()
@@ -92,12 +96,11 @@ def _difference(run: Callable[[Tensor], Tensor], subnet: nn.Module, image_shape:
     return largest
 
 
-def _keep(temporary: Path, path: Path, difference: float, tolerance: float) -> float:
+def _checked(path: Path, difference: float, tolerance: float) -> float:
+    """``difference``. Raises ValueError when it is above ``tolerance``, so that the file is not kept."""
     if not difference <= tolerance:
-        temporary.unlink()
         raise ValueError(
             f"{path} was not written: its logits differ from the network's by {difference:.1e}, more than {tolerance:.0e}; "
             "choose another format, and report this"
         )
-    temporary.replace(path)
     return difference

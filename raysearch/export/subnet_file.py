@@ -8,29 +8,32 @@ from typing import Any
 from torch import nn
 
 from raysearch.export.card import write_markdown
-from raysearch.spaces.family import build_subnet
+from raysearch.spaces import Family, build_subnet, find_family
+from raysearch.spaces import family as family_named
 from raysearch.store.folder import read_json, write_json
 from raysearch.training import checkpoint
 
 KIND = "subnet"
 
 
-def save_subnet(path: Path, subnet: nn.Module, *, family: str, settings: dict[str, Any], card: dict[str, Any]) -> None:
+def save_subnet(
+    path: Path, subnet: nn.Module, *, family: Family[Any, Any], settings: dict[str, Any], card: dict[str, Any]
+) -> None:
     """Write ``path`` (JSON), and beside it its weights (``.safetensors``) and its model card (``.md``).
 
     Args:
         path: ``.../champion.json``.
         subnet: what ``extract`` returned, or the same trained further.
-        family: the space family, as ``autoformer``.
+        family: of the network.
         settings: the supernet's constructor arguments.
         card: ``arch`` (the architecture as JSON values), scores, costs, classes and preprocessing: what a user must know.
 
     """
     weights = path.with_suffix(".safetensors")
-    checkpoint.write(weights, checkpoint.pack(subnet.state_dict(), {"kind": KIND, "family": family, "arch": card["arch"]}))
-    values = {"family": family, "settings": settings, "weights": weights.name, **card}
+    checkpoint.write(weights, checkpoint.pack(subnet.state_dict(), {"kind": KIND, "family": family.name, "arch": card["arch"]}))
+    values = {"family": family.name, "settings": settings, "weights": weights.name, **card}
     write_json(path, values)
-    write_markdown(path.with_suffix(".md"), values)
+    write_markdown(path.with_suffix(".md"), values, family=family)
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -41,12 +44,22 @@ def read_card(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_subnet(path: Path) -> nn.Module:
-    """The network of ``champion.json``, in evaluation mode. Raises ValueError when a file is missing, damaged or another's."""
+def load_subnet(path: Path, *, family: Family[Any, Any] | str | None = None) -> nn.Module:
+    """The network of ``champion.json``, in evaluation mode.
+
+    Args:
+        path: the JSON file; its weights stand beside it.
+        family: needed for one of your own: the object, its file or its module. Reading the files themselves executes nothing.
+
+    Raises:
+        ValueError: a file is missing, damaged or another's, or the family is not known.
+
+    """
     values = read_card(path)
     weights = path.parent / values["weights"]
     tensors, _ = checkpoint.read(weights)
-    subnet = build_subnet(values["family"], values["settings"], values["arch"])
+    known = find_family(family) if isinstance(family, str) else family or family_named(values["family"])
+    subnet = build_subnet(known, values["settings"], values["arch"])
     try:
         subnet.load_state_dict(tensors)
     except RuntimeError:

@@ -1,7 +1,1 @@
-"""The main job: from a command to a champion (:mod:`~raysearch.jobs.search`)."""
-
-from raysearch.jobs.plan import SearchCommand
-from raysearch.jobs.search import run
-from raysearch.jobs.validate import ValidateCommand, validate
-
-__all__ = ["SearchCommand", "ValidateCommand", "run", "validate"]
+"""What a user runs, one module each: search, validate, compare, export; and the phases that a search consists of."""

@@ -1,69 +1,97 @@
-"""The end of a search: the champion beside other subnets, on the test split once, and everything that is left in the folder."""
+"""After the search: the champion beside other subnets, on the test split once, and all that is left in folder and MLflow."""
 
 from __future__ import annotations
 
+import json
 import statistics
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import chain
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT
-from raysearch.distributed.usage import Usage
 from raysearch.export import save_subnet
-from raysearch.export.card import without_credentials
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import phase
-from raysearch.jobs.proxy_start import proxy_line
-from raysearch.jobs.registering import record_networks
-from raysearch.jobs.summary import known_so_far
+from raysearch.jobs.watching import known_so_far
 from raysearch.report import (
     closing_table,
     common_line,
     finalists_line,
     latency_line,
+    proxy_line,
     racing_line,
     utilisation_line,
     write_report,
 )
 from raysearch.scoring.latency import LatencyTable
+from raysearch.scoring.subnets import Subnets, open_subnets
 from raysearch.search import Candidate, Result
-from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import OutputFolder, write_json
+from raysearch.store.secrets import without_credentials, without_password
+from raysearch.store.summary import (
+    EpochRecord,
+    Finalists,
+    LatencyRecord,
+    Network,
+    Networks,
+    ProxyAgreement,
+    RacingSavings,
+    RandomNetworks,
+    Summary,
+    Usage,
+)
 from raysearch.store.versions import package_versions
-from raysearch.tracking import Tracker, ui_command, ui_url, without_password
-from raysearch.training.supernets import read_supernet
+from raysearch.tracking import Network as RegisteredNetwork
+from raysearch.tracking import Tracker, ui_command, ui_url
+
+T = TypeVar("T")
 
 TEST_SPLIT = "test"
 WHOLE_SEARCH_SPLIT = "search/all"
 """All images of the search split, for subnets that the search scored on a part of them: what is compared saw all."""
+OF_FRONT = 10
+"""How many networks of the front are registered at most beside the champion: each costs the search a second or more."""
+RECORDED = (
+    "report.html",
+    CANDIDATES,
+    "front.json",
+    "champion.json",
+    "champion.safetensors",
+    "champion.md",
+    "config.json",
+)
+"""Files of the folder that MLflow gets."""
+
+
+# --- the champion among others ----------------------------------------------------------------------------------------
 
 
 def compare(
     plan: Plan, best: Candidate, candidates: Sequence[Candidate], service: ScoringService, console: Console
-) -> dict[str, dict[str, Any]]:
+) -> Networks:
     """Champion, largest, smallest and random subnets on all images of the search split and, once, on the test split."""
     problem, seed = plan.problem, plan.recipe.seed
-    arch = best.proposal.arch
-    assert isinstance(arch, AutoFormerArchitecture)
-    random: list[AutoFormerArchitecture] = []
+    champion, largest, smallest = best.proposal.arch, problem.space.largest(), problem.space.smallest()
+    random: list[Architecture] = []
     for i in range(plan.recipe.report.random_subnets):
         drawn = problem.sample(Random(f"{seed}/report/{i}"), exclude=random)
         if drawn is not None:
             random.append(drawn)
-    chosen = list(dict.fromkeys([arch, problem.space.largest(), problem.space.smallest(), *random]))
+    chosen: list[Architecture] = list(dict.fromkeys([champion, largest, smallest, *random]))
     # Where the search scored a subnet on all images, its score is known.
     everything = plan.recipe.finalists.search_images is None
     again = {c.proposal.arch for c in candidates if c.status == "raced"} if everything else set(chosen)
-    scores: dict[str, dict[AutoFormerArchitecture, Result]] = {SEARCH_SPLIT: {}, TEST_SPLIT: {}}
+    scores: dict[str, dict[Architecture, Result]] = {SEARCH_SPLIT: {}, TEST_SPLIT: {}}
     with phase(console, "report", len(chosen) * len(scores)) as shown:
         done = 0
         for split, results in scores.items():
@@ -75,58 +103,65 @@ def compare(
                 if isinstance(outcome, Result):
                     results[subnet] = outcome
 
-    def network(subnet: AutoFormerArchitecture) -> dict[str, Any]:
+    def network(subnet: Architecture) -> Network:
         result, test = scores[SEARCH_SPLIT].get(subnet), scores[TEST_SPLIT].get(subnet)
         cost = problem.cost(subnet)
-        return {
-            "id": subnet.id,
-            "arch": subnet.to_dict(),
-            "score": result.score if result else None,
-            "test_score": test.score if test else None,
-            "params": cost.params,
-            "macs": cost.macs,
-            **({} if plan.latency is None else {"latency_ms": result.latency_ms if result else None}),
-        }
+        return Network(
+            id=subnet.id,
+            arch=subnet.to_dict(),
+            score=result.score if result else None,
+            test_score=test.score if test else None,
+            params=cost.params,
+            macs=cost.macs,
+            latency_ms=result.latency_ms if result and plan.latency is not None else None,
+        )
 
-    networks = {
-        "champion": network(arch),
-        "largest": network(problem.space.largest()),
-        "smallest": network(problem.space.smallest()),
-    }
-    drawn = [n for n in map(network, random) if n["score"] is not None and n["test_score"] is not None]
-    if drawn:
-        medians = {key: statistics.median(n[key] for n in drawn) for key in ("score", "test_score", "params", "macs")}
-        networks["random"] = {
-            **medians,
-            "subnets": len(drawn),
-            "scores": [n["score"] for n in drawn],
-            "test_scores": [n["test_score"] for n in drawn],
-            "ids": [n["id"] for n in drawn],
-            "archs": [n["arch"] for n in drawn],
-        }
-    return networks
+    return Networks(network(champion), network(largest), network(smallest), _medians([network(subnet) for subnet in random]))
 
 
-def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> None:
+def _medians(drawn: Sequence[Network]) -> RandomNetworks | None:
+    scored = [(n, n.score, n.test_score) for n in drawn if n.score is not None and n.test_score is not None]
+    if not scored:
+        return None
+    scores, test_scores = [score for _, score, _ in scored], [test for _, _, test in scored]
+    return RandomNetworks(
+        score=statistics.median(scores),
+        test_score=statistics.median(test_scores),
+        params=statistics.median(n.params for n, _, _ in scored),
+        macs=statistics.median(n.macs for n, _, _ in scored),
+        subnets=len(scored),
+        scores=scores,
+        test_scores=test_scores,
+        ids=[n.id for n, _, _ in scored],
+        archs=[n.arch for n, _, _ in scored],
+    )
+
+
+def _subnets(plan: Plan, folder: OutputFolder) -> Subnets[Any]:
+    return open_subnets(
+        folder.supernet,
+        plan.recipe.family,
+        task=plan.recipe.task,
+        calibration=folder.calibration if folder.calibration.exists() else None,
+    )
+
+
+def save_champion(plan: Plan, folder: OutputFolder, network: Network) -> None:
     """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``."""
-    dataset, splits = plan.recipe.dataset, plan.splits
+    task, splits = plan.recipe.task, plan.splits
+    values = asdict(network)
+    if plan.latency is None:
+        del values["latency_ms"]
     card = {
-        **network,
+        **values,
         "score_images": len(splits.search),
         "test_images": len(splits.test),
         "precision": plan.recipe.evaluators.precision,
-        "classes": list(plan.splits.classes),
-        "preprocessing": {
-            "img_size": dataset.img_size,
-            "in_chans": dataset.in_chans,
-            "mean": dataset.mean,
-            "std": dataset.std,
-            "interpolation": dataset.interpolation,
-            "crop_pct": dataset.crop_pct,
-        },
+        "classes": list(splits.classes),
+        "preprocessing": task.preprocessing(),
         "data": {
             "recipe": plan.recipe.name,
-            "dataset": dataset.dataset,
+            "dataset": task.data_name,
             "train_images": len(splits.train),
             "search_images": len(splits.search),
             "test_images": len(splits.test),
@@ -141,124 +176,159 @@ def save_champion(plan: Plan, folder: OutputFolder, network: dict[str, Any]) -> 
     if plan.latency is not None:
         where = plan.latency
         card["latency"] = {"device": where.device, "batch_size": where.batch_size, "precision": where.precision}
-    subnet = read_supernet(folder.supernet).build().extract(AutoFormerArchitecture.from_dict(network["arch"]))
-    settings = {name: value for name, value in plan.settings.items() if name != "drop_path_rate"}
-    save_subnet(folder.path / "champion.json", subnet, family="autoformer", settings=settings, card=card)
+    subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
+    save_subnet(
+        folder.path / "champion.json", subnet, family=plan.recipe.family, settings=dict(plan.geometry.settings), card=card
+    )
 
 
-def write_summary(
+# --- what is left of it all -------------------------------------------------------------------------------------------
+
+
+def close(
     plan: Plan,
     folder: OutputFolder,
     tracker: Tracker,
     *,
     candidates: Sequence[Candidate],
-    networks: dict[str, dict[str, Any]],
-    finalists: dict[str, Any],
+    front: Sequence[Candidate],
+    networks: Networks,
+    finalists: Finalists,
     utilisation: Usage | None,
-    history: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """Write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow; returns the summary."""
-    started = time.perf_counter()
-    record_networks(plan, folder, tracker, networks["champion"])
-    folder.add_seconds("register", time.perf_counter() - started)
+    history: Sequence[EpochRecord],
+) -> Summary:
+    """Register networks, write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow."""
+    with folder.timed("register"):
+        _record_networks(plan, folder, tracker, networks.champion, front)
     known = known_so_far(plan, folder, tracker, candidates=candidates, history=history)
-    summary: dict[str, Any] = {
-        **known,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "mlflow_uri": without_password(tracker.uri),
-        "mlflow_experiment_id": tracker.experiment_id,
-        "counts": {
-            **known["counts"],
-            "generations": 1 + max(c.proposal.generation for c in candidates),
-            "test_images": len(plan.splits.test),
-        },
-        "networks": networks,
-        "finalists": finalists,
-        "racing": _racing(plan, candidates) if plan.recipe.racing.enabled else None,
-        "proxy": _proxy(plan, networks.get("random")),
-        # Of this run: None when a resumed search had nothing left to score.
-        "utilisation": None if utilisation is None else asdict(utilisation),
-        "latency": None if plan.latency is None else _latency(plan, plan.latency, networks["champion"], candidates),
-    }
-    write_json(folder.summary, summary)
+    summary = replace(
+        known,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        mlflow_uri=without_password(tracker.uri),
+        mlflow_experiment_id=tracker.experiment_id,
+        counts=replace(
+            known.counts,
+            generations=1 + max(c.proposal.generation for c in candidates),
+            test_images=len(plan.splits.test),
+        ),
+        networks=networks,
+        finalists=finalists,
+        racing=_racing(plan, candidates) if plan.recipe.racing.enabled else None,
+        proxy=_proxy(plan, networks.random),
+        utilisation=utilisation,
+        latency=None if plan.latency is None else _latency(plan, plan.latency, networks.champion, candidates),
+    )
+    write_json(folder.summary, summary.to_dict())
     write_report(folder.path)
-    for name in (
-        "report.html",
-        CANDIDATES,
-        "front.json",
-        "champion.json",
-        "champion.safetensors",
-        "champion.md",
-        "config.json",
-    ):
+    for name in RECORDED:
         tracker.log_artifact(folder.path / name)
-    keys = ("score", "test_score", "params", "macs", "latency_ms")
-    numbers = {f"{which}/{key}": network[key] for which, network in networks.items() for key in keys if key in network}
-    tracker.log_metrics(numbers, step=0)
+    tracker.log_metrics(_numbers(networks), step=0)
     return summary
 
 
-def _proxy(plan: Plan, random: dict[str, Any] | None) -> dict[str, Any] | None:
-    """How well the proxy that opened the search ranks the random subnets; None where none did, and for fewer than 3 subnets."""
-    if plan.proxy is None or random is None or random["subnets"] < 3:
-        return None
-    archs = [AutoFormerArchitecture.from_dict(values) for values in random["archs"]]
-    return plan.proxy.agreement(
-        [
-            {"arch": arch, "score": score, "params": plan.problem.cost(arch).params}
-            for arch, score in zip(archs, random["scores"], strict=True)
-        ]
+def _numbers(networks: Networks) -> dict[str, float | None]:
+    """The closing table as metrics, as ``champion/test_score``."""
+    numbers: dict[str, float | None] = {}
+    for which in ("champion", "largest", "smallest", "random"):
+        network = getattr(networks, which)
+        for key in ("score", "test_score", "params", "macs", "latency_ms"):
+            numbers[f"{which}/{key}"] = getattr(network, key, None)
+    return numbers
+
+
+def _record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Network, front: Sequence[Candidate]) -> None:
+    """Mark champion and front among the runs and, unless the recipe forbids it, register them as models."""
+    tracker.mark_candidates([c.proposal.arch.id for c in front], {"raysearch.front": "true"})
+    tracker.mark_candidates([champion.id], {"raysearch.champion": "true"})
+    note = (
+        f"Champion {champion.id}: score {champion.score}, test score {champion.test_score}, {champion.params:,} "
+        f"parameters, {champion.macs:,} MACs. `report.html` is among the artifacts."
     )
+    if plan.recipe.report.register:
+        note += f' `mlflow.pyfunc.load_model("models:/{plan.recipe.name}@champion")` loads it.'
+        _register(plan, folder, tracker, champion, front)
+    tracker.set_tags({"raysearch.champion": champion.id, "mlflow.note.content": note})
 
 
-def _racing(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _register(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Network, front: Sequence[Candidate]) -> None:
+    """The champion and the front, under the recipe's name; each maps normalised inputs in batches to outputs."""
+    shape = plan.recipe.task.ends(plan.splits).input_shape
+    inputs = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
+    subnets = _subnets(plan, folder)
+    rest = [c for c in front if c.proposal.arch.id != champion.id]
+    told: list[tuple[Architecture, dict[str, Any]]] = [
+        (plan.architecture(champion.arch), asdict(champion)),
+        *((c.proposal.arch, {**c.row(), "arch": c.proposal.arch.to_dict()}) for c in spread(rest, OF_FRONT)),
+    ]
+    for i, (arch, values) in enumerate(told):
+        keys = ("score", "test_score", "params", "macs", "latency_ms")
+        tags = {key: str(values[key]) for key in keys if values.get(key) is not None}
+        tags["architecture"] = json.dumps(values["arch"])
+        network = RegisteredNetwork(arch.id, subnets.extract(arch), tags, alias=None if i else "champion")
+        tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path)
+
+
+def spread(members: Sequence[T], count: int) -> list[T]:
+    """So many members, evenly along the order in which they stand, with both ends."""
+    if len(members) <= count:
+        return list(members)
+    return [members[round(i * (len(members) - 1) / (count - 1))] for i in range(count)]
+
+
+def _proxy(plan: Plan, random: RandomNetworks | None) -> ProxyAgreement | None:
+    """How well the proxy that opened the search ranks the random subnets; None where none did, and for fewer than 3 subnets."""
+    if plan.proxy is None or random is None or random.subnets < 3:
+        return None
+    archs = [plan.architecture(values) for values in random.archs]
+    return plan.proxy.agreement(archs, random.scores, [plan.problem.cost(arch).params for arch in archs])
+
+
+def _racing(plan: Plan, candidates: Sequence[Candidate]) -> RacingSavings:
     """How racing was set and what it saved."""
     tried = [c.result for c in candidates if c.result is not None]
-    return {
-        **{name: value for name, value in asdict(plan.recipe.racing).items() if name != "enabled"},
-        "candidates": len(tried),
-        "raced": sum(result.excluded == "raced" for result in tried),
-        "images_seen": sum(result.images_seen for result in tried),
-        "images_of_full_scoring": len(tried) * (plan.recipe.finalists.search_images or len(plan.splits.search)),
-    }
+    return RacingSavings(
+        error=plan.recipe.racing.error,
+        block=plan.recipe.racing.block,
+        candidates=len(tried),
+        raced=sum(result.excluded == "raced" for result in tried),
+        images_seen=sum(result.items_seen for result in tried),
+        images_of_full_scoring=len(tried) * (plan.recipe.finalists.search_images or len(plan.splits.search)),
+    )
 
 
-def _latency(plan: Plan, table: LatencyTable, champion: dict[str, Any], candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _latency(plan: Plan, table: LatencyTable, champion: Network, candidates: Sequence[Candidate]) -> LatencyRecord:
     """Where and how latency was measured, the table's error, and the champion's latency."""
-    arch = AutoFormerArchitecture.from_dict(champion["arch"])
-    return {
+    predicted = plan.problem.cost(plan.architecture(champion.arch)).latency_ms
+    assert predicted is not None
+    return LatencyRecord(
         **{name: value for name, value in table.to_dict().items() if name != "coefficients"},
-        "champion_ms": champion["latency_ms"],
-        "champion_predicted_ms": plan.problem.cost(arch).latency_ms,
-        "slow": sum(c.status == "slow" for c in candidates),
-    }
+        champion_ms=champion.latency_ms,
+        champion_predicted_ms=predicted,
+        slow=sum(c.status == "slow" for c in candidates),
+    )
 
 
-def show_summary(summary: dict[str, Any], folder: OutputFolder, console: Console) -> None:
+def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> None:
     """Print the closing table, the time by phase, and how to open the record."""
-    console.print(closing_table(summary))
-    seconds = summary["seconds"]
-    console.print(
-        f"{summary['counts']['candidates']} candidates in {sum(seconds.values()):.0f} s ("
+    console.print(closing_table(summary.to_dict()))
+    seconds = summary.seconds
+    lines = [
+        f"{summary.counts.candidates} candidates in {sum(seconds.values()):.0f} s ("
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if summary.get("finalists"):
-        console.print(finalists_line(summary["finalists"]), highlight=False, soft_wrap=True)
-    if (shared := common_line(pq.read_table(folder.path / CANDIDATES).to_pylist())) is not None:
-        console.print(shared, highlight=False, soft_wrap=True)
-    if summary.get("proxy"):
-        console.print(proxy_line(summary["proxy"]), highlight=False, soft_wrap=True)
-    if summary.get("utilisation"):
-        console.print(utilisation_line(summary["utilisation"]), highlight=False, soft_wrap=True)
-    if summary.get("racing"):
-        console.print(racing_line(summary["racing"]), highlight=False, soft_wrap=True)
-    if summary.get("latency"):
-        console.print(latency_line(summary["latency"]), highlight=False, soft_wrap=True)
-    opened = ui_command(summary["mlflow_uri"])
-    url = ui_url(summary["mlflow_uri"], summary["mlflow_experiment_id"], search_id=summary["search_id"])
-    console.print(
-        f"every candidate in MLflow: {opened + '  then open  ' if opened else ''}{url}", highlight=False, soft_wrap=True
-    )
+        summary.finalists and finalists_line(asdict(summary.finalists)),
+        common_line(pq.read_table(folder.path / CANDIDATES).to_pylist()),
+        summary.proxy and proxy_line(asdict(summary.proxy)),
+        summary.utilisation and utilisation_line(asdict(summary.utilisation)),
+        summary.racing and racing_line(asdict(summary.racing)),
+        summary.latency and latency_line(asdict(summary.latency)),
+    ]
+    for line in lines:
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
+    if summary.mlflow_uri is not None and summary.mlflow_experiment_id is not None:
+        opened = ui_command(summary.mlflow_uri)
+        url = ui_url(summary.mlflow_uri, summary.mlflow_experiment_id, search_id=summary.search_id)
+        console.print(
+            f"every candidate in MLflow: {opened + '  then open  ' if opened else ''}{url}", highlight=False, soft_wrap=True
+        )

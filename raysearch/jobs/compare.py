@@ -9,7 +9,7 @@ import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,8 +33,8 @@ from raysearch.report.comparison import (
 )
 from raysearch.search import Candidate, Proposal, Result, pareto_front
 from raysearch.search.front import hypervolume
-from raysearch.space.cost import Cost
-from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.space import Architecture, Cost
+from raysearch.spaces import Family, find_family
 from raysearch.statistics import RESAMPLES, Interval
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, read_json
@@ -58,6 +58,8 @@ class CompareCommand:
     """Score and parameters from which hypervolumes are measured. Default: worst score and most parameters of all runs."""
     output: Path = Path("compare.html")
     """The page that is written."""
+    family: str | None = None
+    """File or module of their family, where it is one of your own."""
     tracking_uri: str | None = None
     """MLflow store of run ids. Default: MLFLOW_TRACKING_URI, or SQLite in the folder runs."""
 
@@ -105,7 +107,7 @@ class _Held:
 
     name: str
     search_id: str
-    recipe: Recipe
+    recipe: Recipe[Any, Any]
     images: str | None
     """Digest of the images and their splits, which the seed decides."""
     given: bool
@@ -123,25 +125,26 @@ class _Held:
 
 def _read(run: str, command: CompareCommand) -> _Held:
     path = Path(run)
+    family = None if command.family is None else find_family(command.family)
     if path.is_dir():
         if not (path / CONFIG).is_file():
             raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
         if not (path / CANDIDATES).is_file():
             raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
-        return _held(run, path / CONFIG, path / CANDIDATES, journal=path / "journal.jsonl")
+        return _held(run, path / CONFIG, path / CANDIDATES, family=family, journal=path / "journal.jsonl")
     if path.exists() or not re.fullmatch("[0-9a-f]{32}", run):
         raise ValueError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
     uri = command.tracking_uri or default_uri(Path("runs"))
     with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
         config, candidates = (artifact_of_run(uri, run, name, folder=Path(folder)) for name in (CONFIG, CANDIDATES))
-        return _held(run, config, candidates)
+        return _held(run, config, candidates, family=family)
 
 
-def _held(name: str, config: Path, table: Path, *, journal: Path | None = None) -> _Held:
+def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | None, journal: Path | None = None) -> _Held:
     values = read_json(config)
     if not isinstance(values.get("recipe"), dict) or not isinstance(values.get("search_id"), str):
         raise ValueError(f"{config} is no configuration of raysearch; restore it")
-    stored = stored_search(values["recipe"], config)
+    stored = stored_search(values["recipe"], config, family)
     try:
         rows = pq.read_table(table).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
@@ -155,7 +158,7 @@ def _held(name: str, config: Path, table: Path, *, journal: Path | None = None) 
         given=stored.supernet is not None,
         weights=weights,
         warm_start=len(stored.warm_start),
-        candidates=tuple(map(_candidate, rows)),
+        candidates=tuple(_candidate(row, stored.recipe.family.architecture) for row in rows),
     )
     if not held.competing:
         raise ValueError(f"{name} has no candidate that was scored on all images; leave it out")
@@ -171,12 +174,11 @@ def _weights(journal: Path) -> str:
             raise ValueError(f"{journal} line 1 is damaged; restore it") from None
 
 
-def _candidate(row: Mapping[str, Any]) -> Candidate:
+def _candidate(row: Mapping[str, Any], architecture: type[Architecture]) -> Candidate:
     """A row of the table as the search had it, without what each image said. What failed counts as a result that excludes."""
-    arch = AutoFormerArchitecture.from_json(row["arch"])
     result = Result(
         score=row["score"] if row["score"] is not None else 0.0,
-        images_seen=row["images_seen"],
+        items_seen=row["images_seen"],
         params=row["params"],
         macs=row["macs"],
         loss=row["loss"],
@@ -184,7 +186,9 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
         excluded=None if row["status"] == "scored" else "slow" if row["status"] == "slow" else "raced",
         seconds=row["seconds"],
     )
-    proposal = Proposal(arch, index=row["index"], generation=row["generation"], origin=row["origin"])
+    proposal = Proposal(
+        architecture.from_json(row["arch"]), index=row["index"], generation=row["generation"], origin=row["origin"]
+    )
     return Candidate(proposal, Cost(row["params"], row["macs"]), result)
 
 
@@ -197,16 +201,22 @@ def _difference(one: _Held, other: _Held) -> str | None:
     if first.name != second.name:
         return f"one is of recipe {first.name}, the other of {second.name}"
     same_images = one.images is not None and one.images == other.images
-    mine, theirs = (flat_settings({"dataset": recipe.to_dict()["dataset"]}) for recipe in (first, second))
+    mine, theirs = (flat_settings(_of_items(recipe)) for recipe in (first, second))
     for name, value in mine.items():
         if value != theirs[name] and not (same_images and name == "dataset.root"):
             return f"{name} is {value} in one and {theirs[name]} in the other"
     if first.finalists.search_images != second.finalists.search_images:
-        scored = [h.competing[0].images_seen for h in (one, other)]
+        scored = [h.competing[0].items_seen for h in (one, other)]
         return f"one scored its candidates on {scored[0]:,} search images, the other on {scored[1]:,}"
     if first.seed == second.seed and None not in (one.images, other.images) and not same_images:
         return f"seed {first.seed} divided other images in one than in the other (digests {one.images} and {other.images})"
     return None
+
+
+def _of_items(recipe: Recipe[Any, Any]) -> dict[str, Any]:
+    """Settings that decide what is scored and how; augmentation varies training items alone."""
+    task = {f.name for f in fields(recipe.task)} - {"augment"}
+    return {name: value for name, value in recipe.to_dict().items() if name in task or name == "task"}
 
 
 def _share_supernets(held: Sequence[_Held]) -> bool:

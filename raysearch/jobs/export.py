@@ -15,12 +15,11 @@ from torch import nn
 from raysearch.export.card import OF_ONE_NETWORK, Form, write_markdown
 from raysearch.export.programs import check_onnx_installed, write_onnx, write_torch_export
 from raysearch.export.subnet_file import load_subnet, read_card, save_subnet
-from raysearch.export.timm_folder import folder_config
-from raysearch.space import Architecture
-from raysearch.spaces.family import family
+from raysearch.recipes.stored import family_of_files, stored_search
+from raysearch.scoring.subnets import open_subnets
+from raysearch.spaces import Family, find_family
 from raysearch.store.candidates import CANDIDATES
-from raysearch.store.folder import read_json, write_json
-from raysearch.training.supernets import read_supernet
+from raysearch.store.folder import CONFIG, read_json, write_json
 
 FILES: dict[Form, str] = {
     "safetensors": "model.safetensors",
@@ -41,6 +40,8 @@ class ExportCommand:
     """champion, largest, smallest, or the id of a candidate or of a random subnet of the closing report."""
     format: tuple[Form, ...] = ("safetensors", "timm", "torch-export", "onnx")
     """safetensors and JSON are always written; timm, torch-export and onnx beside them."""
+    family: str | None = None
+    """File or module of the family, where it is one of your own."""
     output: Path | None = None
     """Folder of the files. Default: export/ID in the folder of the search."""
 
@@ -57,7 +58,9 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     """
     if "onnx" in command.format:
         check_onnx_installed()
-    values, subnet = _found(command)
+    family, values, subnet = _found(command)
+    if family.timm is None and command.format == ("timm",):
+        raise ValueError(f"--format timm: networks of the family {family.name} have no names in timm; choose another format")
     base = command.source if command.source.is_dir() else command.source.parent
     output = command.output or base / "export" / values["id"]
     _check_output(output, values)
@@ -67,12 +70,13 @@ def export(command: ExportCommand, *, console: Console) -> Path:
         raise ValueError(f"--output {output} cannot be made: {error.strerror}") from None
 
     described = {name: value for name, value in values.items() if name not in ("family", "settings", "weights")}
-    save_subnet(output / "model.json", subnet, family=values["family"], settings=values["settings"], card=described)
+    save_subnet(output / "model.json", subnet, family=family, settings=values["settings"], card=described)
     _say(console, output / "model.json", "architecture, scores, preprocessing; the same for people in model.md")
     _say(console, output / "model.safetensors", "weights")
-    shape = tuple(values["settings"][name] for name in ("in_chans", "img_size", "img_size"))
-    if "timm" in command.format:
-        write_json(output / "config.json", folder_config(values))
+    how = values["preprocessing"]
+    shape = (how["in_chans"], how["img_size"], how["img_size"])
+    if "timm" in command.format and family.timm is not None:
+        write_json(output / "config.json", family.timm.folder_config(values))
         _say(console, output / "config.json", 'for timm.create_model("local-dir:FOLDER")')
     if "torch-export" in command.format:
         difference = write_torch_export(output / "model.pt2", subnet, shape)
@@ -80,7 +84,8 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     if "onnx" in command.format:
         difference = write_onnx(output / "model.onnx", subnet, shape, card=values)
         _say(console, output / "model.onnx", f"as onnxruntime computes it; largest difference of a logit {difference:.1e}")
-    write_markdown(output / "model.md", values, [form for form, name in FILES.items() if (output / name).exists()])
+    written: list[Form] = [form for form, name in FILES.items() if (output / name).exists()]
+    write_markdown(output / "model.md", values, family=family, forms=written)
     return output
 
 
@@ -104,35 +109,47 @@ def _check_output(output: Path, values: dict[str, Any]) -> None:
 # --- which subnet -----------------------------------------------------------------------------------------------------
 
 
-def _found(command: ExportCommand) -> tuple[dict[str, Any], nn.Module]:
-    """The model card and the network that a command asks for."""
+def _found(command: ExportCommand) -> tuple[Family[Any, Any], dict[str, Any], nn.Module]:
+    """The family, the model card and the network that a command asks for."""
     source = command.source
+    given = None if command.family is None else find_family(command.family)
     if source.suffix == ".json":
         if command.subnet != "champion":
             raise ValueError(f"--subnet {command.subnet}: {source} is one subnet; give the folder of the search instead")
-        return _complete(read_card(source)), load_subnet(source)
+        family, values = _card(source, given)
+        return family, values, load_subnet(source, family=family)
     champion = source / "champion.json"
-    if not (source / "config.json").is_file():
+    if not (source / CONFIG).is_file():
         raise ValueError(f"{source} is no output folder of a search; give the folder that experiments/search.py named")
     if not champion.is_file():
         raise ValueError(f"the search in {source} has no champion yet; continue it with --resume first")
-    values = _complete(read_card(champion))
+    family, values = _card(champion, given)
     if command.subnet in ("champion", values["id"]):
-        return values, load_subnet(champion)
+        return family, values, load_subnet(champion, family=family)
     network = _network(source, command.subnet)
     shared = {name: value for name, value in values.items() if name not in OF_ONE_NETWORK}
-    arch = family(values["family"]).architecture.from_dict(network["arch"])
-    supernet = read_supernet(source / "supernet.safetensors").build()
-    cost = supernet.cost(arch)
-    return {**shared, **network, "params": cost.params, "macs": cost.macs}, supernet.extract(arch).eval()
+    arch = family.architecture.from_dict(network["arch"])
+    calibration = source / "calibration.arrow"
+    subnets = open_subnets(
+        source / "supernet.safetensors",
+        family,
+        task=stored_search(read_json(source / CONFIG)["recipe"], source / CONFIG, given).recipe.task,
+        calibration=calibration if calibration.exists() else None,
+    )
+    cost = subnets.supernet.cost(arch)
+    return family, {**shared, **network, "params": cost.params, "macs": cost.macs}, subnets.extract(arch)
 
 
-def _complete(values: dict[str, Any]) -> dict[str, Any]:
-    """With the id and the preprocessing that every card of a search has. Raises ValueError where the latter is absent."""
+def _card(path: Path, given: Family[Any, Any] | None) -> tuple[Family[Any, Any], dict[str, Any]]:
+    """Family and model card with its id. Raises ValueError where classes or preprocessing are absent, as without a search."""
+    values = read_card(path)
     if absent := {"classes", "preprocessing"} - values.keys():
         raise ValueError(f"the subnet's JSON file lacks {', '.join(sorted(absent))}; export it from the folder of its search")
-    kind: type[Architecture] = family(values["family"]).architecture
-    return {**values, "id": kind.from_dict(values["arch"]).id}
+    try:
+        family = family_of_files(values["family"], given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return family, {**values, "id": family.architecture.from_dict(values["arch"]).id}
 
 
 def _network(folder: Path, which: str) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
     fitted, held_out = architectures_to_measure(plan.problem, recipe.latency, seed=recipe.seed)
     archs = [*fitted, *held_out]
     job = LatencyJob(
-        family="autoformer",
+        family=recipe.family,
         settings=plan.settings,
-        image_shape=(geometry.in_chans, geometry.img_size, geometry.img_size),
+        input_shape=recipe.task.ends(plan.splits).input_shape,
         config=recipe.latency,
         evaluators=recipe.evaluators,
     )
@@ -47,7 +47,7 @@ def plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
                 shown.show(done, step=f"{len(archs)} subnets, batch of {job.config.batch_size}")
 
         measured = measure_subnets(job, archs, on_measured=on_measured)
-    rows = [[(geometry.latency_features(a), measured.milliseconds[a]) for a in part] for part in (fitted, held_out)]
+    rows = [[(geometry.features(a), measured.milliseconds[a]) for a in part] for part in (fitted, held_out)]
     table = LatencyTable.fit(
         rows[0], rows[1], device=measured.device, batch_size=recipe.latency.batch_size, precision=measured.precision
     )
@@ -56,7 +56,7 @@ def plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
         folder.latency,
         {
             **table.to_dict(),
-            "parts": table.rows(geometry.latency_parts(plan.problem.space)),
+            "parts": table.rows(geometry.latency_parts),
             "measured": [
                 {"arch": a.to_dict(), "ms": ms, "predicted_ms": limited.problem.cost(a).latency_ms, "held_out": a in held_out}
                 for a, ms in measured.milliseconds.items()

@@ -7,30 +7,33 @@ import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from raysearch.jobs.proxy_start import ProxyStart
-from raysearch.recipes.recipe import Recipe
+from raysearch.recipes import Recipe
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.proxies import PROXIES
-from raysearch.search import SearchProblem
-from raysearch.space.cost import Cost
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry
+from raysearch.space import Architecture, Cost, SearchProblem
+from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.warm_start import best_of_search, listed_architectures
-from raysearch.tasks.images.datasets import load_splits
-from raysearch.tasks.images.splits import Splits
+from raysearch.tasks import Splits, Task
 from raysearch.tracking import artifact_of_run, default_uri
 from raysearch.training.supernets import SupernetFile, read_supernet
 
+T = TypeVar("T", bound=Task)
+C = TypeVar("C")
 
-@dataclass(frozen=True, slots=True)
-class SearchCommand:
+
+@dataclass(frozen=True)
+class SearchCommand(Generic[T, C]):
     """One search from images to champion, as the command line gives it."""
 
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    recipe: Annotated[Recipe[T, C], tyro.conf.arg(name="")]
+    family: str | None = None
+    """Kind of networks: a name, or a Python file or module of your own that sets FAMILY. Default: the recipe's."""
     output: Path | None = None
     """Folder for all results. Default: a new one, runs/RECIPE-DATE-TIME; with --resume the newest of this recipe."""
     resume: bool = False
@@ -38,7 +41,7 @@ class SearchCommand:
     data: Path | None = None
     """Folder of the images, for the recipes that need one."""
     supernet: Path | None = None
-    """A trained supernet: our own checkpoint or a published AutoFormer file. Training is skipped."""
+    """A trained supernet: our own checkpoint, or a file of another program that the family reads. Training is skipped."""
     warm_start: str | None = None
     """Start with the best of an earlier search: its folder, its candidates.parquet, its MLflow run id, or a JSON list; or with
     what a zero-cost proxy likes of random subnets: snip, dss or grad_norm."""
@@ -54,19 +57,26 @@ class SearchCommand:
 class Plan:
     """What follows from the command before anything is computed."""
 
-    recipe: Recipe
+    recipe: Recipe[Any, Any]
     splits: Splits
-    settings: dict[str, Any]
-    """Constructor arguments of the supernet."""
-    problem: SearchProblem[AutoFormerArchitecture]
+    geometry: Geometry[Any]
+    problem: SearchProblem[Any]
     given: SupernetFile | None
-    geometry: AutoFormerGeometry
-    initial: tuple[AutoFormerArchitecture, ...] = ()
+    initial: tuple[Architecture, ...] = ()
     """Architectures that open the search."""
     proxy: ProxyStart | None = None
     """Who named them, where that was a proxy."""
     latency: LatencyTable | None = None
     """What predicts latency, where it is asked for; fitted before anything else is computed."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments of the supernet."""
+        return {**self.geometry.settings, "drop_path_rate": self.recipe.train.drop_path}
+
+    def architecture(self, values: dict[str, Any]) -> Any:
+        """An architecture of the space from JSON values."""
+        return self.recipe.family.architecture.from_dict(values)
 
     def with_latency(self, table: LatencyTable) -> Plan:
         """The same plan, in which every cost has its predicted latency.
@@ -74,16 +84,15 @@ class Plan:
         Raises InfeasibleError when no subnet keeps the limit.
         """
 
-        def cost(arch: AutoFormerArchitecture) -> Cost:
-            predicted = table.predict(self.geometry.latency_features(arch))
-            return replace(self.geometry.cost(arch), latency_ms=predicted)
+        def cost(arch: Any) -> Cost:
+            return replace(self.geometry.cost(arch), latency_ms=table.predict(self.geometry.features(arch)))
 
         problem = SearchProblem(self.problem.space, cost, self.problem.constraint)
         problem.check()
         return replace(self, problem=problem, latency=table)
 
 
-def plan_search(command: SearchCommand) -> Plan:
+def plan_search(command: SearchCommand[Any, Any]) -> Plan:
     """Check a command against its images, files and budget. Raises ValueError, in one line with the remedy."""
     recipe = command.recipe
     if recipe.racing.enabled and recipe.algorithm not in ("evolution", "ageing"):
@@ -92,29 +101,15 @@ def plan_search(command: SearchCommand) -> Plan:
             "choose algorithm evolution or ageing"
         )
     if command.data is not None:
-        recipe = replace(recipe, dataset=replace(recipe.dataset, root=command.data))
-    splits = load_splits(recipe.dataset, seed=recipe.seed)
-    geometry = recipe.net.geometry(recipe.dataset, num_classes=len(splits.classes))
-    settings = {**geometry.settings(), "drop_path_rate": recipe.train.drop_path}
-    given = None
-    if command.supernet is not None:
-        given = read_supernet(command.supernet)
-        sizes = geometry.settings()
-        if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
-            pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)
-            raise ValueError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {pairs}")
-        if given.images not in (None, splits.digest):
-            raise ValueError(
-                f"--supernet {command.supernet} was trained on other images, or on another division of these: it may know "
-                "search and test images of this search; repeat the --seed, --data and --dataset flags of its training"
-            )
-    space = recipe.space.build()
-    geometry.check(space.largest())
-    problem = SearchProblem(space, geometry.cost, recipe.constraint)
+        recipe = replace(recipe, task=recipe.task.reading(command.data))
+    splits = recipe.task.splits(seed=recipe.seed)
+    geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
+    given = None if command.supernet is None else _given(command.supernet, recipe, geometry, splits)
+    problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
         raise ValueError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
-    plan = Plan(recipe, splits, settings, problem, given, geometry)
+    plan = Plan(recipe, splits, geometry, problem, given)
     if command.warm_start is None:
         return plan
     if command.warm_start_count < 1:
@@ -122,19 +117,33 @@ def plan_search(command: SearchCommand) -> Plan:
     if command.warm_start in PROXIES:
         proxy = ProxyStart(
             command.warm_start,
-            settings=settings,
+            family=recipe.family,
+            settings=plan.settings,
             train=recipe.train,
-            data=recipe.dataset,
-            images=splits.train,
+            task=recipe.task,
+            items=splits.train,
             seed=recipe.seed,
         )
         return replace(plan, initial=proxy.best(problem, count=command.warm_start_count), proxy=proxy)
     return replace(plan, initial=_initial(command, command.warm_start, problem))
 
 
-def _initial(
-    command: SearchCommand, source: str, problem: SearchProblem[AutoFormerArchitecture]
-) -> tuple[AutoFormerArchitecture, ...]:
+def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits) -> SupernetFile:
+    """The supernet of a file. Raises ValueError when it does not fit the recipe, or may know the search and test images."""
+    given = read_supernet(path, recipe.family)
+    sizes = geometry.settings
+    if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
+        pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)
+        raise ValueError(f"--supernet {path} does not fit the recipe {recipe.name}: {pairs}")
+    if given.images not in (None, splits.digest):
+        raise ValueError(
+            f"--supernet {path} was trained on other images, or on another division of these: it may know "
+            "search and test images of this search; repeat the --seed, --data and --dataset flags of its training"
+        )
+    return given
+
+
+def _initial(command: SearchCommand[Any, Any], source: str, problem: SearchProblem[Any]) -> tuple[Architecture, ...]:
     """What ``--warm-start`` names, best first. Raises ValueError when that is nothing which this search can use."""
     count, path = command.warm_start_count, Path(source)
     if path.suffix == ".json":
@@ -149,7 +158,7 @@ def _initial(
     return found
 
 
-def output_path(command: SearchCommand) -> Path:
+def output_path(command: SearchCommand[Any, Any]) -> Path:
     """The folder for a command's results. Raises ValueError when there is nothing to resume."""
     if command.output is not None:
         return command.output

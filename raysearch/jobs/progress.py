@@ -9,15 +9,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from raysearch.report.tables import duration_text
+
 EVERY = 5.0
 """Seconds between lines where the output is no terminal."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``0:42`` or ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Phase:
@@ -35,7 +30,7 @@ class Phase:
         if self._first is None:
             self._first = (now, done)  # counted from here: starting processes took time, and an earlier run did the rest
         since, fresh = now - self._first[0], done - self._first[1]
-        left = duration(since / fresh * (self._total - done)) if fresh > 0 else "?"
+        left = duration_text(since / fresh * (self._total - done)) if fresh > 0 else "?"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, step=step, best=best, left=f"{left} left")
         elif now - self._printed >= EVERY or done == self._total:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import pyarrow.parquet as pq
 import tyro
 from rich.console import Console
 
-from raysearch.distributed.cluster import connected
+from raysearch.distributed.cluster import carry, connected
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
 from raysearch.distributed.search_run import SEARCH_SPLIT
@@ -27,13 +26,13 @@ from raysearch.recipes.stored import stored_search
 from raysearch.report import validation_lines, write_report
 from raysearch.search import Failure, Result, SearchProblem
 from raysearch.search.front import best_rows
-from raysearch.spaces.autoformer import AutoFormerArchitecture
+from raysearch.search.protocol import outcome_from_dict, outcome_to_dict
+from raysearch.space import Architecture
+from raysearch.spaces import find_family
 from raysearch.statistics import Interval, kendall_intervals, paired_gap
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
-from raysearch.store.journal import outcome_from_dict, outcome_to_dict
-from raysearch.tasks.images.cache import write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.store.lines import JsonLines
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training.alone import shortened
 from raysearch.training.supernets import read_supernet
@@ -57,6 +56,8 @@ class ValidateCommand:
     """Epochs of each training; those of the supernet when not given. Warm-up keeps its share of them."""
     seed: int = 0
     """Decides which subnets are drawn, their initial weights and training, and the bootstrap."""
+    family: str | None = None
+    """File or module of the family, where it is one of your own."""
     tracking_uri: str | None = None
     """MLflow store of the search. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folder."""
     ray_address: str | None = None
@@ -83,7 +84,7 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
         raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
     config = read_json(path / CONFIG)
     with open_folder(path, config, resume=True) as folder:
-        plan = _plan(folder)
+        plan = _plan(folder, command.family)
         recipe = plan.recipe
         epochs = command.epochs or recipe.train.epochs
         chosen = _choose(plan, folder, count=command.subnets, seed=command.seed)
@@ -104,6 +105,7 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
             ) as tracker,
             connected(command.ray_address),
         ):
+            carry(recipe.family)
             console.print(
                 f"{recipe.name}: {len(chosen)} subnets of {plan.problem.constraint}, {epochs} epochs each on "
                 f"{len(plan.splits.train):,} images, scored on {len(plan.splits.search):,} search images; "
@@ -123,34 +125,35 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
     return validation
 
 
-def _plan(folder: OutputFolder) -> Plan:
+def _plan(folder: OutputFolder, family: str | None) -> Plan:
     """The plan that the search had. Raises ValueError when its images are no longer those."""
-    stored = stored_search(folder.config["recipe"], folder.path / CONFIG)
+    given = None if family is None else find_family(family)
+    stored = stored_search(folder.config["recipe"], folder.path / CONFIG, given)
     recipe = stored.recipe
     plan = plan_search(SearchCommand(recipe))
     if stored.images is not None and not plan.splits.digest.startswith(stored.images):
         raise ValueError(
-            f"the {recipe.dataset.dataset} images{f' in {recipe.dataset.root}' if recipe.dataset.root else ''} are not those "
+            f"the data of {recipe.task.data_name} in {recipe.task.data_source} are not those "
             f"that {folder.path} searched with; restore them"
         )
     if folder.latency.exists():
         plan = plan.with_latency(read_latency(folder))
-    read_supernet(folder.supernet)  # missing or damaged is said before anything is trained
+    read_supernet(folder.supernet, recipe.family)  # missing or damaged is said before anything is trained
     return plan
 
 
 # --- which subnets ----------------------------------------------------------------------------------------------------
 
 
-def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[AutoFormerArchitecture, Role]:
+def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[Architecture, Role]:
     """The champion, the best other random candidate of the search where it has one, and subnets across the band."""
-    best = AutoFormerArchitecture.from_dict(read_json(folder.path / "champion.json")["arch"])
-    chosen: dict[AutoFormerArchitecture, Role] = {best: "champion"}
+    best = plan.architecture(read_json(folder.path / "champion.json")["arch"])
+    chosen: dict[Architecture, Role] = {best: "champion"}
     table = folder.path / CANDIDATES
     if not table.exists():
         raise ValueError(f"{table} is missing; restore it")
     for row in best_rows(row for row in pq.read_table(table).to_pylist() if row["origin"] == "random"):
-        arch = AutoFormerArchitecture.from_json(row["arch"])
+        arch = plan.architecture(json.loads(row["arch"]))
         if arch != best:
             chosen[arch] = "best random"
             break
@@ -162,15 +165,13 @@ def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[
     return chosen
 
 
-def across_band(
-    problem: SearchProblem[AutoFormerArchitecture], *, count: int, seed: int, exclude: Sequence[AutoFormerArchitecture]
-) -> list[AutoFormerArchitecture]:
+def across_band(problem: SearchProblem[Any], *, count: int, seed: int, exclude: Sequence[Architecture]) -> list[Architecture]:
     """Random subnets of the band, one in each of ``count`` equal ranges of parameters; fewer when the band has fewer.
 
     The ranges divide what :data:`POOL` times as many random subnets span. For a range without any of them, another of any size
     is taken.
     """
-    pool: list[AutoFormerArchitecture] = []
+    pool: list[Architecture] = []
     taken = set(exclude)
     for i in range(POOL * count):
         arch = problem.sample(Random(f"{seed}/validate/{i}"), exclude=taken)
@@ -179,7 +180,7 @@ def across_band(
         pool.append(arch)
         taken.add(arch)
     sizes = [problem.cost(arch).params for arch in pool]
-    ranges: dict[int, AutoFormerArchitecture] = {}
+    ranges: dict[int, Architecture] = {}
     for arch, size in zip(pool, sizes, strict=True):
         place = (size - min(sizes)) / max(1, max(sizes) - min(sizes))
         ranges.setdefault(min(count - 1, math.floor(count * place)), arch)
@@ -198,35 +199,23 @@ class _Lines:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
-        self.rows: dict[str, dict[str, Any]] = {}
+        def retrained(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+            for name in ("inherited", "retrained"):
+                outcome_from_dict(row[name])
+            return row["id"], row
+
+        self._lines = JsonLines(path, retrained, header={"settings": settings}, remedy="remove that line")
+        self.rows: dict[str, dict[str, Any]] = dict(self._lines.rows)
         """By architecture id."""
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        earlier = settings
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                entry = cast(dict[str, Any], json.loads(line))
-                if number == 1:
-                    earlier = cast(dict[str, Any], entry["settings"])
-                else:
-                    for name in ("inherited", "retrained"):
-                        outcome_from_dict(entry[name])
-                    self.rows[entry["id"]] = entry
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(f"{path} line {number} is damaged; remove that line") from None
+        earlier: dict[str, Any] = self._lines.header.get("settings") or {}
         if changed := [name for name in settings if earlier.get(name) != settings[name]]:
             name = changed[0]
             raise ValueError(
                 f"{path} holds subnets retrained with {name} {earlier.get(name)}, not {settings[name]}; "
                 "repeat its settings, or remove it to start anew"
             )
-        if len(whole) < len(content):
-            os.truncate(path, len(whole))
-        if not whole:
-            self._write({"settings": settings})
 
-    def append(self, done: Retrained[AutoFormerArchitecture]) -> None:
+    def append(self, done: Retrained[Architecture]) -> None:
         """Keep one retrained subnet; on disk when this returns."""
         row = {
             "id": done.arch.id,
@@ -236,20 +225,14 @@ class _Lines:
             "loss": done.loss,
             "seconds": done.seconds,
         }
-        self._write(row)
+        self._lines.append(row)
         self.rows[done.arch.id] = row
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        with self.path.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _retrain(
     plan: Plan,
     folder: OutputFolder,
-    archs: Sequence[AutoFormerArchitecture],
+    archs: Sequence[Architecture],
     lines: _Lines,
     *,
     epochs: int,
@@ -262,21 +245,20 @@ def _retrain(
         return
     recipe = plan.recipe
     cache = folder.path / "cache" / f"{SEARCH_SPLIT}.arrow"
-    write_cache(plan.splits.search, cache, recipe.dataset)
+    recipe.task.write_cache(plan.splits.search, cache)
     server = serve()
     job = RetrainingJob(
-        family="autoformer",
+        family=recipe.family,
         settings=plan.settings,
-        data=recipe.dataset,
-        augment=recipe.augment,
         train=shortened(recipe.train, epochs),
-        task=Classification(label_smoothing=recipe.train.label_smoothing),
+        task=recipe.task,
         evaluators=recipe.evaluators,
         splits_seed=recipe.seed,
         splits=plan.splits.digest,
         seed=seed,
         supernet=share(folder.supernet, server=server),
         images=share(cache, server=server),
+        calibration=share(folder.calibration, server=server) if recipe.family.calibrates else None,
     )
     with phase(console, "retrain", len(archs)) as shown:
         shown.show(len(lines.rows), step=f"{epochs} epochs each")
@@ -289,7 +271,7 @@ def _retrain(
 
 
 def _summarise(
-    plan: Plan, chosen: dict[AutoFormerArchitecture, Role], rows: dict[str, dict[str, Any]], settings: dict[str, Any]
+    plan: Plan, chosen: dict[Architecture, Role], rows: dict[str, dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything for ``validation.json``."""
     images = len(plan.splits.search)
@@ -320,7 +302,7 @@ def _summarise(
     gap = None
     if len(results) == 2:
         gaps = (
-            paired_gap(first.correct_images(images), second.correct_images(images))
+            paired_gap(first.by_item(images), second.by_item(images))
             for first, second in zip(results["champion"], results["best random"], strict=True)
         )
         gap = {name: found.to_dict() for name, found in zip(("inherited", "retrained"), gaps, strict=True)}

@@ -5,19 +5,24 @@ from __future__ import annotations
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.recipes.recipe import Recipe
 from raysearch.search import AgeingConfig, EvolutionConfig, NSGA2Config, PredictorConfig, RacingConfig
-from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer import AutoFormerGeometry, AutoFormerSpace
-from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
+from raysearch.space import Constraint
+from raysearch.spaces.autoformer import FAMILY, AutoFormerConfig, SpaceConfig, SupernetSizes
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES
 from raysearch.tasks.images.transforms import AugmentConfig
 from raysearch.training.config import TrainingConfig
 
-DIGITS_RECIPE = Recipe(
+Search = Recipe[ImageClassification, AutoFormerConfig]
+"""An image classifier's search."""
+
+DIGITS_RECIPE: Search = Recipe(
     name="digits",
-    dataset=DIGITS,
-    augment=AugmentConfig(shift=1),
-    space=SpaceConfig(embed_dim=(32, 64, 96), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0), depth=(2, 3, 4, 5)),
-    net=SupernetConfig(patch_size=4, embed_dim=96, depth=5, num_heads=4, mlp_ratio=3.0, head_dim=32, max_relative_position=1),
+    task=ImageClassification(DIGITS, AugmentConfig(shift=1)),
+    family=FAMILY,
+    config=AutoFormerConfig(
+        SpaceConfig(embed_dim=(32, 64, 96), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0), depth=(2, 3, 4, 5)),
+        SupernetSizes(patch_size=4, embed_dim=96, depth=5, num_heads=4, mlp_ratio=3.0, head_dim=32, max_relative_position=1),
+    ),
     train=TrainingConfig(
         epochs=300,
         batch_size=200,
@@ -36,12 +41,14 @@ DIGITS_RECIPE = Recipe(
 )
 """``experiments/search.py digits``: 1,797 handwritten digits that scikit-learn brings. 2 CPU cores, a few minutes, 97 %."""
 
-FASHION_MNIST_RECIPE = Recipe(
+FASHION_MNIST_RECIPE: Search = Recipe(
     name="fashion-mnist",
-    dataset=FASHION_MNIST,
-    augment=AugmentConfig(shift=2, hflip=0.5),
-    space=SpaceConfig(embed_dim=(96, 128, 160), num_heads=(2, 3, 4), mlp_ratio=(2.0, 3.0, 4.0), depth=(4, 5, 6)),
-    net=SupernetConfig(patch_size=4, embed_dim=160, depth=6, num_heads=4, mlp_ratio=4.0, head_dim=32, max_relative_position=7),
+    task=ImageClassification(FASHION_MNIST, AugmentConfig(shift=2, hflip=0.5)),
+    family=FAMILY,
+    config=AutoFormerConfig(
+        SpaceConfig(embed_dim=(96, 128, 160), num_heads=(2, 3, 4), mlp_ratio=(2.0, 3.0, 4.0), depth=(4, 5, 6)),
+        SupernetSizes(patch_size=4, embed_dim=160, depth=6, num_heads=4, mlp_ratio=4.0, head_dim=32, max_relative_position=7),
+    ),
     train=TrainingConfig(
         epochs=100,
         batch_size=256,
@@ -57,15 +64,13 @@ FASHION_MNIST_RECIPE = Recipe(
 """``experiments/search.py fashion-mnist``: 60,000 pictures of clothes. Made for one GPU; hours on a CPU. Not run to its end."""
 
 
-def _imagenet(name: str, space: AutoFormerSpace, net: AutoFormerGeometry, band: tuple[float, float]) -> Recipe:
+def _imagenet(name: str, band: tuple[float, float]) -> Search:
     """A published search: its space, its supernet, its parameter band and its training schedule."""
-    options = {c.name: c.options for c in space.choices}
     return Recipe(
         name=name,
-        dataset=IMAGENET,
-        augment=AugmentConfig.published(),
-        space=SpaceConfig(depth=space.depth, **options),  # pyright: ignore[reportArgumentType]  # options are typed per choice
-        net=SupernetConfig(embed_dim=net.embed_dim, depth=net.depth, num_heads=net.num_heads),
+        task=ImageClassification(IMAGENET, AugmentConfig.published()),
+        family=FAMILY,
+        config=FAMILY.presets[name],
         train=TrainingConfig(mixup=0.8, cutmix=1.0, loader_workers=8),
         algorithm="evolution",  # these recipes repeat what is published
         constraint=Constraint(min_params=band[0], max_params=band[1]),
@@ -74,25 +79,24 @@ def _imagenet(name: str, space: AutoFormerSpace, net: AutoFormerGeometry, band: 
     )
 
 
-IMAGENET_TINY = _imagenet("imagenet-tiny", AutoFormerSpace.tiny(), AutoFormerGeometry.tiny(), (5e6, 6e6))
+IMAGENET_TINY = _imagenet("imagenet-tiny", (5e6, 6e6))
 """``experiments/search.py imagenet-tiny --data DIR``: AutoFormer-T, 8 GPUs, published 74.7 % top-1. Not run here."""
-IMAGENET_SMALL = _imagenet("imagenet-small", AutoFormerSpace.small(), AutoFormerGeometry.small(), (22e6, 23e6))
+IMAGENET_SMALL = _imagenet("imagenet-small", (22e6, 23e6))
 """``experiments/search.py imagenet-small --data DIR``: AutoFormer-S, 8 GPUs, published 81.7 % top-1. Not run here."""
-IMAGENET_BASE = _imagenet("imagenet-base", AutoFormerSpace.base(), AutoFormerGeometry.base(), (52e6, 54e6))
+IMAGENET_BASE = _imagenet("imagenet-base", (52e6, 54e6))
 """``experiments/search.py imagenet-base --data DIR``: AutoFormer-B, 8 GPUs, published 82.4 % top-1. Not run here."""
 
-IMAGES_RECIPE = Recipe(
+IMAGES_RECIPE: Search = Recipe(
     name="images",
-    dataset=IMAGES,
-    augment=AugmentConfig.published(),
-    space=IMAGENET_TINY.space,
-    net=IMAGENET_TINY.net,
+    task=ImageClassification(IMAGES, AugmentConfig.published()),
+    family=FAMILY,
+    config=IMAGENET_TINY.config,
     train=TrainingConfig(epochs=300, batch_size=256, lr=5e-4, mixup=0.8, cutmix=1.0, loader_workers=4),
     constraint=Constraint(min_params=5e6, max_params=6e6),
 )
 """``experiments/search.py images --data DIR``: a folder of your own, one sub-folder per class. Made for GPUs."""
 
-RECIPES: dict[str, tuple[str, Recipe]] = {
+RECIPES: dict[str, tuple[str, Search]] = {
     "digits": ("scikit-learn's 1,797 handwritten digits: minutes on 2 CPU cores", DIGITS_RECIPE),
     "fashion-mnist": ("60,000 pictures of clothes, 28 px: torchvision's files or Debian's package", FASHION_MNIST_RECIPE),
     "images": ("a folder of your own (--data DIR), one sub-folder per class", IMAGES_RECIPE),

@@ -1,11 +1,13 @@
-"""Named, typed configurations: a recipe says what is searched, on which images, how, and at what expense."""
+"""One search as one typed value: what is searched, on which data, how, and at what expense."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
+
+import tyro
 
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.scoring.latency import LatencyConfig
@@ -18,11 +20,13 @@ from raysearch.search import (
     RacingConfig,
     RandomConfig,
 )
-from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer.config import SpaceConfig, SupernetConfig
-from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.space import Constraint
+from raysearch.spaces import Family
+from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
+
+T = TypeVar("T", bound=Task)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +61,22 @@ class FinalistsConfig:
             raise ValueError(f"finalists.search-images is {self.search_images}, must be at least 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One search, whole."""
+@dataclass(frozen=True)
+class Recipe(Generic[T, C]):
+    """One search, whole.
+
+    ``task`` and ``config`` have no name of their own on the command line, in ``config.json`` and in MLflow: their fields stand
+    beside the others, as ``--dataset.img-size`` and ``--space.depth``.
+    """
 
     name: str
     """Of the recipe, and of the experiment in MLflow."""
-    dataset: DataConfig
-    """Images and splits."""
-    augment: AugmentConfig
-    """Variation of the training images."""
-    space: SpaceConfig
-    """What may be chosen."""
-    net: SupernetConfig
-    """The supernet."""
+    task: Annotated[T, tyro.conf.arg(name="")]
+    """Data, loss and judgement."""
+    family: Annotated[Family[C, Any], tyro.conf.Suppress]
+    """What kind of networks."""
+    config: Annotated[C, tyro.conf.arg(name="")]
+    """The family's own settings: space and supernet."""
     train: TrainingConfig
     """Training of the supernet."""
     search: EvolutionConfig = field(default_factory=EvolutionConfig)
@@ -98,6 +104,14 @@ class Recipe:
     seed: int = 0
     """Decides splits, weights, training and every candidate."""
 
+    def of_family(self, family: Family[Any, Any]) -> Recipe[T, Any]:
+        """The same search in the space of another family, in its own configuration; the budget was this family's and goes."""
+        if family is self.family:
+            return self
+        return replace(
+            cast("Recipe[T, Any]", self), family=family, config=family.configured(self.name), constraint=Constraint()
+        )
+
     @property
     def measures_latency(self) -> bool:
         """Whether the search fits a latency table and measures its candidates."""
@@ -120,10 +134,21 @@ class Recipe:
                 return RandomConfig(self.search.population * self.search.generations, self.search.population)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        values = asdict(self)
-        values["dataset"]["root"] = None if self.dataset.root is None else str(Path(self.dataset.root).resolve())
-        return values
+        """JSON values. Paths are absolute: a stored recipe means the same from any folder."""
+        values: dict[str, Any] = {"name": self.name, "family": self.family.name, "task": self.task.name}
+        for part in (self.task, self.config):
+            values |= asdict(cast(Any, part))
+        own = [f.name for f in fields(self) if f.name not in ("name", "task", "family", "config")]
+        for name in own:
+            value = getattr(self, name)
+            values[name] = asdict(value) if hasattr(value, "__dataclass_fields__") else value
+        return cast(dict[str, Any], _absolute(values))
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _absolute(part) for name, part in cast(dict[str, Any], value).items()}
+    return str(value.resolve()) if isinstance(value, Path) else value
 
 
 def flat_settings(values: Mapping[str, Any], place: str = "") -> dict[str, object]:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import types
 import typing
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from raysearch.recipes.recipe import Recipe
+from pydantic import TypeAdapter, ValidationError
+
+from raysearch.recipes.recipe import Recipe, flat_settings
+from raysearch.spaces import Family
+from raysearch.spaces import family as built_in_family
+from raysearch.spaces.family import BUILT_IN, DEFAULT
+from raysearch.tasks import IMAGE_CLASSIFICATION, find_task
+
+T = TypeVar("T")
+
+BESIDE = ("images", "supernet", "warm_start", "family_source")
+"""What stands beside a recipe's settings, so that a search cannot be resumed with other images, weights or code."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSearch:
     """What a search's configuration says: its recipe, and what it was given beside it."""
 
-    recipe: Recipe
+    recipe: Recipe[Any, Any]
     images: str | None
     """Begin of the digest of images and splits."""
     supernet: str | None
@@ -24,47 +35,74 @@ class StoredSearch:
     """Ids of the architectures that opened it."""
 
 
-def stored_search(values: dict[str, Any], place: Path) -> StoredSearch:
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of any version as this one writes it: 0.1.0 had one family and one task, which it did not name."""
+    return {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, **values}
+
+
+def stored_search(values: Mapping[str, Any], place: Path, family: Family[Any, Any] | None = None) -> StoredSearch:
     """From the group ``recipe`` of the configuration at ``place``, which a ValueError of :func:`stored_recipe` then names."""
-    stored = dict(values)
-    # They stand there too, so that a search cannot be resumed with other images or weights.
-    images, supernet, warm_start = (stored.pop(name, None) for name in ("images", "supernet", "warm_start"))
+    stored = {name: value for name, value in values.items() if name not in BESIDE}
     try:
-        return StoredSearch(stored_recipe(stored), images, supernet, tuple(warm_start or ()))
+        recipe = stored_recipe(stored, family)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
+    return StoredSearch(recipe, values.get("images"), values.get("supernet"), tuple(values.get("warm_start") or ()))
 
 
-def stored_recipe(values: dict[str, Any]) -> Recipe:
+def stored_recipe(values: Mapping[str, Any], family: Family[Any, Any] | None = None) -> Recipe[Any, Any]:
     """Inverse of ``Recipe.to_dict``. Settings that an earlier version did not have take their defaults.
 
-    Raises ValueError that names a setting which is not known, missing or impossible.
+    ``family`` is needed for one of the user's own: reading a configuration executes nothing. Raises ValueError that names a
+    setting which is not known, missing or impossible.
     """
-    return cast(Recipe, _dataclass(Recipe, values, "recipe"))
+    left = upgraded(values)
+    kind = family_of_files(left.pop("family"), family)
+    task = find_task(left.pop("task"))
+    parts: dict[str, Any] = {}
+    for part, cls in (("task", task), ("config", kind.config)):
+        parts[part] = _read(cls, {f.name: left.pop(f.name) for f in fields(cast(Any, cls)) if f.name in left}, "recipe")
+    hints = typing.get_type_hints(Recipe)
+    own = [f.name for f in fields(Recipe) if f.name not in ("family", "task", "config")]
+    if unknown := [name for name in left if name not in own]:
+        raise ValueError(f"recipe.{unknown[0]} is no setting of this version; use the version that made the search")
+    if absent := [name for name in ("name", "train") if name not in left]:
+        raise ValueError(f"recipe lacks settings ({absent[0]}); use the version that made the search")
+    return Recipe(family=kind, **parts, **{name: _read(hints[name], value, f"recipe.{name}") for name, value in left.items()})
 
 
-def _dataclass(kind: type, values: Any, place: str) -> Any:
-    if not isinstance(values, dict):
-        raise ValueError(f"{place} is {values!r}, not a group of settings")
-    given = cast(dict[str, Any], values)
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in fields(kind)]
-    if unknown := [name for name in given if name not in names]:
-        raise ValueError(f"{place}.{unknown[0]} is no setting of this version; use the version that made the search")
+def family_of_files(name: str, given: Family[Any, Any] | None) -> Family[Any, Any]:
+    """The family that files name. Raises ValueError when it is the user's own and not given, or another than the given."""
+    if given is not None:
+        if given.name != name:
+            raise ValueError(f"it is of the family {name!r}, but --family gives {given.name!r}")
+        return given
+    if name not in BUILT_IN:
+        raise ValueError(f"it is of a family of your own, {name!r}: give its file with --family FILE.py")
+    return built_in_family(name)
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """A JSON value as its declared type."""
     try:
-        return kind(**{name: _value(hints[name], value, f"{place}.{name}") for name, value in given.items()})
-    except TypeError as error:
-        raise ValueError(f"{place} lacks settings ({error}); use the version that made the search") from None
+        read = TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([place, *map(str, first["loc"])])
+        if first["type"] == "missing":
+            raise ValueError(f"{where} is missing; use the version that made the search") from None
+        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    if isinstance(value, Mapping):
+        known = _names(read)
+        if unknown := [name for name in flat_settings(cast(Mapping[str, Any], value)) if name not in known]:
+            raise ValueError(f"{place}.{unknown[0]} is no setting of this version; use the version that made the search")
+    return read
 
 
-def _value(hint: Any, value: Any, place: str) -> Any:
-    """A JSON value as its declared type: groups as dataclasses, lists as tuples, names of folders as paths."""
-    kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    if isinstance(value, dict):
-        groups = [kind for kind in kinds if is_dataclass(kind)]
-        if len(groups) != 1:
-            raise ValueError(f"{place} is a group of settings, which this version does not expect there")
-        return _dataclass(cast(type, groups[0]), value, place)
-    if isinstance(value, list):
-        return tuple(cast(list[Any], value))
-    return Path(value) if isinstance(value, str) and Path in kinds else value
+def _names(value: Any, place: str = "") -> set[str]:
+    """Names of all settings in a dataclass, as :func:`flat_settings` writes them; those of a group that is None too."""
+    names: set[str] = set()
+    for f in fields(value):
+        part = getattr(value, f.name)
+        names |= _names(part, f"{place}{f.name}.") if hasattr(part, "__dataclass_fields__") else {place + f.name}
+    return names

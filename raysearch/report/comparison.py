@@ -17,6 +17,7 @@ from raysearch.report.pictures import is_share, plain_figure
 from raysearch.report.sheet import document, section
 from raysearch.report.tables import count_text, duration_text, score_text, value_text
 from raysearch.statistics import Interval
+from raysearch.store.files import write_whole
 
 COLORS = ("#12365e", "#c2410c", "#3f8f6b", "#8b5fa8", "#b08a1e", "#5b8fc7", "#7b8794")
 """Of the groups, in their order; they begin again after the last."""
@@ -178,9 +179,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
             f"<h2>How to repeat it</h2>\n<pre>{html.escape(comparison.command)}</pre>",
         ],
     )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page)
 
 
 def _color(index: int) -> str:

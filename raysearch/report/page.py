@@ -44,14 +44,14 @@ from raysearch.search import Candidate
 from raysearch.search.front import best_rows
 from raysearch.statistics import tau_b
 from raysearch.store.candidates import CANDIDATES
+from raysearch.store.files import write_whole
 from raysearch.store.folder import CONFIG, read_json
+from raysearch.store.summary import Summary
 
 PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
 
 
-def write_report(
-    folder: Path, summary: Mapping[str, Any] | None = None, *, candidates: Sequence[Candidate] | None = None
-) -> Path:
+def write_report(folder: Path, summary: Summary | None = None, *, candidates: Sequence[Candidate] | None = None) -> Path:
     """Write ``report.html`` into a search's folder, whole or not at all; returns its path.
 
     Args:
@@ -65,22 +65,24 @@ def write_report(
 
     """
     if summary is None:
-        summary = read_json(_existing(folder / "summary.json"))
+        path = _existing(folder / "summary.json")
+        try:
+            summary = Summary.from_dict(read_json(path))
+        except ValueError as error:
+            raise error if str(path) in str(error) else ValueError(f"{path} is damaged: {error}") from None
     if candidates is None:
         rows = cast(list[Row], pq.read_table(_existing(folder / CANDIDATES)).to_pylist())
     else:
         rows = [c.row() for c in candidates]
     validation, config = folder / "validation.json", folder / CONFIG
     page = _page(
-        summary,
+        {name: value for name, value in summary.to_dict().items() if value is not None},
         rows,
         sizes=_sizes(read_json(config).get("recipe", {})) if config.exists() else ["params"],
         validation=read_json(validation) if validation.exists() else None,
     )
     path = folder / "report.html"
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page)
     return path
 
 

@@ -113,7 +113,7 @@ def finalists_line(finalists: Mapping[str, Any]) -> str:
     if part < images:
         line += (
             f"; the search scored on {part:,} of them, and on all of them the finalists' scores changed by "
-            f"{-100 * finalists['curse']:+.2f} points on average"
+            f"{-100 * finalists['selection_bias']:+.2f} points on average"
         )
     return line
 
@@ -166,6 +166,18 @@ def latency_line(latency: Mapping[str, Any]) -> str:
             f"{latency['largest_error']:.1%} on {latency['held_out']} others"
         )
     return line + (f"; {latency['slow']} candidates were too slow when measured" if latency["slow"] else "")
+
+
+def proxy_line(agreement: Mapping[str, Any]) -> str:
+    """How well the proxy that opened a search, and parameter count, rank random subnets."""
+
+    def text(tau: Mapping[str, float] | None) -> str:
+        return "none" if tau is None else f"{tau['value']:+.2f} ({tau['low']:+.2f} to {tau['high']:+.2f})"
+
+    return (
+        f"Kendall tau with the scores of {agreement['subnets']} random subnets: proxy {agreement['name']} "
+        f"{text(agreement['proxy'])}, parameter count {text(agreement['params'])}"
+    )
 
 
 def validation_lines(validation: Mapping[str, Any]) -> list[str]:

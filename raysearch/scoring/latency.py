@@ -89,7 +89,7 @@ def computes_in(device: torch.device, precision: Precision) -> str:
 @torch.inference_mode()
 def measure(
     subnet: nn.Module,
-    image_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     *,
     device: torch.device,
     precision: Precision,
@@ -99,11 +99,11 @@ def measure(
 
     Nothing else should compute on the device meanwhile. Passes of a CPU during which the kernel gave the processor to another
     process do not count where others do; up to :data:`PATIENCE` times the repetitions are made for enough that count.
-    ``image_shape``: channels, height, width.
+    ``input_shape``: of one item, as channels, height, width.
     """
     layout = image_format(device)
     subnet = subnet.to(device).to(memory_format=layout).eval()
-    images = torch.zeros((config.batch_size, *image_shape), device=device).to(memory_format=layout)
+    images = torch.zeros((config.batch_size, *input_shape), device=device).to(memory_format=layout)
 
     def one_pass() -> tuple[float, bool]:
         if device.type == "cuda":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +12,35 @@ from torch.nn import functional as F
 
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
-from raysearch.spaces.supernet import Supernet
+from raysearch.spaces import Supernet
 
 A = TypeVar("A", bound=Architecture)
 
-Proxy = Callable[[nn.Module, Tensor, Tensor], float]
-"""A subnet, images (batch, chans, height, width) as it sees them, and labels (batch,); higher is meant to be better."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Outputs and targets to a scalar."""
 
 
-def grad_norm(subnet: nn.Module, images: Tensor, labels: Tensor) -> float:
+class Proxy(Protocol):
+    """A number for a subnet from one batch; higher is meant to be better."""
+
+    def __call__(self, subnet: nn.Module, images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy, /) -> float:
+        """Of a subnet, images (batch, chans, height, width) as it sees them, and labels (batch,)."""
+        ...
+
+
+def grad_norm(subnet: nn.Module, images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy, /) -> float:
     """Euclidean norm of the loss's gradient, all parameters together (Abdelfattah et al. 2021)."""
-    gradients = _gradients(subnet, F.cross_entropy(subnet(images), labels))
+    gradients = _gradients(subnet, loss(subnet(images), labels))
     return float(torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt())
 
 
-def snip(subnet: nn.Module, images: Tensor, labels: Tensor) -> float:
+def snip(subnet: nn.Module, images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy, /) -> float:
     """Sum of what each weight means to the loss, ``|weight * gradient|`` (Lee et al. 2019, as a score of networks)."""
-    gradients = _gradients(subnet, F.cross_entropy(subnet(images), labels))
+    gradients = _gradients(subnet, loss(subnet(images), labels))
     return float(torch.stack([(p.detach() * gradients[n]).abs().sum() for n, p in subnet.named_parameters()]).sum())
 
 
-def dss(subnet: nn.Module, images: Tensor, labels: Tensor) -> float:
+def dss(subnet: nn.Module, images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy, /) -> float:
     """Synaptic diversity of attention plus saliency of all other matrices (Zhou et al. 2022, TF-TAS).
 
     Weights are replaced by their magnitudes for one pass of an image of ones; of images and labels only the shape is read.
@@ -75,6 +83,7 @@ def proxy_best(
     labels: Tensor,
     *,
     proxy: Proxy = snip,
+    loss: Loss = F.cross_entropy,
     count: int,
     draws: int,
     seed: int,
@@ -87,6 +96,7 @@ def proxy_best(
         images: one batch as the network sees it, on the supernet's device: (batch, chans, height, width).
         labels: (batch,).
         proxy: one of :data:`PROXIES`, or your own.
+        loss: of outputs and targets.
         count: how many are wanted at most.
         draws: how many are looked at; fewer where the band holds fewer.
         seed: of the draws.
@@ -102,5 +112,5 @@ def proxy_best(
         arch = problem.sample(Random(f"{seed}/proxy/{i}"), values)
         if arch is None:
             break
-        values[arch] = proxy(supernet.extract(arch).eval(), images, labels)
+        values[arch] = proxy(supernet.extract(arch).eval(), images, labels, loss)
     return tuple(sorted(values, key=lambda arch: (-values[arch], arch.id))[:count])

@@ -14,8 +14,7 @@ from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race, settled
 from raysearch.space.cost import Cost
 from raysearch.tasks.images.device import DeviceImages, image_format
-from raysearch.tasks.images.transforms import Normalisation
-from raysearch.tasks.task import Task
+from raysearch.tasks.task import Normalise, Task
 
 
 def compile_blocks(network: nn.Module) -> None:
@@ -38,7 +37,7 @@ def score(
     *,
     task: Task,
     cost: Cost,
-    normalise: Normalisation,
+    normalise: Normalise,
     batch_size: int,
     precision: Precision,
     race: Race | None = None,
@@ -46,15 +45,12 @@ def score(
     """One pass of ``subnet`` over all ``images``, on their device.
 
     With a ``race``, the images come in its order and the pass ends at the first look that shows the candidate to be out of it.
-    The result then is excluded as ``"raced"``: score and loss are means over the images seen, and ``correct`` holds False for
+    The result then is excluded as ``"raced"``: score and loss are means over the images seen, and ``outcomes`` holds False for
     those not seen. A candidate that stays in the race to the end has the result of a pass without one, but for the rounding of
     other batches (the loss to about 1e-6 of itself in float32).
 
-    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search. Raises
-    ValueError for a race where a lower score is better.
+    Returns a Failure when the outputs are not finite: such a candidate is recorded as failed, it does not end a search.
     """
-    if race is not None and task.direction != "max":
-        raise ValueError(f"racing compares correct answers, but of {task.score_name} less is better; switch racing off")
     started = time.perf_counter()
     device = images.device
     subnet = subnet.to(device).to(memory_format=image_format(device)).eval()
@@ -63,7 +59,7 @@ def score(
     order = incumbent = None
     if race is not None:
         order = race.order(len(images))
-        incumbent = race.bits(len(images))[order]
+        incumbent = race.by_item(len(images))[order]
         batch_size = math.ceil(race.block / math.ceil(race.block / batch_size))  # a look after whole batches
     looked, raced = 0, False
     # One context for all batches: within it, weights are converted once.
@@ -92,8 +88,8 @@ def score(
     return Result(
         score=float(hits.mean()),
         loss=loss,
-        images_seen=len(hits),
-        correct=np.packbits(by_image).tobytes(),
+        items_seen=len(hits),
+        outcomes=np.packbits(by_image).tobytes(),
         excluded="raced" if raced else None,
         params=cost.params,
         macs=cost.macs,

@@ -7,7 +7,7 @@ from raysearch.search.evolution import Evolution, EvolutionConfig
 from raysearch.search.front import Objective, champion, hypervolume, pareto_front, ranked
 from raysearch.search.nsga2 import NSGA2, NSGA2Config
 from raysearch.search.predictor import PredictorConfig, PredictorEvolution
-from raysearch.search.protocol import Direction, Exclusion, Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.protocol import Exclusion, Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.racing import Race, RacingConfig
 from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.space.problem import InfeasibleError, SearchProblem
@@ -19,7 +19,6 @@ __all__ = [
     "AgeingEvolution",
     "AlgorithmConfig",
     "Candidate",
-    "Direction",
     "Evolution",
     "EvolutionConfig",
     "Exclusion",

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from raysearch.search.front import preference
 from raysearch.search.ledger import Ledger
-from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.settings import checked_initial, redraw_rates, require_at_least, require_same_settings, search_settings
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
@@ -60,7 +60,6 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         problem: the space and its budget.
         config: sizes and rates; the defaults of population and sample are the published ones.
         seed: with the outcomes, decides every candidate.
-        direction: whether a higher or a lower score is better.
         initial: architectures that open the search, as an earlier search's best.
 
     Raises:
@@ -75,14 +74,12 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         config: AgeingConfig | None = None,
         *,
         seed: int,
-        direction: Direction = "max",
         initial: Sequence[A] = (),
     ) -> None:
         problem.check()
         self.problem = problem
         self.config = config or AgeingConfig()
         self.seed = seed
-        self.direction: Direction = direction
         self.initial = checked_initial(initial, problem, places=min(self.config.population, self.config.candidates))
         self._rates = redraw_rates(problem.space, self.config.redraws)
         # All of a tournament's members are of worse rank than r with probability ((population - r) / population) ** sample.
@@ -151,9 +148,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         self._exhausted = state["exhausted"]
 
     def _settings(self) -> dict[str, Any]:
-        return search_settings(
-            "ageing", self.config, self.problem, seed=self.seed, initial=self.initial, direction=self.direction
-        )
+        return search_settings("ageing", self.config, self.problem, seed=self.seed, initial=self.initial)
 
     # --- candidates ---
 
@@ -178,7 +173,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
 
     def _join(self, index: int) -> None:
         for _, result in self._ledger.competing([index]):
-            self._population.append((preference(result, index=index, direction=self.direction), index))
+            self._population.append((preference(result, index=index), index))
 
     def _plan_mutant(self, index: int) -> bool:
         """Plan a new mutant of a tournament's winner. False when none of the tries is new and inside the band."""

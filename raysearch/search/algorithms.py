@@ -9,7 +9,7 @@ from raysearch.search.ageing import AgeingConfig, AgeingEvolution
 from raysearch.search.evolution import Evolution, EvolutionConfig
 from raysearch.search.nsga2 import NSGA2, NSGA2Config
 from raysearch.search.predictor import PredictorConfig, PredictorEvolution
-from raysearch.search.protocol import Direction, SearchAlgorithm
+from raysearch.search.protocol import SearchAlgorithm
 from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
@@ -46,7 +46,6 @@ def make_algorithm(
     problem: SearchProblem[A],
     *,
     seed: int,
-    direction: Direction = "max",
     initial: Sequence[A] = (),
 ) -> SearchAlgorithm:
     """The algorithm that ``config`` belongs to.
@@ -55,7 +54,6 @@ def make_algorithm(
         config: its settings.
         problem: the space and its budget.
         seed: with the outcomes, decides every candidate.
-        direction: whether a higher or a lower score is better.
         initial: architectures that open the search.
 
     Raises:
@@ -65,12 +63,12 @@ def make_algorithm(
     """
     match config:
         case EvolutionConfig():
-            return Evolution(problem, config, seed=seed, direction=direction, initial=initial)
+            return Evolution(problem, config, seed=seed, initial=initial)
         case AgeingConfig():
-            return AgeingEvolution(problem, config, seed=seed, direction=direction, initial=initial)
+            return AgeingEvolution(problem, config, seed=seed, initial=initial)
         case NSGA2Config():
-            return NSGA2(problem, config, seed=seed, direction=direction, initial=initial)
+            return NSGA2(problem, config, seed=seed, initial=initial)
         case PredictorConfig():
-            return PredictorEvolution(problem, config, seed=seed, direction=direction, initial=initial)
+            return PredictorEvolution(problem, config, seed=seed, initial=initial)
         case RandomConfig():
             return RandomSearch(problem, config, seed=seed, initial=initial)

@@ -45,7 +45,7 @@ class Candidate:
             "loss": result.loss if result else None,
             "params": self.cost.params,
             "macs": self.cost.macs,
-            "images_seen": result.images_seen if result else 0,
+            "images_seen": result.items_seen if result else 0,
             "latency_ms": result.latency_ms if result else None,
             "predicted_latency_ms": self.cost.latency_ms,
             "seconds": result.seconds if result else 0.0,

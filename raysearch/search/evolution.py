@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.protocol import Direction
 from raysearch.search.settings import require_at_least
 from raysearch.space import Architecture, MutationRates
 from raysearch.space.problem import SearchProblem
@@ -70,7 +69,6 @@ class Evolution(GenerationalSearch[A, EvolutionConfig]):
         problem: the space and its budget.
         config: sizes and rates.
         seed: with the outcomes, decides every candidate.
-        direction: whether a higher or a lower score is better.
         initial: architectures that open the first generation, as an earlier search's best.
 
     Raises:
@@ -87,10 +85,9 @@ class Evolution(GenerationalSearch[A, EvolutionConfig]):
         config: EvolutionConfig | None = None,
         *,
         seed: int,
-        direction: Direction = "max",
         initial: Sequence[A] = (),
     ) -> None:
-        super().__init__(problem, config or EvolutionConfig(), seed=seed, direction=direction, initial=initial)
+        super().__init__(problem, config or EvolutionConfig(), seed=seed, initial=initial)
 
     @property
     def threshold(self) -> A | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysearch.search.candidate import Candidate
-from raysearch.search.protocol import Direction, Result
+from raysearch.search.protocol import Result
 
 if TYPE_CHECKING:
     from raysearch.space.cost import Cost
@@ -20,23 +20,21 @@ Objective = Literal["score", "params", "macs", "latency"]
 SCORE_AND_PARAMS: tuple[Objective, ...] = ("score", "params")
 
 
-def preference(result: Result, *, index: int, direction: Direction) -> tuple[float, float, int, int]:
-    """Sort key, best first: score, then lower loss (none counts as worst), fewer parameters, asked earlier."""
-    score = -result.score if direction == "max" else result.score
-    return score, math.inf if result.loss is None else result.loss, result.params, index
+def preference(result: Result, *, index: int) -> tuple[float, float, int, int]:
+    """Sort key, best first: higher score, then lower loss (none counts as worst), fewer parameters, asked earlier."""
+    return -result.score, math.inf if result.loss is None else result.loss, result.params, index
 
 
-def best_first(results: Iterable[tuple[int, Result]], direction: Direction) -> list[int]:
+def best_first(results: Iterable[tuple[int, Result]]) -> list[int]:
     """The places in the order asked of these results, sorted by :func:`preference`."""
-    return [index for index, _ in sorted(results, key=lambda entry: preference(entry[1], index=entry[0], direction=direction))]
+    return [index for index, _ in sorted(results, key=lambda entry: preference(entry[1], index=entry[0]))]
 
 
-def best_rows(rows: Iterable[dict[str, Any]], direction: Direction = "max") -> list[dict[str, Any]]:
+def best_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of a candidate table that compete, best first, as :func:`preference` sorts results."""
-    sign = -1 if direction == "max" else 1
 
     def key(row: dict[str, Any]) -> tuple[float, float, int, int]:
-        return sign * row["score"], math.inf if row["loss"] is None else row["loss"], row["params"], row["index"]
+        return -row["score"], math.inf if row["loss"] is None else row["loss"], row["params"], row["index"]
 
     return sorted((row for row in rows if row["status"] == "scored"), key=key)
 
@@ -47,12 +45,12 @@ def require_objectives(objectives: Sequence[Objective]) -> None:
         raise ValueError(f"objectives are {' '.join(objectives) or 'none'}; name two or more, each once, as: score params")
 
 
-def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective], direction: Direction) -> tuple[float, ...]:
+def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """One number per objective, lower is better. Raises ValueError for a latency neither measured nor predicted."""
     values: list[float] = []
     for objective in objectives:
         if objective == "score":
-            values.append(-result.score if direction == "max" else result.score)
+            values.append(-result.score)
         elif objective == "latency":
             latency = cost.latency_ms if result.latency_ms is None else result.latency_ms
             if latency is None:
@@ -63,31 +61,27 @@ def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective]
     return tuple(values)
 
 
-def _ranked(candidates: Iterable[Candidate], direction: Direction) -> list[tuple[Candidate, Result]]:
+def _ranked(candidates: Iterable[Candidate]) -> list[tuple[Candidate, Result]]:
     """The candidates that compete, best first: scored and not excluded."""
     competing = [(c, c.result) for c in candidates]
-    keyed = [
-        (preference(r, index=c.proposal.index, direction=direction), c, r) for c, r in competing if r is not None and r.competes
-    ]
+    keyed = [(preference(r, index=c.proposal.index), c, r) for c, r in competing if r is not None and r.competes]
     return [(c, r) for _, c, r in sorted(keyed, key=lambda entry: entry[0])]
 
 
-def ranked(candidates: Iterable[Candidate], direction: Direction = "max") -> list[Candidate]:
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The candidates that compete, best first: scored and not excluded."""
-    return [c for c, _ in _ranked(candidates, direction)]
+    return [c for c, _ in _ranked(candidates)]
 
 
-def champion(candidates: Iterable[Candidate], direction: Direction = "max") -> Candidate:
+def champion(candidates: Iterable[Candidate]) -> Candidate:
     """The best candidate that competes. Raises ValueError when there is none."""
-    ranked = _ranked(candidates, direction)
+    ranked = _ranked(candidates)
     if not ranked:
         raise ValueError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
     return ranked[0][0]
 
 
-def pareto_front(
-    candidates: Iterable[Candidate], direction: Direction = "max", *, objectives: Sequence[Objective] = SCORE_AND_PARAMS
-) -> list[Candidate]:
+def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Objective] = SCORE_AND_PARAMS) -> list[Candidate]:
     """The candidates that no other beats in all objectives at once, ascending in the second (as: fewest parameters first).
 
     Of candidates equal in all objectives the preferred one stands for all: lower loss, fewer parameters, asked earlier. Raises
@@ -96,10 +90,10 @@ def pareto_front(
     require_objectives(objectives)
     import moocore
 
-    ranked = _ranked(candidates, direction)
+    ranked = _ranked(candidates)
     if not ranked:
         return []
-    points = [objective_values(result, c.cost, objectives, direction) for c, result in ranked]
+    points = [objective_values(result, c.cost, objectives) for c, result in ranked]
     on_front = moocore.is_nondominated(points)  # of equal points the first, so the preferred one
     front = [(point[1:], c) for point, (c, _), stays in zip(points, ranked, on_front, strict=True) if stays]
     return [c for _, c in sorted(front, key=lambda entry: entry[0])]
@@ -109,7 +103,6 @@ def hypervolume(
     candidates: Iterable[Candidate],
     reference: Sequence[float],
     *,
-    direction: Direction = "max",
     objectives: Sequence[Objective] = SCORE_AND_PARAMS,
 ) -> float:
     """What the front covers up to ``reference``: the product of the objectives' units, larger is better.
@@ -117,7 +110,6 @@ def hypervolume(
     Args:
         candidates: of one search; those that do not compete, and those worse than the reference, add nothing.
         reference: one value per objective in its own unit, as ``(0.9, 6e6)``: the worst that counts.
-        direction: whether a higher or a lower score is better.
         objectives: what the front weighs.
 
     Raises:
@@ -129,8 +121,6 @@ def hypervolume(
         raise ValueError(f"reference {tuple(reference)} does not have one value for each of {' '.join(objectives)}")
     import moocore
 
-    points = [objective_values(result, c.cost, objectives, direction) for c, result in _ranked(candidates, direction)]
-    worst = [
-        -value if name == "score" and direction == "max" else value for name, value in zip(objectives, reference, strict=True)
-    ]
+    points = [objective_values(result, c.cost, objectives) for c, result in _ranked(candidates)]
+    worst = [-value if name == "score" else value for name, value in zip(objectives, reference, strict=True)]
     return float(moocore.hypervolume(points, ref=worst)) if points else 0.0

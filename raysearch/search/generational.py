@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from raysearch.search.front import Objective, best_first, objective_values
 from raysearch.search.ledger import Ledger
-from raysearch.search.protocol import Direction, Failure, Proposal, Result, SearchAlgorithm
+from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
 from raysearch.search.settings import checked_initial, require_same_settings, search_settings
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
@@ -47,7 +47,6 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         problem: the space and its budget.
         config: sizes.
         seed: with the outcomes, decides every candidate.
-        direction: whether a higher or a lower score is better.
         initial: architectures that open the first generation, as an earlier search's best.
         objectives: what a result must hold.
 
@@ -66,7 +65,6 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         config: C,
         *,
         seed: int,
-        direction: Direction,
         initial: Sequence[A],
         objectives: Sequence[Objective] = ("score",),
     ) -> None:
@@ -74,7 +72,6 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         self.problem = problem
         self.config = config
         self.seed = seed
-        self.direction: Direction = direction
         self.initial = checked_initial(initial, problem, places=config.population)
         self._objectives = objectives
         self._ledger = Ledger(problem.space.architecture)
@@ -99,7 +96,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         if isinstance(outcome, Result) and outcome.competes:
             # Not of this candidate: one without a prediction is of a problem without predictions.
             cost = self.problem.cost(self._ledger.arch(0))
-            objective_values(outcome, cost, self._objectives, self.direction)
+            objective_values(outcome, cost, self._objectives)
         self._ledger.tell(arch, outcome)
         if self._ledger.settled:
             self._select()
@@ -148,9 +145,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         self._parents = list(state["parents"])
 
     def _settings(self) -> dict[str, Any]:
-        return search_settings(
-            self.algorithm, self.config, self.problem, seed=self.seed, initial=self.initial, direction=self.direction
-        )
+        return search_settings(self.algorithm, self.config, self.problem, seed=self.seed, initial=self.initial)
 
     # --- a generation ---
 
@@ -167,7 +162,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         return self._ledger.competing((*self._parents, *range(self._start, len(self._ledger))))
 
     def _best_of_contenders(self, count: int) -> list[int]:
-        return best_first(self._contenders(), self.direction)[:count]
+        return best_first(self._contenders())[:count]
 
     def _rng(self, purpose: str, *step: int) -> Random:
         return Random("/".join(map(str, (self.seed, purpose, self._generation, *step))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
-from raysearch.search.protocol import Failure, Proposal, Result
+from raysearch.search.protocol import Failure, Proposal, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
@@ -82,8 +82,8 @@ class Ledger(Generic[A]):
         if isinstance(outcome, Result):
             if not math.isfinite(outcome.score):
                 raise ValueError(f"candidate {index} ({arch.id}) has score {outcome.score}; tell a Failure instead")
-            # Per-image correctness would be most of the state, and no decision of an algorithm reads it.
-            outcome = replace(outcome, correct=b"", seconds=0.0)
+            # Outcomes by item would be most of the state, and no decision of an algorithm reads them.
+            outcome = replace(outcome, outcomes=b"", seconds=0.0)
         self._outcomes[index] = outcome
 
     def proposal(self, arch: Architecture) -> Proposal:
@@ -111,8 +111,9 @@ class Ledger(Generic[A]):
         return {
             "asked": self._asked,
             "candidates": [
-                [p.arch.to_dict(), p.generation, p.origin, list(p.parents), _outcome_to_json(self._outcomes.get(p.index))]
+                [p.arch.to_dict(), p.generation, p.origin, list(p.parents), told and outcome_to_dict(told)]
                 for p in self._proposals
+                for told in [self._outcomes.get(p.index)]
             ],
         }
 
@@ -125,23 +126,7 @@ class Ledger(Generic[A]):
             ledger._index[arch] = index
             ledger._archs.append(arch)
             ledger._proposals.append(Proposal(arch, index, generation, origin, tuple(parents)))
-            told = _outcome_from_json(outcome)
-            if told is not None:
-                ledger._outcomes[index] = told
+            if outcome is not None:
+                ledger._outcomes[index] = outcome_from_dict(outcome)
         ledger._asked = state["asked"]
         return ledger
-
-
-def _outcome_to_json(outcome: Result | Failure | None) -> dict[str, Any] | None:
-    if outcome is None:
-        return None
-    if isinstance(outcome, Failure):
-        return {"reason": outcome.reason}
-    names = ("score", "images_seen", "params", "macs", "loss", "latency_ms", "excluded")
-    return {name: getattr(outcome, name) for name in names}
-
-
-def _outcome_from_json(values: dict[str, Any] | None) -> Result | Failure | None:
-    if values is None:
-        return None
-    return Failure(values["reason"]) if "reason" in values else Result(**values)

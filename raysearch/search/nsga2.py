@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from raysearch.search.front import SCORE_AND_PARAMS, Objective, objective_values, preference, require_objectives
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.protocol import Direction
 from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
@@ -59,7 +58,6 @@ class NSGA2(GenerationalSearch[A, NSGA2Config]):
         problem: the space and its budget.
         config: sizes and objectives.
         seed: with the outcomes, decides every candidate.
-        direction: whether a higher or a lower score is better.
         initial: architectures that open the first generation, as an earlier search's front.
 
     Raises:
@@ -76,12 +74,11 @@ class NSGA2(GenerationalSearch[A, NSGA2Config]):
         config: NSGA2Config | None = None,
         *,
         seed: int,
-        direction: Direction = "max",
         initial: Sequence[A] = (),
     ) -> None:
         config = config or NSGA2Config()
         self._rates = redraw_rates(problem.space, config.redraws)
-        super().__init__(problem, config, seed=seed, direction=direction, initial=initial, objectives=config.objectives)
+        super().__init__(problem, config, seed=seed, initial=initial, objectives=config.objectives)
 
     @property
     def threshold(self) -> None:
@@ -95,7 +92,7 @@ class NSGA2(GenerationalSearch[A, NSGA2Config]):
         if not competing:
             return
         points = [
-            objective_values(result, self.problem.cost(self._ledger.arch(index)), self.config.objectives, self.direction)
+            objective_values(result, self.problem.cost(self._ledger.arch(index)), self.config.objectives)
             for index, result in competing
         ]
         fronts: dict[int, list[int]] = {}
@@ -105,7 +102,7 @@ class NSGA2(GenerationalSearch[A, NSGA2Config]):
         for rank, members in fronts.items():
             for i, distance in zip(members, crowding_distances([points[i] for i in members]), strict=True):
                 index, result = competing[i]
-                key[index] = (rank, -distance, preference(result, index=index, direction=self.direction))
+                key[index] = (rank, -distance, preference(result, index=index))
         self._parents = sorted(key, key=key.__getitem__)[: self.config.population]
 
     def _plan_offspring(self) -> None:

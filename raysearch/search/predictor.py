@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.protocol import Direction
 from raysearch.search.regressor import Regressor, fitted
 from raysearch.search.settings import redraw_rates, require_at_least
 from raysearch.space import Architecture
@@ -67,7 +66,6 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
         problem: the space and its budget.
         config: sizes and the regressor.
         seed: with the outcomes, decides every candidate.
-        direction: whether a higher or a lower score is better.
         initial: architectures that open the first generation, as an earlier search's best.
 
     Raises:
@@ -84,12 +82,11 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
         config: PredictorConfig | None = None,
         *,
         seed: int,
-        direction: Direction = "max",
         initial: Sequence[A] = (),
     ) -> None:
         config = config or PredictorConfig()
         self._rates = redraw_rates(problem.space, config.redraws)
-        super().__init__(problem, config, seed=seed, direction=direction, initial=initial)
+        super().__init__(problem, config, seed=seed, initial=initial)
 
     @property
     def threshold(self) -> None:
@@ -100,12 +97,9 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
         self._parents = self._best_of_contenders(self.config.parents)
 
     def _lessons(self) -> list[tuple[tuple[float, ...], float]]:
-        """Features and score of the latest results; a higher score is better."""
-        sign = 1 if self.direction == "max" else -1
+        """Features and score of the latest results."""
         latest = range(max(0, self._start - self.config.memory), self._start)
-        return [
-            (self._features(self._ledger.arch(index)), sign * result.score) for index, result in self._ledger.competing(latest)
-        ]
+        return [(self._features(self._ledger.arch(index)), result.score) for index, result in self._ledger.competing(latest)]
 
     def _features(self, arch: A) -> tuple[float, ...]:
         cost = self.problem.cost(arch)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
 
-Direction = Literal["max", "min"]
-"""Whether a higher or a lower score is better."""
-
 Exclusion = Literal["raced", "slow"]
 """Why a scored candidate can be neither parent nor champion: racing stopped it, or its measured latency breaks the limit."""
+
+Kind = Literal["bits", "float32"]
+"""What a task says of one item: right or wrong, or a number of which more is better."""
+
+ByItem = Bool[np.ndarray, " items"] | Float32[np.ndarray, " items"]
+"""Outcomes of the items of a split (or of some of them): the two kinds as arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +27,21 @@ class Result:
     """One candidate scored with inherited weights."""
 
     score: float
-    """The task's score, as top-1 accuracy in 0..1. Always finite."""
-    images_seen: int
-    """How many images were scored."""
+    """The task's score, as top-1 accuracy in 0..1; higher is better, so an error is judged as its negative. Always finite."""
+    items_seen: int
+    """How many items (images, series) were scored."""
     params: int
     macs: int
     loss: float | None = None
-    """Mean loss over the same images: tells candidates of equal score apart."""
-    correct: bytes = b""
-    """Per-image correctness: ``numpy.packbits`` over the images in the order of the split; False for an image not seen."""
+    """Mean loss over the same items: tells candidates of equal score apart."""
+    outcomes: bytes = b""
+    """Outcome of each item in the order of the split, as :func:`pack` writes it; empty where nobody needs them."""
+    kind: Kind = "bits"
+    """What :attr:`outcomes` holds."""
     latency_ms: float | None = None
     """Measured on the evaluator's device, where that was asked for."""
     excluded: Exclusion | None = None
-    """None: the candidate competes. A raced one has the score of the images that it saw, fewer than all."""
+    """None: the candidate competes. A raced one has the score of the items that it saw, fewer than all."""
     seconds: float = 0.0
     """Time that the evaluator took. Never part of a decision."""
 
@@ -44,14 +50,21 @@ class Result:
         """Whether it may be parent, champion and part of the front."""
         return self.excluded is None
 
-    def correct_images(self, images: int) -> Bool[np.ndarray, " images"]:
-        """Per-image correctness over a split of so many images."""
-        return unpacked(self.correct, images)
+    def by_item(self, items: int) -> ByItem:
+        """The outcome of each item of a split of so many; False or NaN for an item that was not seen."""
+        return unpack(self.outcomes, self.kind, items=items)
 
 
-def unpacked(correct: bytes, images: int) -> Bool[np.ndarray, " images"]:
-    """Per-image correctness as :attr:`Result.correct` packs it."""
-    return np.unpackbits(np.frombuffer(correct, np.uint8), count=images).astype(bool)
+def pack(by_item: ByItem) -> bytes:
+    """Outcomes as :attr:`Result.outcomes` keeps them: ``numpy.packbits`` of bools, or little-endian float32."""
+    return np.packbits(by_item).tobytes() if by_item.dtype == bool else by_item.astype("<f4").tobytes()
+
+
+def unpack(outcomes: bytes, kind: Kind, *, items: int) -> ByItem:
+    """Inverse of :func:`pack` for so many items."""
+    if kind == "bits":
+        return np.unpackbits(np.frombuffer(outcomes, np.uint8), count=items).astype(bool)
+    return np.frombuffer(outcomes, "<f4", count=items).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,31 @@ class Failure:
     """A candidate that could not be scored, with the reason in one line."""
 
     reason: str
+
+
+_NAMES_OF_0_1_0 = {"images_seen": "items_seen", "correct": "outcomes"}
+
+
+def outcome_to_dict(outcome: Result | Failure) -> dict[str, Any]:
+    """An outcome as JSON values; fields that have their default are left out, bytes are base64."""
+    if isinstance(outcome, Failure):
+        return {"reason": outcome.reason}
+    told = {field.name: value for field in fields(outcome) if (value := getattr(outcome, field.name)) != field.default}
+    if "outcomes" in told:
+        told["outcomes"] = base64.b64encode(told["outcomes"]).decode()
+    return told
+
+
+def outcome_from_dict(values: dict[str, Any]) -> Result | Failure:
+    """Inverse of :func:`outcome_to_dict`, which reads what 0.1.0 wrote too.
+
+    Raises KeyError, TypeError or ValueError for values that are no outcome.
+    """
+    if "reason" in values:
+        return Failure(values["reason"])
+    told: dict[str, Any] = {_NAMES_OF_0_1_0.get(name, name): value for name, value in values.items()}
+    told["outcomes"] = base64.b64decode(told.get("outcomes", ""))
+    return Result(**told)
 
 
 @dataclass(frozen=True, slots=True)

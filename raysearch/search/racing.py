@@ -17,7 +17,7 @@ from random import Random
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from raysearch.search.protocol import unpacked
+from raysearch.search.protocol import ByItem, Kind, unpack
 
 STAKES = np.array([0.08, 0.2, 0.4, 0.6, 0.8])
 """Shares of the largest stake that cannot ruin; the capital is divided equally among them. Chosen by simulation: small ones
@@ -54,12 +54,14 @@ class Race:
     common, and the order does not depend on who scores."""
     error: float
     block: int
-    correct: bytes = b""
-    """Per-image correctness of the incumbent, packed as in :class:`~raysearch.search.Result`."""
+    outcomes: bytes = b""
+    """The incumbent's, as in :class:`~raysearch.search.Result`."""
+    kind: Kind = "bits"
+    """What they are."""
 
-    def bits(self, images: int) -> Bool[np.ndarray, " images"]:
-        """The incumbent's correctness in the order of the split."""
-        return unpacked(self.correct, images)
+    def by_item(self, items: int) -> ByItem:
+        """The incumbent's outcomes in the order of the split."""
+        return unpack(self.outcomes, self.kind, items=items)
 
     def order(self, images: int) -> Int64[np.ndarray, " images"]:
         """Indices of the images in the order in which the candidate sees them.
@@ -67,7 +69,7 @@ class Race:
         Random among the images that the incumbent has right and among those that it has wrong, both spread evenly: every
         block holds its share of both, which takes their number out of the comparison's noise.
         """
-        right = self.bits(images)
+        right = self.by_item(images)
         # Bytes of Random and a stable sort: the same order on every machine and with every version of numpy.
         shuffled = np.argsort(np.frombuffer(Random(self.draw).randbytes(8 * images), "<u8"), kind="stable")
         parts = [shuffled[right[shuffled]], shuffled[~right[shuffled]]]

@@ -37,13 +37,12 @@ def checked_initial(initial: Sequence[A], problem: SearchProblem[A], *, places: 
 
 
 def search_settings(
-    algorithm: str, config: Any, problem: SearchProblem[Any], *, seed: int, initial: Sequence[Architecture], **more: str
+    algorithm: str, config: Any, problem: SearchProblem[Any], *, seed: int, initial: Sequence[Architecture]
 ) -> dict[str, Any]:
     """Everything but the results that decides a search's candidates, as JSON values."""
     settings = {
         "algorithm": algorithm,
         **asdict(config),
-        **more,
         "seed": seed,
         "initial": [arch.id for arch in initial],
         "space": problem.space.to_dict(),
@@ -53,7 +52,11 @@ def search_settings(
 
 
 def require_same_settings(ours: dict[str, Any], stored: dict[str, Any]) -> None:
-    """Raises ValueError that names the first setting in which a stored search differs from this one."""
+    """Raises ValueError that names the first setting in which a stored search differs from this one.
+
+    A state of 0.1.0 also held the direction of its score. Where that was the only one left, it is no difference.
+    """
+    stored = {name: value for name, value in stored.items() if (name, value) != ("direction", "max")}
     for name in sorted(ours.keys() | stored.keys()):
         mine, theirs = ours.get(name), stored.get(name)
         if mine != theirs:

@@ -9,15 +9,19 @@ import math
 import types
 import typing
 from dataclasses import fields
-from functools import cache
 from typing import Any, Self, cast
 
 
-@cache
 def field_types(cls: type) -> dict[str, Any]:
     """The declared type of each field of a dataclass."""
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls)}
+    known: dict[str, Any] | None = cls.__dict__.get("_field_types")
+    if known is None:
+        hints = typing.get_type_hints(cls)
+        known = {f.name: hints[f.name] for f in fields(cls)}
+        # On the class, not in a cache beside it: a class that travels by value reaches processes in which the module that its
+        # annotations name does not exist, and must bring their meaning along.
+        type.__setattr__(cls, "_field_types", known)
+    return known
 
 
 def _normalised(hint: Any, value: Any, place: str) -> Any:

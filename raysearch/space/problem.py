@@ -8,8 +8,10 @@ from itertools import islice
 from random import Random
 from typing import Generic, TypeVar
 
-from raysearch.space import Architecture, MutationRates, SearchSpace
+from raysearch.space.architecture import Architecture
+from raysearch.space.choice import MutationRates
 from raysearch.space.cost import Constraint, Cost
+from raysearch.space.search_space import SearchSpace
 
 A = TypeVar("A", bound=Architecture)
 

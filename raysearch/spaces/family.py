@@ -1,43 +1,209 @@
-"""Space families by name: what a checkpoint or a recipe names and a program builds."""
+"""A family of networks as one object, and where families are found: what stands above knows this contract and no family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, Generic, TypeVar, cast
 
-from raysearch.space import Architecture
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerGeometry, AutoFormerSubnet, AutoFormerSupernet
+from torch import Tensor
+
+from raysearch.space import Architecture, Cost, SearchSpace
 from raysearch.spaces.supernet import Subnet, Supernet
+from raysearch.tasks.task import Ends
+
+A = TypeVar("A", bound=Architecture)
+C = TypeVar("C")
+
+BUILT_IN: Mapping[str, str] = MappingProxyType({"autoformer": "raysearch.spaces.autoformer"})
+"""The families of this package and their modules."""
+
+DEFAULT = "autoformer"
+"""The family of files that name none: version 0.1.0 had one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One kind of search space."""
-
-    architecture: type[Architecture]
-    supernet: type[Supernet[Any]]
-    subnet: Callable[[dict[str, Any], Any], Subnet]
-    """From the supernet's settings and an architecture: an extracted subnet's module, with fresh weights."""
+def size_features(cost: Cost) -> dict[str, float]:
+    """What latency is made of where a family says nothing better: a fixed part, parameters and multiply-accumulates."""
+    return {"net": 1.0, "params": float(cost.params), "macs": float(cost.macs)}
 
 
-def _autoformer_subnet(settings: dict[str, Any], arch: AutoFormerArchitecture) -> Subnet:
-    sizes = {name: value for name, value in settings.items() if name != "drop_path_rate"}
-    return AutoFormerSubnet(AutoFormerGeometry(**sizes), arch, settings.get("drop_path_rate", 0.0))
+@dataclass(frozen=True)
+class Geometry(Generic[A]):
+    """What a family's configuration and the ends of a network fix, before any tensor is made."""
+
+    space: SearchSpace[A]
+    """What may be chosen."""
+    settings: Mapping[str, Any]
+    """Constructor arguments of the supernet as JSON values, but for ``drop_path_rate``."""
+    cost: Callable[[A], Cost]
+    """Exactly what the extracted subnet holds and computes, in closed form. Raises ValueError for one that does not fit."""
+    latency_features: Callable[[A], Mapping[str, float]] | None = None
+    """Of one subnet: numbers of which its latency is a sum with nonnegative coefficients; None: of its size alone."""
+    latency_parts: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]] = ()
+    """Every part that subnets are made of: its choices and its share of the features. Rows of the latency table."""
+    axes: tuple[str, ...] = ()
+    """Names of candidates' parameters in MLflow that plot well; the space's own where none are given."""
+
+    def features(self, arch: A) -> Mapping[str, float]:
+        """What the latency of ``arch`` is made of."""
+        return size_features(self.cost(arch)) if self.latency_features is None else self.latency_features(arch)
+
+    @property
+    def plotted(self) -> tuple[str, ...]:
+        """The axes of plots: those given, else depth, choices of the whole net and means of numbers per stage and block."""
+        return self.axes or tuple(space_axes(self.space))
 
 
-FAMILIES: dict[str, Family] = {"autoformer": Family(AutoFormerArchitecture, AutoFormerSupernet, _autoformer_subnet)}
-"""All families by name."""
+def space_axes(space: SearchSpace[Any]) -> Iterator[str]:
+    """Parameters of candidates that say most of them in few axes, whatever the space."""
+    if space.depth:
+        yield "depth"
+    for choice in space.choices:
+        if choice.per == "net":
+            yield choice.name
+        elif all(isinstance(option, int | float) for stage in range(space.stages) for option in choice.at(stage)):
+            yield f"{choice.name}_mean"
 
 
-def family(name: str) -> Family:
-    """A family by name. Raises ValueError for one that is not known."""
-    if name not in FAMILIES:
-        raise ValueError(f"unknown space family {name!r}; known: {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+@dataclass(frozen=True)
+class Foreign:
+    """A supernet of this family that another program wrote."""
+
+    settings: Mapping[str, Any]
+    """Constructor arguments."""
+    weights: Mapping[str, Tensor]
+    """The supernet's state dict."""
 
 
-def build_subnet(name: str, settings: dict[str, Any], arch: dict[str, Any]) -> Subnet:
+@dataclass(frozen=True)
+class TimmNames:
+    """A family's networks in timm."""
+
+    module: str
+    """Registers their names when it is imported."""
+    architecture: str
+    """The name that takes networks of any size, by ``config="champion.json"``."""
+    folder_config: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """From a model card's values: ``config.json`` of a folder that opens as ``local-dir:FOLDER``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Family(Generic[C, A]):
+    """One kind of search space: everything that recipe, plan, training, report and export need to know of it.
+
+    A module of your own that sets ``FAMILY`` to such an object is a family too: ``--family FILE.py`` or ``--family MODULE``.
+    """
+
+    name: str
+    """As files and commands know it: letters, digits and dashes."""
+    config: type[C]
+    """A frozen dataclass with a default for every field: its fields are flags of the command line."""
+    architecture: type[A]
+    """The frozen dataclass of a subnet."""
+    build: Callable[[C, Ends], Geometry[A]]
+    """From a configuration and the ends of the network. Raises ValueError for what does not fit together."""
+    supernet: Callable[..., Supernet[A]]
+    """From ``**settings`` and ``drop_path_rate`` (0 where nothing is dropped)."""
+    subnet: Callable[[Mapping[str, Any], A], Subnet]
+    """From the supernet's constructor arguments and an architecture: the module that ``extract`` gives, with fresh weights."""
+    description: str
+    """One sentence for model cards: what kind of network it is, and the source."""
+    presets: Mapping[str, C] = field(default_factory=dict)
+    """Configurations by name; one that is named like a recipe serves that recipe."""
+    calibrates: bool = False
+    """Whether subnets have running statistics, which hold for none until ``extract`` estimates them from calibration inputs."""
+    undecayed: tuple[str, ...] = ()
+    """Last parts of the names of parameters of more than one dimension that weight decay leaves alone."""
+    read_foreign: Callable[[Path], Foreign] | None = None
+    """Reads supernets of other programs without executing them. Raises ValueError for a file that is none."""
+    timm: TimmNames | None = None
+    """How timm knows the family's networks; None: it does not."""
+    source: Path | None = None
+    """The file of a family of your own; set when it is found."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a name that files cannot carry and for a configuration that is no dataclass."""
+        if not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
+            raise ValueError(f"family name {self.name!r}: use letters, digits and dashes")
+        if not is_dataclass(self.config):
+            raise ValueError(f"family {self.name}: config {self.config.__name__} is no dataclass")
+
+    def configured(self, recipe: str) -> C:
+        """The configuration for a recipe: the preset of its name, else the defaults."""
+        return self.presets[recipe] if recipe in self.presets else self.config()
+
+
+def family(name: str) -> Family[Any, Any]:
+    """A family of this package by name. Raises ValueError, with the remedy, for one that is not known."""
+    if name not in BUILT_IN:
+        raise ValueError(
+            f"unknown space family {name!r}; known: {', '.join(BUILT_IN)}. For one of your own give its file: --family FILE.py"
+        )
+    return _exported(importlib.import_module(BUILT_IN[name]), name)
+
+
+def find_family(reference: str) -> Family[Any, Any]:
+    """A family by name, by the path of a Python file, or by the name of an importable module that sets ``FAMILY``.
+
+    The file is executed: it is code of the user's own. Raises ValueError, with the place, when there is none or it fails.
+    """
+    if reference in BUILT_IN:
+        return family(reference)
+    path = Path(reference)
+    if path.suffix == ".py" or path.exists():
+        return _from_file(path)
+    try:
+        module = importlib.import_module(reference)
+    except ModuleNotFoundError as error:
+        if error.name is not None and reference.split(".")[0] != error.name.split(".")[0]:
+            raise ValueError(f"--family {reference} needs a package that is not installed: {error.name}") from error
+        raise ValueError(
+            f"--family {reference}: no family of that name ({', '.join(BUILT_IN)}), no file and no importable module"
+        ) from None
+    return _exported(module, reference)
+
+
+def _from_file(path: Path) -> Family[Any, Any]:
+    name = f"raysearch_family_{path.stem}"
+    if not path.is_file():
+        raise ValueError(f"--family {path} does not exist; give a Python file that sets FAMILY")
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--family {path} is no Python file; give one that sets FAMILY")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())]
+        line = f", line {places[-1].lineno}" if places else ""
+        raise ValueError(f"--family {path}{line}: {type(error).__name__}: {error}") from error
+    return _exported(module, str(path))
+
+
+def _exported(module: ModuleType, reference: str) -> Family[Any, Any]:
+    found = getattr(module, "FAMILY", None)
+    if not isinstance(found, Family):
+        raise ValueError(f"{reference} sets no FAMILY; it must be a raysearch.spaces.Family (experiments/own_space.py is one)")
+    chosen = cast(Family[Any, Any], found)
+    if module.__name__ in BUILT_IN.values() or module.__file__ is None:
+        return chosen
+    object.__setattr__(chosen, "source", Path(module.__file__))
+    return chosen
+
+
+def is_built_in(chosen: Family[Any, Any]) -> bool:
+    """Whether every process finds it by its name; one of the user's own travels with what needs it."""
+    return chosen.source is None
+
+
+def build_subnet(chosen: Family[Any, Any], settings: Mapping[str, Any], arch: Mapping[str, Any]) -> Subnet:
     """The module of an extracted subnet, with fresh weights, from JSON values."""
-    kind = family(name)
-    return kind.subnet(settings, kind.architecture.from_dict(arch))
+    return chosen.subnet(settings, chosen.architecture.from_dict(dict(arch)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -17,6 +18,10 @@ WeightInit = Literal["trunc_normal", "xavier"]
 A = TypeVar("A", bound=Architecture)
 
 
+Calibration = Sequence[Tensor]
+"""Batches of training inputs as the network sees them, (batch, ...) each, from which running statistics are estimated."""
+
+
 class Supernet(nn.Module, Generic[A]):
     """A network whose weights serve every architecture of a space. Abstract: a space implements all of it.
 
@@ -28,8 +33,12 @@ class Supernet(nn.Module, Generic[A]):
         """Output of the subnet ``arch`` for ``images``."""
         raise NotImplementedError
 
-    def extract(self, arch: A) -> nn.Module:
-        """The subnet as a plain module with contiguous weights of its own: ``subnet(images)`` equals ``self(images, arch)``."""
+    def extract(self, arch: A, calibration: Calibration | None = None) -> nn.Module:
+        """The subnet as a plain module with contiguous weights of its own: ``subnet(images)`` equals ``self(images, arch)``.
+
+        A family with running statistics re-estimates them from ``calibration`` where it is given (with
+        :func:`~raysearch.nn.calibration.estimate_statistics`), always on the copy: processes share a supernet's memory.
+        """
         raise NotImplementedError
 
     def cost(self, arch: A) -> Cost:
@@ -59,3 +68,25 @@ class Subnet(nn.Module):
     ) -> None:
         """Draw all weights anew by the supernet's rules, each tensor from the subnet's own sizes."""
         raise NotImplementedError
+
+
+NAMED = 3
+"""How many keys an error lists."""
+
+
+def check_layout(state_dict: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) -> None:
+    """Raises ValueError of one line when ``state_dict`` has not exactly the keys and shapes of ``expected``."""
+    missing = [name for name in expected if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in expected]
+    reshaped = [
+        f"{name} {tuple(state_dict[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state_dict and state_dict[name].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"weights do not fit this supernet: {'; '.join(problems)}")

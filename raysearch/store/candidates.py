@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysearch.search.candidate import Candidate
+from raysearch.store.files import written_whole
 
 CANDIDATES = "candidates.parquet"
 """File of a search's table in its output folder."""
@@ -37,7 +38,6 @@ SCHEMA = pa.schema(
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
-    """Write the table to ``path``, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist([c.row() for c in candidates], schema=SCHEMA), temporary)
-    temporary.replace(path)
+    """Write the table to ``path``, durably, whole or not at all."""
+    with written_whole(path) as temporary:
+        pq.write_table(pa.Table.from_pylist([c.row() for c in candidates], schema=SCHEMA), temporary)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
+
+from raysearch.store.files import make_folder, temporary_name, write_whole
+from raysearch.store.summary import EpochRecord, Summary
 
 CONFIG = "config.json"
 LOCK = ".lock"
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON to ``path``, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
+    """Write JSON to ``path``, durably, whole or not at all."""
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,8 +70,8 @@ class OutputFolder:
         return (self.path / ".finished").exists()
 
     def finish(self) -> None:
-        """Say that everything is written."""
-        (self.path / ".finished").touch()
+        """Say that everything is written: whoever sees the mark finds every other file, for each was on disk before it."""
+        write_whole(self.path / ".finished", "")
 
     @property
     def supernet(self) -> Path:
@@ -91,6 +94,44 @@ class OutputFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def calibration(self) -> Path:
+        """Training inputs from which subnets' running statistics are estimated, for families that have them."""
+        return self.path / "calibration.arrow"
+
+    @property
+    def spool(self) -> Path:
+        """Records that MLflow did not take yet; there only while some wait."""
+        return self.path / "tracking.jsonl"
+
+    def read_summary(self) -> Summary:
+        """The closing numbers. Raises ValueError that names the file when it is missing or damaged."""
+        try:
+            return Summary.from_dict(read_json(self.summary))
+        except ValueError as error:
+            raise error if str(self.summary) in str(error) else ValueError(f"{self.summary} is damaged: {error}") from None
+
+    def write_history(self, history: Sequence[EpochRecord]) -> None:
+        """Keep the records of all epochs."""
+        write_json(self.path / "training.json", {"history": [asdict(record) for record in history]})
+
+    def read_history(self) -> list[EpochRecord]:
+        """The records of all epochs. Raises ValueError that names the file when it is missing or damaged."""
+        path = self.path / "training.json"
+        try:
+            return [EpochRecord(**record) for record in read_json(path)["history"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
+
+    @contextmanager
+    def timed(self, phase: str) -> Generator[None]:
+        """Count the time of a ``with`` block as that of a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_seconds(phase, time.perf_counter() - started)
+
+    @property
     def seconds(self) -> dict[str, float]:
         """Time spent in each phase so far, over all runs."""
         path = self.path / "seconds.json"
@@ -103,8 +144,18 @@ class OutputFolder:
 
 
 @contextmanager
-def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generator[OutputFolder]:
+def open_folder(
+    path: Path,
+    config: dict[str, Any],
+    *,
+    resume: bool,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Generator[OutputFolder]:
     """The output folder of a search with ``config``, locked for the length of a ``with`` block.
+
+    ``upgrade`` makes of the ``recipe`` that an earlier version stored what this version would have stored for it, settings that
+    were added since at the value that they stand for. So it is compared, and so it stands in :attr:`OutputFolder.config`; the
+    file stays as it is.
 
     Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
     ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
@@ -114,7 +165,10 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
     if path.exists() and not path.is_dir():
         raise ValueError(f"--output {path} is a file, not a folder")
     held = _held(file) if file.exists() else None
-    if held is None and path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
+    if held is not None and upgrade is not None:
+        held["recipe"] = upgrade(held["recipe"])
+    of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
+    if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
         raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
     if held is not None and not resume:
         raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
@@ -124,7 +178,7 @@ def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> Generato
             "repeat its settings, or choose another folder"
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         lock = (path / LOCK).open("a")
     except OSError as error:
         raise ValueError(f"--output {path} cannot be written: {error.strerror}") from None

@@ -2,80 +2,42 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from raysearch.search.protocol import Failure, Result
+from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
+from raysearch.store.lines import JsonLines
 
 Key = tuple[str, str]
 """Split and architecture id."""
-
-
-def outcome_to_dict(outcome: Result | Failure) -> dict[str, Any]:
-    """An outcome as JSON values."""
-    if isinstance(outcome, Failure):
-        return {"reason": outcome.reason}
-    return {**asdict(outcome), "correct": base64.b64encode(outcome.correct).decode()}
-
-
-def outcome_from_dict(values: dict[str, Any]) -> Result | Failure:
-    """Inverse of :func:`outcome_to_dict`."""
-    if "reason" in values:
-        return Failure(values["reason"])
-    decoded: dict[str, Any] = {**values, "correct": base64.b64decode(values["correct"])}
-    return Result(**decoded)
 
 
 class Journal:
     """Outcomes by split and architecture, one JSON line each; the first line names the weights that were scored.
 
     Args:
-        path: the file; it is made when missing, and a line that a crash cut short is dropped.
+        path: the file; the first outcome makes it. A line that a crash cut short is dropped.
         weights: digest of the supernet's weights. Raises ValueError when the file holds the scores of other weights.
+        calibration: digest of the calibration inputs, for families that need them; as for the weights.
 
     """
 
-    def __init__(self, path: Path, *, weights: str) -> None:
-        self.outcomes: dict[Key, Result | Failure] = {}
-        whole = b""
-        if path.exists():
-            content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            self._load(path, whole.decode(), weights)
-        self._file = path.open("ab")
-        self._file.truncate(len(whole))
-        if not whole:
-            self._write({"weights": weights})
-
-    def _load(self, path: Path, text: str, weights: str) -> None:
-        scored = weights
-        for number, line in enumerate(text.splitlines(), start=1):
-            try:
-                entry = cast(dict[str, Any], json.loads(line))
-                if number == 1:
-                    scored = entry["weights"]
-                else:
-                    self.outcomes[entry["split"], entry["id"]] = outcome_from_dict(entry["outcome"])
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(f"{path} line {number} is damaged; remove that line to score its candidate again") from None
-            if number == 1 and scored != weights:
-                raise ValueError(f"{path} holds scores of other weights than the supernet's; choose another output folder")
+    def __init__(self, path: Path, *, weights: str, calibration: str | None = None) -> None:
+        remedy = "remove that line to score its candidate again"
+        header = {"weights": weights, **({} if calibration is None else {"calibration": calibration})}
+        self._lines = JsonLines(path, _entry, header=header, remedy=remedy)
+        if self._lines.header.get("weights") != weights:
+            raise ValueError(f"{path} holds scores of other weights than the supernet's; choose another output folder")
+        if self._lines.header.get("calibration") != calibration:
+            raise ValueError(f"{path} holds scores after another calibration; choose another output folder")
+        self.outcomes: dict[Key, Result | Failure] = dict(self._lines.rows)
 
     def append(self, key: Key, outcome: Result | Failure) -> None:
         """Record an outcome; on disk when this returns."""
         split, arch_id = key
-        self._write({"split": split, "id": arch_id, "outcome": outcome_to_dict(outcome)})
+        self._lines.append({"split": split, "id": arch_id, "outcome": outcome_to_dict(outcome)})
         self.outcomes[key] = outcome
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+def _entry(line: dict[str, Any]) -> tuple[Key, Result | Failure]:
+    return (line["split"], line["id"]), outcome_from_dict(line["outcome"])

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysearch.search.front import best_rows
-from raysearch.search.protocol import Direction
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
 
@@ -30,7 +29,7 @@ class WarmStart(Generic[A]):
     """How many better or equally good ones are not in the new search's space or band."""
 
 
-def best_of_search(path: Path, problem: SearchProblem[A], *, count: int, direction: Direction = "max") -> WarmStart[A]:
+def best_of_search(path: Path, problem: SearchProblem[A], *, count: int) -> WarmStart[A]:
     """The ``count`` best of an earlier search that ``problem`` admits, fewer where it admits fewer.
 
     Failures and excluded candidates are not considered. The order is the champion's: score, loss, parameters, asked earlier.
@@ -40,7 +39,6 @@ def best_of_search(path: Path, problem: SearchProblem[A], *, count: int, directi
         path: its ``candidates.parquet``.
         problem: the new search's space and band.
         count: how many at most.
-        direction: whether a higher or a lower score was better.
 
     Raises:
         ValueError: the file is missing or no table of candidates.
@@ -58,7 +56,7 @@ def best_of_search(path: Path, problem: SearchProblem[A], *, count: int, directi
     rows: list[dict[str, Any]] = table.select(_COLUMNS).to_pylist()
     found: list[A] = []
     skipped = 0
-    for row in best_rows(rows, direction):
+    for row in best_rows(rows):
         if len(found) == count:
             break
         try:

@@ -1,35 +1,154 @@
-"""What a network is trained for and judged by."""
+"""What a network is trained for and judged by: the contract between a task and everything above it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor
 
-from raysearch.search.protocol import Direction
+Normalise = Callable[[Tensor], Tensor]
+"""Cached inputs (batch, ...) to what the network computes with, on their device."""
+Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Inputs and targets of a training step to mixtures of them, as Mixup makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The two ends of a network: what goes in and what comes out."""
+
+    input_shape: tuple[int, ...]
+    """Of one item, as (chans, height, width)."""
+    outputs: int
+    """Numbers that come out for one item, as one logit per class."""
+
+
+class Items(Protocol):
+    """The items of one split, in a fixed order."""
+
+    def __len__(self) -> int: ...
+
+    def digest(self) -> str:
+        """Hexadecimal hash; the same on every machine that sees the same items in the same order."""
+        ...
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
+        """The items at ``indices``, in that order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set. Only the closing report and the evaluation of a finished network read ``test``."""
+
+    train: Any
+    """Items to train on, as the task's own :class:`Items`."""
+    search: Any
+    """Candidates are scored on these, in an order in which every leading part mixes the classes."""
+    test: Any
+    classes: tuple[str, ...] = ()
+    """Names of the outputs, where they have some."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal; tells a resumed run that the items or their division changed."""
+        parts = [self.train.digest(), self.search.digest(), self.test.digest(), *self.classes]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class Batches(Protocol):
+    """One process's part of the training split; every process has the same number of steps."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        ...
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs (batch, ...), normalised, and targets (batch, ...) of each step; depends on the epoch only."""
+        ...
 
 
 class Task(Protocol):
-    """What a network is trained for and judged by."""
+    """Data, loss and judgement. A frozen dataclass, whose fields are flags of the command line.
+
+    There is no direction: :meth:`judge` gives higher values to better outputs, so an error is judged as its negative.
+    """
+
+    name: ClassVar[str]
+    """As ``image-classification``; what a stored configuration names."""
+    score_name: ClassVar[str]
+    """What the mean outcome is called, as ``accuracy``."""
+
+    # --- data ---
 
     @property
-    def score_name(self) -> str:
-        """What the score is called, as ``accuracy``."""
+    def data_name(self) -> str:
+        """Name of the data set."""
         ...
 
     @property
-    def direction(self) -> Direction:
-        """Whether a higher or a lower score is better."""
+    def data_source(self) -> str:
+        """Where the data come from: a folder, or a name."""
         ...
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Training loss (a scalar); ``targets`` are labels or, after Mixup, class probabilities."""
+    def reading(self, root: Path) -> Self:
+        """The same task on the data in a folder."""
         ...
 
-    def judge(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Per image: correct or not (bool) and the loss (float32), both of shape (batch,)."""
+    def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
+        """The data, divided: a function of the task, ``seed`` and the files, on every machine.
+
+        Raises ValueError for data that are missing, unreadable or not those of ``expected_digest``.
+        """
         ...
 
-    def prepare(self, subnet: nn.Module, calibration: Tensor) -> nn.Module:
-        """The subnet made ready for scoring, as by re-estimated BatchNorm statistics from calibration images."""
+    def ends(self, splits: Splits) -> Ends:
+        """What a network for these data takes and gives."""
+        ...
+
+    def batches(
+        self, items: Any, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0
+    ) -> Batches:
+        """Training batches of one of ``world_size`` processes; ``batch_size`` is that of this process."""
+        ...
+
+    def write_cache(self, items: Any, path: Path) -> None:
+        """Write the inputs and targets of ``items`` as they are for evaluation, for :func:`~raysearch.tasks.images.open_cache`.
+
+        Nothing is written anew where ``path`` already holds exactly these. Raises ValueError that names an unreadable item.
+        """
+        ...
+
+    @property
+    def normalise(self) -> Normalise:
+        """From cached inputs to network inputs."""
+        ...
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How an item becomes the network's input, as JSON values: what a model card tells those who deploy it."""
+        ...
+
+    # --- learning and judging ---
+
+    def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        """Training loss (a scalar); ``targets`` as :class:`Batches` gives them, or mixed."""
+        ...
+
+    def mix(self, *, mixup: float, cutmix: float, label_smoothing: float, outputs: int) -> Mix | None:
+        """What mixes the items of a training step; None when nothing does."""
+        ...
+
+    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Per item: its outcome, bool or float32, higher is better, and its loss (float32), both of shape (batch,)."""
+        ...
+
+    def score_text(self, score: float) -> str:
+        """A mean outcome as people read it."""
         ...

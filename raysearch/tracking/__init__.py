@@ -4,10 +4,11 @@ Tags on the runs (``raysearch.search_id``, ``raysearch.key``) make logging idemp
 logs nothing twice and leaves no run RUNNING.
 """
 
+from raysearch.store.secrets import without_password
 from raysearch.tracking.artifacts import artifact_of_run
 from raysearch.tracking.child_run import architecture_params
 from raysearch.tracking.models import Network
-from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url, without_password
+from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url
 from raysearch.tracking.tracker import Tracker
 from raysearch.tracking.ui import RecordedSearch, UiServer, recorded_searches
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, quieten_mlflow, without_password
+from raysearch.store.secrets import without_password
+from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, is_missing, quieten_mlflow
 
 
 def artifact_of_run(uri: str, run_id: str, name: str, *, folder: Path) -> Path:
     """A copy, in ``folder``, of an artifact of a run. Raises TrackingError when there is none."""
     quieten_mlflow()
-    database = uri.removeprefix("sqlite:///")
-    if database != uri and not Path(database).exists():  # MLflow would make an empty one
+    if is_missing(uri):
         raise TrackingError(f"no {name} of run {run_id}: there is no MLflow record at {uri}; name it with --tracking-uri")
     quiet = Environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     try:

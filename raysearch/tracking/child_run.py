@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
+import types
+import typing
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
 from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Result
 from raysearch.space import Architecture
+from raysearch.space.architecture import field_types
 
 SEARCH_ID = "raysearch.search_id"
 """Tag on every run of a search, parent and children."""
@@ -61,7 +64,7 @@ def child_run(candidate: Candidate) -> ChildRun:
         # Runs are sorted by score: one over the few images of a lost race must not come first.
         place = "partial_" if outcome.excluded == "raced" else ""
         values |= {f"{place}score": outcome.score, f"{place}loss": outcome.loss}
-        values |= {name: getattr(outcome, name) for name in ("images_seen", "seconds", "latency_ms")}
+        values |= {"images_seen": outcome.items_seen, "seconds": seconds, "latency_ms": outcome.latency_ms}
     else:
         tags["raysearch.reason"] = outcome.reason[:LONGEST_VALUE]
     return ChildRun(
@@ -80,19 +83,41 @@ def child_run(candidate: Candidate) -> ChildRun:
     )
 
 
-def architecture_params(arch: Architecture) -> dict[str, str]:
-    """An architecture as MLflow parameters that plot well.
+_TAKEN = ("index", "generation", "origin", "architecture", "skipped")
+"""Names that a run's other parameters have: a field of the same name becomes ``arch.<field>``."""
 
-    Scalar fields as they are; each place of a field per block or stage as ``<field>.00``, ``<field>.01``, and the mean of its
-    numbers as ``<field>_mean``; ``depth`` where the class has it; the whole as JSON in ``architecture``.
+
+def architecture_params(arch: Architecture) -> dict[str, str]:
+    """An architecture as MLflow parameters that plot well: every choice a number or a word under a name of its own.
+
+    - Scalar fields as they are.
+    - Each place of a field per block or stage as ``<field>.00``, ``<field>.01``; of a block in a stage as ``<field>.01.00``.
+      Nothing for a block that is left out.
+    - The mean of a list's numbers as ``<field>_mean``, 0 where all its blocks are left out.
+    - ``depth`` where the class has it or its stages show it, and of stages each as ``depth.00``.
+    - ``skipped``: how many blocks are left out, where the class can leave any out.
+    - The whole as JSON in ``architecture``.
     """
     params: dict[str, str] = {}
-    if (depth := getattr(arch, "depth", None)) is not None:
+    values = arch.to_dict()
+    kinds = {name: _kinds(hint) for name, hint in field_types(type(arch)).items()}
+    lists = {name: cast(list[Any], value) for name, value in values.items() if isinstance(value, list)}
+    depth = getattr(arch, "depth", None)
+    if depth is None:  # of a net with stages it is the length of each: of any list per block
+        depth = next(([len(stage) for stage in value] for value in lists.values() if _has_stages(value)), None)
+    if isinstance(depth, list | tuple):
+        stages = list(depth)
+        params |= {"depth": text(sum(stages)), **_places("depth", stages)}
+    elif depth is not None:
         params["depth"] = text(depth)
-    for name, value in arch.to_dict().items():
-        params |= _places(name, value)
-        if numbers := _numbers(value) if isinstance(value, list) else []:
-            params[f"{name}_mean"] = text(round(statistics.fmean(numbers), 6))
+    skippable = [value for name, value in lists.items() if types.NoneType in kinds[name]]
+    if skippable:  # all of them leave out the same blocks
+        params["skipped"] = text(_leaves(skippable[0]).count(None))
+    for name, value in values.items():
+        params |= _places(f"arch.{name}" if name in _TAKEN else name, value)
+        if name in lists and kinds[name] & {int, float}:
+            numbers = [leaf for leaf in _leaves(lists[name]) if isinstance(leaf, int | float) and not isinstance(leaf, bool)]
+            params[f"{name}_mean"] = text(round(statistics.fmean(numbers), 6) if numbers else 0)
     params["architecture"] = text(arch.to_json())
     return params
 
@@ -107,11 +132,19 @@ def _places(name: str, value: Any) -> dict[str, str]:
     return places
 
 
-def _numbers(value: Any) -> list[float]:
-    """All numbers in a list of lists; the None of a block that is left out does not count."""
-    if isinstance(value, list):
-        return [number for item in value for number in _numbers(item)]  # pyright: ignore[reportUnknownVariableType]
-    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+def _has_stages(value: list[Any]) -> bool:
+    return bool(value) and all(isinstance(stage, list) for stage in value)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """What a list of lists holds, in order."""
+    return [leaf for item in cast(list[Any], value) for leaf in _leaves(item)] if isinstance(value, list) else [value]
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The types of which a field's type is made up: ``{int, NoneType, ...}`` for ``tuple[int | None, ...]``."""
+    parts = typing.get_args(hint)
+    return {kind for part in parts for kind in _kinds(part)} if parts else {hint}
 
 
 def text(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,6 +13,8 @@ from jaxtyping import Float32
 from mlflow import pytorch  # pyright: ignore[reportPrivateImportUsage]
 from mlflow.models import infer_signature
 from torch import nn
+
+from raysearch.store.files import folder_written_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Network:
 
 
 def save_model(folder: Path, module: nn.Module, images: Float32[np.ndarray, "batch chans height width"]) -> None:
-    """Write ``folder``: the exported graph with its weights, signature, input example and requirements.
+    """Write ``folder``, whole or not at all: the exported graph with its weights, signature, example and requirements.
 
     Args:
         folder: replaced when it exists.
@@ -40,14 +41,13 @@ def save_model(folder: Path, module: nn.Module, images: Float32[np.ndarray, "bat
     """
     if len(images) < 2:
         raise ValueError(f"{len(images)} image as the example; give at least 2")
-    shutil.rmtree(folder, ignore_errors=True)
     module = module.eval()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), folder_written_whole(folder) as temporary:
         warnings.simplefilter("ignore")  # of exporter and MLflow, about their own insides
         logits = module(torch.from_numpy(images)).numpy()
         pytorch.save_model(
             module,
-            folder,
+            temporary,
             signature=infer_signature(images, logits),
             input_example=images,
             # Named: MLflow would load the model in a new process to find out, which takes 20 times as long.

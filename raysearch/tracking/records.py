@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from raysearch.store.lines import JsonLines
 
 log = logging.getLogger(__name__)
 
@@ -31,31 +32,29 @@ class Spool:
     Args:
         path: the file; None keeps nothing. What an earlier process left in it is read, without a last line that broke off.
 
+    Raises:
+        ValueError: a line of the file is damaged.
+
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.left = self._read(path) if path is not None and path.exists() else []
+        remedy = "remove that line; what it held is missing in MLflow then"
+        self._lines = None if path is None else JsonLines(path, lambda values: Record(**values), remedy=remedy)
+        self.left: list[Record] = [] if self._lines is None else self._lines.rows
         """Records of an earlier process, oldest first."""
 
     def write(self, records: Iterable[Record]) -> None:
         """Hold these records and no others; no file when there are none."""
-        if self.path is None:
-            return
-        lines = "".join(map(_line, records))
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with self._tolerated():
-            if lines:
-                temporary.write_text(lines)
-                temporary.replace(self.path)
-            else:
-                self.path.unlink(missing_ok=True)
+        if self._lines is not None:
+            with self._tolerated():
+                self._lines.replace(map(asdict, records))
 
     def append(self, record: Record) -> None:
         """Hold one record more."""
-        if self.path is not None:
-            with self._tolerated(), self.path.open("a") as file:
-                file.write(_line(record))
+        if self._lines is not None:
+            with self._tolerated():
+                self._lines.append(asdict(record))
 
     @contextmanager
     def _tolerated(self) -> Generator[None]:
@@ -64,18 +63,4 @@ class Spool:
             yield
         except OSError as error:
             log.warning("%s cannot be written (%s): records for MLflow wait in memory", self.path, error.strerror)
-            self.path = None
-
-    @staticmethod
-    def _read(path: Path) -> list[Record]:
-        records: list[Record] = []
-        for line in path.read_text().splitlines():
-            try:
-                records.append(Record(**json.loads(line)))
-            except (json.JSONDecodeError, TypeError):
-                break  # the process was killed in the middle of this line
-        return records
-
-
-def _line(record: Record) -> str:
-    return json.dumps(asdict(record)) + "\n"
+            self.path = self._lines = None

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from raysearch.store.secrets import without_password
 from raysearch.tracking.views import view_key
 
 TROUBLE = (MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError)
@@ -53,6 +54,12 @@ def ui_url(uri: str, experiment_id: str, *, search_id: str | None = None, port: 
     view = "" if search_id is None else f"&compareRunsMode=CHART&viewStateShareKey={view_key(search_id)}"
     # Without the workflow type MLflow 3 opens its page for language models, which shows no runs.
     return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning{view}"
+
+
+def is_missing(uri: str) -> bool:
+    """Whether ``uri`` names an SQLite file that is not there. MLflow, asked to read it, would make an empty one."""
+    database = uri.removeprefix("sqlite:///")
+    return database != uri and not Path(database).exists()
 
 
 def _is_server(uri: str) -> bool:
@@ -193,9 +200,3 @@ def first_line(error: BaseException) -> str:
         error = inner
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
-
-
-def without_password(uri: str) -> str:
-    """``uri`` as it may be shown."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri

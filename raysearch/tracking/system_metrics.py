@@ -1,4 +1,11 @@
-"""How busy this machine is, under the names that MLflow's page of system metrics knows."""
+"""How busy this machine is, under the names that MLflow's page of system metrics knows.
+
+What is read is read by MLflow's own monitors of CPU and GPU (with psutil and, where it is installed, nvidia-ml-py). When it is
+read, and where it goes, is ours: MLflow's ``SystemMetricsMonitor`` (3.17, as its code reads) would harm the record. It writes
+past our queue, with a client of its own, so that what it measures while the store is silent is lost; it asks the store for its
+run before each point and stops for good at the first answer that fails; it wants the run's id at its start, when our run of the
+training is not made yet; and it reports nothing at its end, so a training of less than ten seconds would have no point.
+"""
 
 from __future__ import annotations
 

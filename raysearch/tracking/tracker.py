@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from raysearch.search.candidate import Candidate
+from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import child_run, milliseconds, text
 from raysearch.tracking.models import Network, save_model
 from raysearch.tracking.records import Record, Spool
@@ -26,10 +27,9 @@ from raysearch.tracking.store import (
     quieten_mlflow,
     ui_url,
     unusable,
-    without_password,
 )
 from raysearch.tracking.system_metrics import Sampler
-from raysearch.tracking.views import VIEW, search_view, view_key
+from raysearch.tracking.views import VIEW, Axes, search_view, view_key
 from raysearch.tracking.writer import END, Writer
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,15 @@ class Tracker:
         run_name: the parent run's name in the UI.
         params: settings of the search, logged on the parent once.
         tags: further tags of the parent run.
-        axes: names of candidates' parameters that the UI's view of this search shows as columns and axes.
+        axes: names of candidates' parameters that the UI's view of this search shows as columns and, as far as all candidates
+            have them, as axes.
         spool: the file in which records wait while the store is silent; what is left in it is written at the next opening.
             None: they wait in memory.
         patience: seconds that :meth:`close` goes on trying while the store takes nothing.
 
     Raises:
         TrackingError: when the store cannot be reached, within a few seconds.
+        ValueError: a line of ``spool`` is damaged.
 
     """
 
@@ -85,6 +87,9 @@ class Tracker:
             raise ValueError(f"search id {search_id!r} holds a quote; use letters, digits and dashes")
         self.uri = uri
         self._search_id = search_id
+        self._run_name = run_name
+        self._columns, self._axes = tuple(axes), Axes(axes)
+        self._spool = Spool(spool)  # a damaged file is said before anything is opened
         # MLflow would wait minutes for a silent server; the writer retries by itself and must be able to give up.
         self._environment = Environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
         self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_PROBE_SECONDS), MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
@@ -101,11 +106,9 @@ class Tracker:
             raise
         self._known: set[str] = set()
         self._closed = False
-        self._spool = Spool(spool)
         self._writer = Writer(runs.write, spool=self._spool, where=without_password(uri), patience=patience)
         if axes:
-            view = {"key": VIEW + view_key(search_id), "value": search_view(search_id, run_name, params=axes)}
-            self._put("view", "the view of its UI", **view)
+            self._put_view()
 
     # --- what callers use ---
 
@@ -120,6 +123,9 @@ class Tracker:
         if record.key not in self._known:
             self._known.add(record.key)
             self._put("candidate", f"candidate {record.key}", **record.to_dict())
+            # One without a score is in no chart anyhow.
+            if "score" in record.metrics and self._axes.admit(record.params):
+                self._put_view()
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int, run: Role = "search") -> None:
         """Record values of curves. A (name, step) that is recorded already is left alone.
@@ -212,6 +218,10 @@ class Tracker:
                     f" from {self._spool.path}" if self._spool.path else "",
                 )
         return self._writer.missing
+
+    def _put_view(self) -> None:
+        value = search_view(self._search_id, self._run_name, params=self._columns, axes=self._axes.names)
+        self._put("view", "the view of its UI", key=VIEW + view_key(self._search_id), value=value)
 
     def _put(self, kind: str, what: str, **values: Any) -> None:
         self._writer.put(Record(kind, what, values))

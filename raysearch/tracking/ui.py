@@ -13,14 +13,14 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mlflow import MlflowClient
 
+from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
-from raysearch.tracking.store import TROUBLE, TrackingError, quieten_mlflow, ui_command, ui_url, unusable, without_password
+from raysearch.tracking.store import TROUBLE, TrackingError, is_missing, quieten_mlflow, ui_command, ui_url, unusable
 
 _MOST = 50
 
@@ -41,11 +41,10 @@ class RecordedSearch:
 def recorded_searches(uri: str, *, port: int = 5000) -> list[RecordedSearch]:
     """The newest searches in a store, newest first. Raises TrackingError when it holds none or cannot be reached."""
     quieten_mlflow()
-    database = uri.removeprefix("sqlite:///")
     none = TrackingError(
         f"no search in MLflow at {without_password(uri)}; run one first (`make search`), or name another store"
     )
-    if database != uri and not Path(database).exists():  # MLflow would make an empty one
+    if is_missing(uri):
         raise none
     try:
         client = MlflowClient(uri)

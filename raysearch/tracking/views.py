@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
@@ -22,19 +22,55 @@ def view_key(search_id: str) -> str:
     return f"raysearch-{search_id}"
 
 
-def search_view(search_id: str, name: str, *, params: Sequence[str]) -> str:
+class Axes:
+    """Those of the wished parameters that the parallel chart can have as axes without hiding runs that have a score.
+
+    The chart (MLflow 3.17, as its code reads) leaves out every run that lacks one of its axes, as one of a block that this run
+    does not have. Of an axis that mixes numbers and words it shows the runs of the more frequent kind, and only 30 words.
+    """
+
+    def __init__(self, wished: Sequence[str]) -> None:
+        self._numeric: dict[str, bool | None] = dict.fromkeys(wished)
+        """Whether an axis is one of numbers; None as long as there is no run."""
+
+    @property
+    def names(self) -> list[str]:
+        """In the order wished."""
+        return list(self._numeric)
+
+    def admit(self, params: Mapping[str, str]) -> bool:
+        """Give up what would hide the run with these parameters. Returns whether that was anything."""
+        fitting: dict[str, bool | None] = {}
+        for name, numeric in self._numeric.items():
+            if name in params and numeric in (None, _is_number(params[name])):
+                fitting[name] = _is_number(params[name])
+        changed = len(fitting) < len(self._numeric)
+        self._numeric = fitting
+        return changed
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def search_view(search_id: str, name: str, *, params: Sequence[str], axes: Sequence[str]) -> str:
     """The view of one search: its candidates, best first, with charts of score, size and architecture.
 
     Args:
         search_id: of the search.
         name: what the UI's list of views calls it.
-        params: names of candidates' parameters, in the order of the axes.
+        params: names of candidates' parameters that are columns of the table.
+        axes: those of them that are axes of the parallel chart.
 
     """
     charts = [
         _scatter("score-params", "Score against parameters", ("params", "METRIC"), ("score", "METRIC")),
         _scatter("score-macs", "Score against MACs", ("macs", "METRIC"), ("score", "METRIC")),
-        _parallel("architecture", "Architecture and score", params),
+        _parallel("architecture", "Architecture and score", axes),
         _scatter("score-index", "Score in the order asked", ("index", "PARAM"), ("score", "METRIC")),
     ]
     columns = [
@@ -72,5 +108,5 @@ def _scatter(uuid: str, title: str, x: tuple[str, str], y: tuple[str, str]) -> d
     return _chart(uuid, "SCATTER", title, xaxis=axes[0], yaxis=axes[1])
 
 
-def _parallel(uuid: str, title: str, params: Sequence[str]) -> dict[str, Any]:
-    return _chart(uuid, "PARALLEL", title, selectedParams=list(params), selectedMetrics=["params", "score"], showAllRuns=True)
+def _parallel(uuid: str, title: str, axes: Sequence[str]) -> dict[str, Any]:
+    return _chart(uuid, "PARALLEL", title, selectedParams=list(axes), selectedMetrics=["params", "score"], showAllRuns=True)

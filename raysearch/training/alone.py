@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Generic, TypeVar
@@ -11,15 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.space import Architecture
-from raysearch.spaces.family import build_subnet
-from raysearch.spaces.supernet import Subnet
-from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.splits import Splits
-from raysearch.tasks.images.transforms import AugmentConfig
-from raysearch.tasks.task import Task
+from raysearch.spaces import Family, Subnet, build_subnet
+from raysearch.store.summary import EpochRecord
+from raysearch.tasks.task import Splits, Task
 from raysearch.training.config import TrainingConfig
-from raysearch.training.trainer import EpochRecord, SupernetTrainer
+from raysearch.training.trainer import SupernetTrainer
 
 A = TypeVar("A", bound=Architecture)
 
@@ -60,13 +56,11 @@ def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:
 
 
 def train_alone(
-    family: str,
-    settings: dict[str, Any],
+    family: Family[Any, Any],
+    settings: Mapping[str, Any],
     arch: Architecture,
     splits: Splits,
     *,
-    data: DataConfig,
-    augment: AugmentConfig,
     train: TrainingConfig,
     task: Task,
     seed: int,
@@ -79,14 +73,12 @@ def train_alone(
     a block is that of the supernet's block at its place.
 
     Args:
-        family: name of the space family, as ``autoformer``.
+        family: of the network.
         settings: constructor arguments of the supernet.
         arch: the subnet.
         splits: of the data set; only ``train`` is read.
-        data: size and normalisation of the images.
-        augment: how images are varied.
         train: the recipe's numbers.
-        task: gives the loss.
+        task: gives batches and the loss.
         seed: of initial weights, order of the images and augmentation.
         device: where to compute.
         on_epoch: called after every epoch.
@@ -100,9 +92,16 @@ def train_alone(
         weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=torch.Generator().manual_seed(seed)
     )
     subnet.to(device)
-    batches = TrainLoader(splits.train, data, augment, batch_size=train.batch_size, seed=seed, workers=train.loader_workers)
     trainer = SupernetTrainer(
-        Alone(subnet, arch), Only(arch), batches, train, task=task, num_classes=len(splits.classes), seed=seed, device=device
+        Alone(subnet, arch),
+        Only(arch),
+        task.batches(splits.train, batch_size=train.batch_size, seed=seed, workers=train.loader_workers),
+        train,
+        task=task,
+        outputs=task.ends(splits).outputs,
+        seed=seed,
+        device=device,
+        undecayed=family.undecayed,
     )
     for epoch in range(train.epochs):
         on_epoch(trainer.train_epoch(epoch))

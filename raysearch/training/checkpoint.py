@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +10,8 @@ from typing import Any, cast
 import safetensors
 import safetensors.torch
 from torch import Tensor
+
+from raysearch.store.files import make_folder, write_whole
 
 KEY = "raysearch"
 """Name of the metadata entry that marks a file as ours and holds its JSON."""
@@ -23,14 +24,9 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Put ``content`` at ``path`` atomically and durably: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Put ``content`` at ``path``, durably, whole or not at all; its folder is made where it is missing."""
+    make_folder(path.parent)
+    write_whole(path, content)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

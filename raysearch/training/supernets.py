@@ -1,19 +1,17 @@
-"""Supernets as files: weights and settings in one checkpoint; published ones are read too."""
+"""Supernets as files: weights and settings in one checkpoint; those of other programs are read by their family."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from raysearch.spaces.autoformer import geometry_of, read_published
-from raysearch.spaces.autoformer.published import check_layout
-from raysearch.spaces.family import family as space_family
-from raysearch.spaces.supernet import Supernet
+from raysearch.spaces import Family, Supernet
+from raysearch.spaces.supernet import check_layout
 from raysearch.training import checkpoint
 
 KIND = "supernet"
@@ -23,7 +21,7 @@ KIND = "supernet"
 class SupernetFile:
     """A supernet taken from disk: enough to build it again."""
 
-    family: str
+    family: Family[Any, Any]
     settings: dict[str, Any]
     """Constructor arguments."""
     weights: dict[str, Tensor]
@@ -32,38 +30,47 @@ class SupernetFile:
 
     def write(self, path: Path) -> None:
         """Put it at ``path`` as a checkpoint of our own, atomically."""
-        metadata = {"kind": KIND, "family": self.family, "settings": self.settings, "images": self.images}
+        metadata = {"kind": KIND, "family": self.family.name, "settings": self.settings, "images": self.images}
         checkpoint.write(path, checkpoint.pack(self.weights, metadata))
 
     def build(self) -> Supernet[Any]:
         """The supernet; its parameters are the file's tensors, not copies of them."""
         with torch.device("meta"):  # no weights are drawn only to be replaced
-            supernet = space_family(self.family).supernet(**self.settings)
+            supernet = self.family.supernet(**self.settings)
         supernet.load_state_dict(self.weights, assign=True)
         return supernet
 
 
-def read_supernet(path: Path) -> SupernetFile:
-    """A checkpoint of our own (safetensors) or AutoFormer's published pickle (read without executing it).
+def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
+    """A checkpoint of our own (safetensors), or one of another program that the family can read (without executing it).
 
-    Raises ValueError, with the path, for a file that is missing, damaged or something else.
+    Raises ValueError, with the path, for a file that is missing, damaged, of another family or something else.
     """
     images = None
-    if _is_safetensors(path):
+    if family.read_foreign is None or _is_safetensors(path):
         weights, metadata = checkpoint.read(path)
         if metadata.get("kind") != KIND:
             raise ValueError(f"{path} is a checkpoint of raysearch, but holds no supernet (a {metadata.get('kind')})")
-        family, settings, images = metadata["family"], metadata["settings"], metadata.get("images")
+        if metadata["family"] != family.name:
+            raise ValueError(f"{path} holds a supernet of the family {metadata['family']}, not {family.name}")
+        settings, images = metadata["settings"], metadata.get("images")
     else:
-        weights, family, settings = read_published(path), "autoformer", None
+        try:
+            foreign = family.read_foreign(path)
+        except ValueError as error:
+            raise error if str(path) in str(error) else _unusable(path, error) from None
+        weights, settings = dict(foreign.weights), dict(foreign.settings)
     try:
-        settings = settings or {**asdict(geometry_of(weights)), "drop_path_rate": 0.0}
         with torch.device("meta"):  # names and shapes, without memory
-            expected = space_family(family).supernet(**settings).state_dict()
+            expected = family.supernet(**settings).state_dict()
         check_layout(weights, expected=expected)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no usable supernet: {error}") from None
+        raise _unusable(path, error) from None
     return SupernetFile(family, settings, weights, images)
+
+
+def _unusable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} holds no usable supernet: {error}")
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -78,7 +85,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def build_supernet(
-    family: str,
+    family: Family[Any, Any],
     settings: Mapping[str, Any],
     *,
     weight_init: Literal["trunc_normal", "xavier"],
@@ -86,7 +93,7 @@ def build_supernet(
     seed: int,
 ) -> Supernet[Any]:
     """A supernet with fresh weights, the same for the same seed on every process."""
-    supernet = space_family(family).supernet(**settings)
+    supernet = family.supernet(**settings)
     generator = torch.Generator().manual_seed(seed)
     supernet.reset_parameters(weight_init=weight_init, pos_embed_std=pos_embed_std, generator=generator)
     return supernet

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,49 +15,17 @@ from torch import Tensor, nn
 
 from raysearch.nn.precision import autocast
 from raysearch.space import Architecture
-from raysearch.tasks.task import Task
+from raysearch.store.summary import EpochRecord
+from raysearch.tasks.task import Batches, Task
 from raysearch.training.checkpoint import with_prefix, without_prefix
 from raysearch.training.config import TrainingConfig
 
 A = TypeVar("A", bound=Architecture)
 A_co = TypeVar("A_co", bound=Architecture, covariant=True)
 
-NOT_DECAYED = ("cls_token", "pos_embed")
-"""Parameters of more than one dimension without weight decay (REFERENCE, training recipe)."""
-
-
-class Batches(Protocol):
-    """One process's part of the training split; every process has the same number of steps."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        ...
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (batch, chans, height, width), normalised, and labels (batch,) of each step; depends on the epoch only."""
-        ...
-
 
 class TrainingDivergedError(ValueError):
     """The loss is no longer finite, on all processes alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """What one finished epoch reports."""
-
-    epoch: int
-    """0-based."""
-    loss: float
-    """Mean over all images of all processes."""
-    lr: float
-    """Learning rate of the last step."""
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
 
 class Draws(Protocol[A_co]):
@@ -82,10 +49,12 @@ class SupernetTrainer(Generic[A]):
         batches: the training split.
         config: the recipe.
         task: gives the loss.
-        num_classes: for Mixup and CutMix.
+        outputs: numbers that the network gives for one item; for Mixup and CutMix.
         seed: of draws and augmentation.
         device: where to compute.
         rank: of this process; only augmentation depends on it.
+        undecayed: last parts of the names of parameters that weight decay leaves alone although they have several dimensions;
+            those of one, as biases and norms, are never decayed.
         parallel: wraps the network for gradient averaging between processes.
 
     """
@@ -98,26 +67,23 @@ class SupernetTrainer(Generic[A]):
         config: TrainingConfig,
         *,
         task: Task,
-        num_classes: int,
+        outputs: int,
         seed: int,
         device: torch.device,
         rank: int = 0,
+        undecayed: Collection[str] = (),
         parallel: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         self.supernet, self.space, self.batches, self.config = supernet, space, batches, config
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
         self.model = parallel(supernet) if parallel else supernet
-        decayed = {name: p.ndim > 1 and name.rpartition(".")[2] not in NOT_DECAYED for name, p in supernet.named_parameters()}
+        decayed = {name: p.ndim > 1 and name.rpartition(".")[2] not in undecayed for name, p in supernet.named_parameters()}
         groups = [
             {"params": [p for name, p in supernet.named_parameters() if decayed[name] == decay], "weight_decay": rate}
             for decay, rate in ((True, config.weight_decay), (False, 0.0))
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
-        self.mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-        if config.mixup or config.cutmix:
-            from timm.data.mixup import Mixup  # seconds to import, for the recipes that use it
-
-            self.mixup = Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
+        self.mix = task.mix(mixup=config.mixup, cutmix=config.cutmix, label_smoothing=config.label_smoothing, outputs=outputs)
 
     def train_epoch(self, epoch: int) -> EpochRecord:
         """Train one epoch (0-based). Raises TrainingDivergedError on every process when any loss was not finite."""
@@ -145,24 +111,19 @@ class SupernetTrainer(Generic[A]):
             )
         return EpochRecord(epoch, loss, lr, time.perf_counter() - started)
 
-    def _step(self, images: Tensor, labels: Tensor, step: int, lr: float) -> Tensor:
+    def _step(self, images: Tensor, targets: Tensor, step: int, lr: float) -> Tensor:
         """One update; returns the detached mean loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        targets = labels
-        if self.mixup is not None:
-            if len(images) % 2:
-                raise ValueError(
-                    f"Mixup and CutMix pair the images of a step, and a training process has {len(images)} of them; choose a "
-                    "train.batch-size that gives each process an even number, or set train.mixup and train.cutmix to 0"
-                )
-            images, targets = self.mixup(images, labels)
+        if self.mix is not None:
+            images, targets = self.mix(images, targets)
         mean = torch.zeros((), device=self.device)
         for k in range(self.config.archs_per_step):
             arch = self.space.sample(Random(f"{self.seed}/train/{step}/{k}"))
             with autocast(self.device, self.config.precision):
-                loss = self.task.loss(self.model(images, arch), targets) / self.config.archs_per_step
+                loss = self.task.loss(self.model(images, arch), targets, label_smoothing=self.config.label_smoothing)
+                loss = loss / self.config.archs_per_step
             loss.backward()
             mean = mean + loss.detach()
         if self.config.clip_grad is not None:

@@ -74,6 +74,6 @@ def test_ruggedness_is_the_error_of_rows_that_were_held_out(table: ScoreTable[To
 
 
 def test_scores_of_different_images_are_no_table(table: ScoreTable[Toy], tmp_path: Path):
-    mixed = replace(table, results=(replace(table.results[0], images_seen=7), *table.results[1:]))
+    mixed = replace(table, results=(replace(table.results[0], items_seen=7), *table.results[1:]))
     with pytest.raises(AssertionError, match="cannot be compared"):
         mixed.write(tmp_path / "table.parquet")

@@ -21,17 +21,17 @@ from rich.console import Console
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.supernet_scorer import SupernetScorer
-from raysearch.jobs import SearchCommand, run
+from raysearch.jobs.plan import SearchCommand
+from raysearch.jobs.search import run
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.recipes.recipe import ReportConfig
 from raysearch.scoring.latency import LatencyConfig, LatencyRule, device_name
 from raysearch.search import EvolutionConfig, Failure, Result
 from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
-from raysearch.spaces.autoformer.config import SpaceConfig
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerConfig, AutoFormerSupernet, SpaceConfig
 from raysearch.store.folder import read_json, write_json
-from raysearch.tasks.images import ArrayImages, Normalisation, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images import ArrayImages, write_cache
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.config import DIGITS
 from raysearch.training.supernets import SupernetFile
 
@@ -126,7 +126,7 @@ def threads() -> Iterator[None]:
 def supernet_and_images(cluster: Cluster, tmp_path: Path) -> tuple[NodeFile, NodeFile]:
     sizes: dict[str, Any] = {"img_size": 8, "patch_size": 4, "in_chans": 1, "num_classes": 10, "embed_dim": 32, "depth": 1}
     supernet = AutoFormerSupernet(**sizes, num_heads=2, head_dim=16)
-    SupernetFile("autoformer", supernet.settings(), supernet.state_dict()).write(tmp_path / "supernet.safetensors")
+    SupernetFile(FAMILY, supernet.settings(), supernet.state_dict()).write(tmp_path / "supernet.safetensors")
     pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
     write_cache(ArrayImages(pixels, np.arange(20, dtype=np.int64) % 10), tmp_path / "images.arrow", DIGITS)
     server = serve()
@@ -134,8 +134,9 @@ def supernet_and_images(cluster: Cluster, tmp_path: Path) -> tuple[NodeFile, Nod
 
 
 def scored(files: tuple[NodeFile, NodeFile], rule: LatencyRule | None) -> Result | Failure:
-    normalise = Normalisation(DIGITS.mean, DIGITS.std)
-    scorer = SupernetScorer(files[0], task=Classification(), normalise=normalise, config=EvaluatorConfig(cpus=1), latency=rule)
+    scorer = SupernetScorer(
+        files[0], family=FAMILY, task=ImageClassification(DIGITS), config=EvaluatorConfig(cpus=1), latency=rule
+    )
     return scorer.score(ARCH, files[1])
 
 
@@ -169,13 +170,12 @@ def test_a_search_within_a_latency_limit(tmp_path: Path, monkeypatch: pytest.Mon
     """Refused at once where nothing is fast enough; else every candidate is predicted and measured, and a table is kept."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     sizes = {"embed_dim": 32, "depth": 2, "num_heads": 2, "head_dim": 16, "mlp_ratio": 2.0, "max_relative_position": 1}
-    net = replace(DIGITS_RECIPE.net, **sizes)
+    net = replace(DIGITS_RECIPE.config.net, **sizes)
     supernet = AutoFormerSupernet(img_size=8, in_chans=1, num_classes=10, **asdict(net))
-    SupernetFile("autoformer", supernet.settings(), supernet.state_dict()).write(tmp_path / "supernet.safetensors")
+    SupernetFile(FAMILY, supernet.settings(), supernet.state_dict()).write(tmp_path / "supernet.safetensors")
     recipe = replace(
         DIGITS_RECIPE,
-        net=net,
-        space=SpaceConfig(embed_dim=(16, 32), num_heads=(1, 2), mlp_ratio=(1.0, 2.0), depth=(1, 2)),
+        config=AutoFormerConfig(SpaceConfig(embed_dim=(16, 32), num_heads=(1, 2), mlp_ratio=(1.0, 2.0), depth=(1, 2)), net),
         algorithm="evolution",
         search=EvolutionConfig(population=3, generations=1),
         constraint=Constraint(max_latency_ms=1e-4),

@@ -25,7 +25,7 @@ from raysearch.scoring.score import score
 from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
 from raysearch.tasks.images import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages
 
 
@@ -300,7 +300,7 @@ class RacingScorer:
         return score(
             Pupil(arch),
             DeviceImages(open_cache(local_path(images)), torch.device("cpu"), room_bytes=0),
-            task=Classification(),
+            task=ImageClassification(),
             cost=toy.cost(arch),  # pyright: ignore[reportArgumentType]
             normalise=Normalisation((0.0,), (1.0,)),
             batch_size=50,
@@ -329,7 +329,7 @@ def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(cluster: 
     assert len(expected) == 24
     raced = [result for _, status, result in expected if status == "raced"]
     assert len(raced) >= 4
-    assert all(result.images_seen < 400 for result in raced)
+    assert all(result.items_seen < 400 for result in raced)
     assert {status for _, status, _ in expected[:8]} == {"scored"}  # nobody to beat in the first generation
 
     lines = (whole / "journal.jsonl").read_text().splitlines(keepends=True)

@@ -60,7 +60,7 @@ class CountingScorer:
         with (self.folder / f"{os.getpid()}").open("a") as file:
             file.write(f"{arch.id}\n")
         arch_cost = cost(arch)  # pyright: ignore[reportArgumentType]
-        return Result(score=toy_score(arch), images_seen=1, params=arch_cost.params, macs=arch_cost.macs)
+        return Result(score=toy_score(arch), items_seen=1, params=arch_cost.params, macs=arch_cost.macs)
 
 
 def counted(folder: Path) -> dict[str, list[str]]:

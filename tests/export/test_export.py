@@ -12,7 +12,7 @@ import torch
 
 from raysearch.export import load_subnet, save_subnet
 from raysearch.export.card import without_credentials, write_markdown
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSupernet
 
 ARCH = AutoFormerArchitecture(embed_dim=16, num_heads=(1, 2), mlp_ratio=(2.0, 3.5))
 
@@ -28,7 +28,7 @@ def saved(supernet: AutoFormerSupernet, tmp_path: Path) -> Path:
     card = {"arch": ARCH.to_dict(), "classes": ["a", "b", "c", "d"], "score": 0.5}
     path = tmp_path / "out" / "champion.json"
     path.parent.mkdir()
-    save_subnet(path, supernet.extract(ARCH), family="autoformer", settings=supernet.settings(), card=card)
+    save_subnet(path, supernet.extract(ARCH), family=FAMILY, settings=supernet.settings(), card=card)
     return path
 
 
@@ -66,9 +66,7 @@ def test_missing_and_damaged_files_are_named(saved: Path) -> None:
 def test_weights_of_another_network_are_refused(supernet: AutoFormerSupernet, saved: Path) -> None:
     other = AutoFormerArchitecture(embed_dim=24, num_heads=(1,), mlp_ratio=(2.0,))
     apart = saved.with_name("other.json")
-    save_subnet(
-        apart, supernet.extract(other), family="autoformer", settings=supernet.settings(), card={"arch": other.to_dict()}
-    )
+    save_subnet(apart, supernet.extract(other), family=FAMILY, settings=supernet.settings(), card={"arch": other.to_dict()})
     shutil.copy(apart.with_suffix(".safetensors"), saved.with_suffix(".safetensors"))
     with pytest.raises(ValueError, match=r"champion\.safetensors does not hold the weights of .*champion\.json"):
         load_subnet(saved)
@@ -87,7 +85,7 @@ def test_the_card_tells_latency_and_what_was_not_scored(saved: Path) -> None:
     card = json.loads(saved.read_text())
     card |= {"score_images": 60, "test_score": None, "latency_ms": 1.2345, "classes": [f"class {i}" for i in range(30)]}
     card |= {"latency": {"device": "CPU, 1 thread", "batch_size": 1, "precision": "float32"}, "precision": "bfloat16"}
-    write_markdown(saved.with_suffix(".md"), card)
+    write_markdown(saved.with_suffix(".md"), card, family=FAMILY)
     text = saved.with_suffix(".md").read_text()
     for row in (
         "| accuracy, search split | 50.00% (30 of 60 images) |",

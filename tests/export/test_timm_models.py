@@ -19,9 +19,8 @@ from torch import nn
 
 import raysearch.export.timm  # noqa: F401
 from raysearch.export import save_subnet
-from raysearch.export.timm import AutoFormer
-from raysearch.export.timm_folder import folder_config
 from raysearch.spaces.autoformer import (
+    FAMILY,
     PUBLISHED_BASE,
     PUBLISHED_SMALL,
     PUBLISHED_TINY,
@@ -29,6 +28,8 @@ from raysearch.spaces.autoformer import (
     AutoFormerGeometry,
     AutoFormerSupernet,
 )
+from raysearch.spaces.autoformer.timm_folder import folder_config
+from raysearch.spaces.autoformer.timm_models import AutoFormer
 from raysearch.tasks.images import IMAGENET, Normalisation
 from raysearch.tasks.images.transforms import evaluation_crop, to_array
 from raysearch.training.supernets import SupernetFile
@@ -53,7 +54,7 @@ def supernet() -> AutoFormerSupernet:
 def config(supernet: AutoFormerSupernet, tmp_path: Path) -> Path:
     """JSON of a subnet beside its weights."""
     card = {"arch": ARCH.to_dict(), "classes": list("abcd"), "preprocessing": {**PREPARED, "crop_pct": 0.9}}
-    save_subnet(tmp_path / "model.json", supernet.extract(ARCH), family="autoformer", settings=supernet.settings(), card=card)
+    save_subnet(tmp_path / "model.json", supernet.extract(ARCH), family=FAMILY, settings=supernet.settings(), card=card)
     return tmp_path / "model.json"
 
 
@@ -108,7 +109,7 @@ def test_a_subnet_of_any_size(supernet: AutoFormerSupernet, config: Path, tmp_pa
     images = torch.randn(3, 3, 16, 16)
     weights = str(config.with_suffix(".safetensors"))
     whole = tmp_path / "supernet.safetensors"
-    SupernetFile("autoformer", supernet.settings(), supernet.state_dict()).write(whole)
+    SupernetFile(FAMILY, supernet.settings(), supernet.state_dict()).write(whole)
     folder = tmp_path / "folder"
     folder.mkdir()
     values = json.loads(config.read_text())

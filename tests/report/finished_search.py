@@ -43,7 +43,7 @@ def candidates_of(*, generations: int, population: int, failures: int = 0, laten
         score = round(397 * min(1.0, 0.955 + trend + rng.gauss(0, 0.004))) / 397
         milliseconds = cost.macs / 1e6 + 0.1 * rng.random() if latency else None
         scored = Result(
-            score=score, images_seen=397, params=cost.params, macs=cost.macs, loss=1 - score, latency_ms=milliseconds
+            score=score, items_seen=397, params=cost.params, macs=cost.macs, loss=1 - score, latency_ms=milliseconds
         )
         candidates.append(Candidate(proposal, cost, Failure("evaluator lost") if i < failures else scored))
     return candidates

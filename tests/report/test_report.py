@@ -15,6 +15,7 @@ from rich.console import Console
 from raysearch.report import closing_table, common_line, utilisation_line, write_report
 from raysearch.search import pareto_front
 from raysearch.store.candidates import write_candidates
+from raysearch.store.summary import Summary
 
 
 class Page(HTMLParser):
@@ -115,7 +116,7 @@ def test_a_short_search_with_a_given_supernet_has_a_report(tmp_path):
     del summary["networks"]["random"]
     summary["training"] = {"epochs": 0, "history": []}
     (tmp_path / "summary.json").unlink()  # it is written when the report is there
-    html = write_report(tmp_path, summary).read_text(encoding="utf-8")
+    html = write_report(tmp_path, Summary.from_dict(summary)).read_text(encoding="utf-8")
     assert set(figures(html)) == {"front", "generations"}
     assert "random, median" not in html
 
@@ -133,17 +134,19 @@ def test_a_search_in_progress_has_a_report(tmp_path):
     finish(tmp_path / "whole", generations=4, population=10)
     summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
     known = {key: summary[key] for key in ("recipe", "seed", "command", "constraint", "search_id", "mlflow_run_id", "versions")}
-    counts, progress = {"train_images": 1000}, {"generation": 3, "generations": 4, "candidates": 20, "total": 40}
+    counts = {"candidates": 20, "train_images": 1000, "search_images": 397}
+    progress = {"generation": 3, "generations": 4, "candidates": 20, "total": 40}
     known |= {"written": "2026-11-22T12:00:00+00:00", "seconds": {"search": 12.0}, "counts": counts, "progress": progress}
+    known["training"] = {"epochs": 0, "history": []}
     candidates = candidates_of(generations=2, population=10)
-    html = write_report(tmp_path, known, candidates=candidates).read_text(encoding="utf-8")
+    html = write_report(tmp_path, Summary.from_dict(known), candidates=candidates).read_text(encoding="utf-8")
     text = " ".join(Page(html).text)
     best = max(c.result.score for c in candidates)
     for fact in ("in progress", "generation 3 of 4", "20 of 40 candidates", f"{best:.2%}".replace("%", " %"), "Best so far"):
         assert fact in text
     assert set(figures(html)) == {"front", "generations"}
     assert "champion" not in figures(html)["front"]
-    none_yet = write_report(tmp_path, known, candidates=[]).read_text(encoding="utf-8")
+    none_yet = write_report(tmp_path, Summary.from_dict(known), candidates=[]).read_text(encoding="utf-8")
     assert figures(none_yet) == {}
 
 
@@ -168,7 +171,7 @@ def test_choices_that_chance_makes_as_often_are_not_called_common():
 def test_racing_and_latency_have_pictures(tmp_path):
     candidates = finish(tmp_path, generations=4, population=10, latency=True)
     raced = [
-        replace(c, outcome=replace(c.result, images_seen=100, excluded="raced")) if c.proposal.index in (35, 36) else c
+        replace(c, outcome=replace(c.result, items_seen=100, excluded="raced")) if c.proposal.index in (35, 36) else c
         for c in candidates
     ]
     write_candidates(tmp_path / "candidates.parquet", raced)
@@ -201,7 +204,7 @@ def test_finalists_and_utilisation_are_told(tmp_path):
     ]
     summary["finalists"] = {"images": 397, "images_in_search": 200, "curse": 0.01, "beaten": 1, "others": 1, "rows": rows}
     summary["utilisation"] = {"evaluators": 2, "busy": 0.873, "waiting_at_barrier": 0.051, "seconds": 36.0}
-    page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
+    page = Page(write_report(tmp_path, Summary.from_dict(summary)).read_text(encoding="utf-8"))
     assert ["abc", "2", "99.00 %", "98.00 %", "0.75", "0.031", "60,000", "1.00 M"] in page.rows
     assert [cells[0] for cells in page.rows if cells and cells[0] in ("abc", "def")] == ["def", "abc"]
     line = utilisation_line(summary["utilisation"])

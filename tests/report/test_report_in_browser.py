@@ -15,7 +15,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     candidates = finish(folder, generations=6, population=50, latency=True)
     raced = [
-        replace(c, outcome=replace(c.result, images_seen=100, excluded="raced")) if c.proposal.index % 50 == 49 else c
+        replace(c, outcome=replace(c.result, items_seen=100, excluded="raced")) if c.proposal.index % 50 == 49 else c
         for c in candidates
     ]
     write_candidates(folder / "candidates.parquet", raced)

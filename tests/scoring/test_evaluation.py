@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from raysearch.nn.precision import Precision
 from raysearch.scoring.score import score
-from raysearch.search.protocol import Direction, Failure, Result
+from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
-from raysearch.tasks.images.classification import Classification
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages
 
 NORMALISE = Normalisation(DIGITS.mean, DIGITS.std)
@@ -54,7 +54,7 @@ def scored(
     return score(
         network,
         DeviceImages(cached, torch.device("cpu"), room_bytes=0),
-        task=Classification(),
+        task=ImageClassification(),
         cost=Cost(params=320, macs=321),
         normalise=NORMALISE,
         batch_size=batch_size,
@@ -70,8 +70,8 @@ def test_a_score_is_top1_accuracy_over_all_images(cached: CachedImages, batch_si
     result = scored(Linear().train(), cached, batch_size=batch_size)
     assert isinstance(result, Result)
     assert result.score == hits.mean()
-    assert result.images_seen == 37
-    assert np.array_equal(np.unpackbits(np.frombuffer(result.correct, np.uint8))[:37], hits)
+    assert result.items_seen == 37
+    assert np.array_equal(np.unpackbits(np.frombuffer(result.outcomes, np.uint8))[:37], hits)
     assert result.loss == pytest.approx(F.cross_entropy(outputs, torch.tensor(cached.labels)).item(), rel=1e-6)
     assert (result.params, result.macs) == (320, 321)
 
@@ -94,15 +94,19 @@ def test_outputs_that_are_not_finite_fail_the_candidate(cached: CachedImages) ->
 
 def test_the_training_loss_smooths_labels_once() -> None:
     """Mixup's targets carry their smoothing already."""
-    task, outputs, labels = Classification(label_smoothing=0.1), torch.randn(6, 5), torch.arange(6) % 5
+    task, outputs, labels = ImageClassification(), torch.randn(6, 5), torch.arange(6) % 5
     smooth = F.one_hot(labels, 5) * 0.9 + 0.1 / 5
-    assert task.loss(outputs, labels) == pytest.approx(F.cross_entropy(outputs, labels, label_smoothing=0.1).item())
-    assert task.loss(outputs, smooth) == pytest.approx(task.loss(outputs, labels).item())
+    assert task.loss(outputs, labels, label_smoothing=0.1) == pytest.approx(
+        F.cross_entropy(outputs, labels, label_smoothing=0.1).item()
+    )
+    assert task.loss(outputs, smooth, label_smoothing=0.1) == pytest.approx(
+        task.loss(outputs, labels, label_smoothing=0.1).item()
+    )
 
 
 def bits(result: Result | Failure) -> np.ndarray:
     assert isinstance(result, Result)
-    return np.unpackbits(np.frombuffer(result.correct, np.uint8), count=37).astype(bool)
+    return np.unpackbits(np.frombuffer(result.outcomes, np.uint8), count=37).astype(bool)
 
 
 @pytest.mark.parametrize(("block", "batch_size"), [(5, 10), (8, 3), (100, 10)])
@@ -110,7 +114,9 @@ def test_a_candidate_that_stays_in_the_race_has_its_full_result(cached: CachedIm
     """Against an incumbent with the same images right."""
     full = scored(Linear(), cached)
     assert isinstance(full, Result)
-    raced = scored(Linear(), cached, batch_size=batch_size, race=Race("i", "0", error=0.02, block=block, correct=full.correct))
+    raced = scored(
+        Linear(), cached, batch_size=batch_size, race=Race("i", "0", error=0.02, block=block, outcomes=full.outcomes)
+    )
     assert isinstance(raced, Result)
     assert raced.loss == pytest.approx(full.loss, rel=1e-6)
     assert replace(raced, loss=full.loss, seconds=full.seconds) == full
@@ -119,33 +125,14 @@ def test_a_candidate_that_stays_in_the_race_has_its_full_result(cached: CachedIm
 def test_a_candidate_out_of_the_race_keeps_what_it_has_seen(cached: CachedImages) -> None:
     """Against an incumbent that has everything right: out as soon as it has an image wrong, at the next look."""
     full = bits(scored(Linear(), cached))
-    race = Race("i", "0", error=0.0, block=5, correct=np.packbits(np.ones(37, bool)).tobytes())
+    race = Race("i", "0", error=0.0, block=5, outcomes=np.packbits(np.ones(37, bool)).tobytes())
     raced = scored(Linear(), cached, race=race)
     assert isinstance(raced, Result)
     assert raced.excluded == "raced"
     order = race.order(37)
     first_wrong = int(np.argmin(full[order])) + 1
-    assert raced.images_seen == 5 * -(-first_wrong // 5) < 37
-    seen = order[: raced.images_seen]
+    assert raced.items_seen == 5 * -(-first_wrong // 5) < 37
+    seen = order[: raced.items_seen]
     assert raced.score == full[seen].mean()
     assert np.array_equal(bits(raced)[seen], full[seen])
     assert bits(raced).sum() == full[seen].sum()
-
-
-@dataclass(frozen=True)
-class FewerIsBetter(Classification):
-    direction: Direction = "min"
-
-
-def test_a_race_needs_a_score_of_correct_answers(cached: CachedImages) -> None:
-    with pytest.raises(ValueError, match="switch racing off"):
-        score(
-            Linear(),
-            DeviceImages(cached, torch.device("cpu"), room_bytes=0),
-            task=FewerIsBetter(),
-            cost=Cost(params=320, macs=321),
-            normalise=NORMALISE,
-            batch_size=10,
-            precision="auto",
-            race=Race("i", "0", error=0.0, block=5, correct=b"\xff" * 5),
-        )

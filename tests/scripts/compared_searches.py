@@ -15,7 +15,7 @@ from raysearch.space.cost import Cost
 from raysearch.store.candidates import CANDIDATES, write_candidates
 from raysearch.store.folder import CONFIG, write_json
 
-SPACE = DIGITS_RECIPE.space.build()
+SPACE = DIGITS_RECIPE.config.space.build()
 
 
 def write_search(
@@ -24,7 +24,8 @@ def write_search(
     """A search whose candidates have these scores (below zero: racing stopped it), each after 2 seconds of an evaluator."""
     stored = {name: settings.pop(name) for name in ("images", "supernet") if name in settings}
     trained = settings.pop("trained", None)
-    recipe = replace(DIGITS_RECIPE, **{"algorithm": "evolution", "seed": seed, **settings})
+    task = replace(DIGITS_RECIPE.task, dataset=settings.pop("dataset", DIGITS_RECIPE.task.dataset))
+    recipe = replace(DIGITS_RECIPE, **{"task": task, "algorithm": "evolution", "seed": seed, **settings})
     candidates: list[Candidate] = []
     for i, score in enumerate(scores):
         cost = Cost(100_000 if params is None else params[i], 500_000)

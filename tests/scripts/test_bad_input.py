@@ -16,6 +16,7 @@ import torch
 from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, one_line, small_supernet, start, write_tones
 
 from raysearch import cli
+from raysearch.spaces.autoformer import FAMILY
 from raysearch.store.folder import open_folder, read_json
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile
@@ -248,7 +249,7 @@ def test_a_supernet_that_cannot_be_used_is_refused(refused: Refused, finished_se
     safetensors.torch.save_file({"weight": torch.zeros(3)}, given)
     assert "not written by raysearch" in message()
     assert "holds no supernet (a subnet)" in message(finished_search / "champion.safetensors")
-    SupernetFile("autoformer", (other := small_supernet()).settings(), other.state_dict()).write(given)
+    SupernetFile(FAMILY, (other := small_supernet()).settings(), other.state_dict()).write(given)
     text = message()
     for size in ("img_size 224 instead of 8", "embed_dim 32 instead of 96", "num_classes 1000 instead of 10"):
         assert size in text

@@ -143,7 +143,7 @@ def test_a_real_search_is_compared_by_its_mlflow_run(finished_search: Path, tmp_
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_search(tmp_path / "one", [0.5, 0.6])
     part = replace(DIGITS_RECIPE.finalists, search_images=100)
-    fewer = replace(DIGITS_RECIPE.dataset, search_images=300)
+    fewer = replace(DIGITS_RECIPE.task.dataset, search_images=300)
     folders = {
         "other recipe": write_search(tmp_path / "recipe", [0.5], name="fashion-mnist"),
         "other split": write_search(tmp_path / "split", [0.5], dataset=fewer, seed=1),

@@ -17,9 +17,9 @@ from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, one_line, small_
 
 from raysearch.export import load_subnet
 from raysearch.recipes.autoformer import RECIPES
-from raysearch.recipes.recipe import Recipe
 from raysearch.space.cost import Constraint
-from raysearch.spaces.autoformer import AutoFormerSpace
+from raysearch.spaces.autoformer import FAMILY, AutoFormerSpace
+from raysearch.tasks import Ends
 from raysearch.tasks.images import DIGITS, ArrayImages, AugmentConfig, DataConfig, Normalisation, load_splits
 from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.config import IMAGES
@@ -42,10 +42,10 @@ def test_imagenet_recipes_are_the_published_ones(
 ) -> None:
     _, recipe = RECIPES[name]
     assert recipe.name == name
-    built = recipe.space.build()
+    built = recipe.config.space.build()
     assert (built.choices, built.depth) == (space.choices, space.depth)
     assert recipe.constraint == Constraint(min_params=band[0], max_params=band[1])
-    net = recipe.net
+    net = recipe.config.net
     assert (net.embed_dim, net.depth, net.num_heads) == supernet
     assert (net.patch_size, net.mlp_ratio, net.head_dim, net.max_relative_position) == (16, 4.0, 64, 14)
     assert (net.global_pool, net.relative_position, net.abs_pos) == ("avg", True, True)
@@ -55,7 +55,7 @@ def test_imagenet_recipes_are_the_published_ones(
     assert (train.lr, train.min_lr, train.warmup_lr, train.weight_decay) == (1e-3, 1e-5, 1e-6, 0.05)
     assert (train.label_smoothing, train.mixup, train.cutmix, train.drop_path) == (0.1, 0.8, 1.0, 0.1)
     assert (train.archs_per_step, train.weight_init, train.clip_grad) == (1, "trunc_normal", None)
-    assert recipe.augment == AugmentConfig(
+    assert recipe.task.augment == AugmentConfig(
         crop_scale=(0.08, 1.0),
         hflip=0.5,
         rand_augment="rand-m9-mstd0.5-inc1",
@@ -64,7 +64,7 @@ def test_imagenet_recipes_are_the_published_ones(
         interpolation="bicubic",
         repeated_augmentation=3,
     )
-    assert (recipe.dataset.img_size, recipe.dataset.in_chans, recipe.dataset.search_images) == (224, 3, 10_000)
+    assert (recipe.task.dataset.img_size, recipe.task.dataset.in_chans, recipe.task.dataset.search_images) == (224, 3, 10_000)
     search = recipe.search
     assert (search.population, search.generations, search.parents) == (50, 20, 10)
     assert (search.shares, search.rates) == ((25, 25), "code")
@@ -74,7 +74,9 @@ def test_imagenet_recipes_are_the_published_ones(
 def test_every_recipe_fits_together(name: str) -> None:
     """The largest subnet fits the supernet, and the smallest and largest lie on the two sides of the band."""
     _, recipe = RECIPES[name]
-    geometry, space = recipe.net.geometry(recipe.dataset, num_classes=10), recipe.space.build()
+    size = recipe.task.dataset.img_size
+    geometry = recipe.family.build(recipe.config, Ends((recipe.task.dataset.in_chans, size, size), 10))
+    space = geometry.space
     least, most = geometry.cost(space.smallest()).params, geometry.cost(space.largest()).params
     band = recipe.constraint
     assert band.min_params is not None
@@ -86,8 +88,8 @@ def test_every_recipe_fits_together(name: str) -> None:
 
 def test_the_splits_of_digits_are_disjoint() -> None:
     """Told by the pixels: no image is in two splits, and the three together are the data set."""
-    recipe: Recipe = RECIPES["digits"][1]
-    splits = load_splits(recipe.dataset, seed=recipe.seed)
+    recipe = RECIPES["digits"][1]
+    splits = load_splits(recipe.task.dataset, seed=recipe.seed)
     parts: list[set[bytes]] = []
     for part in (splits.train, splits.search, splits.test):
         assert isinstance(part, ArrayImages)
@@ -96,7 +98,7 @@ def test_the_splits_of_digits_are_disjoint() -> None:
     assert not parts[0] & parts[1]
     assert not parts[0] & parts[2]
     assert not parts[1] & parts[2]
-    assert recipe.dataset == DIGITS
+    assert recipe.task.dataset == DIGITS
 
 
 # --- from the images to the champion ---
@@ -206,7 +208,7 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     journal = [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()[1:]]
     scores = {entry["id"]: entry["outcome"] for entry in journal if entry["split"] == "search/all"}
     assert scores.keys() == {row["id"] for row in raced}
-    assert all(outcome["images_seen"] == 100 for outcome in scores.values())
+    assert all(outcome["items_seen"] == 100 for outcome in scores.values())
     compared = dict(zip(summary["networks"]["random"]["ids"], summary["networks"]["random"]["scores"], strict=True))
     assert len(compared) == 60
     assert all(compared[arch_id] == outcome["score"] for arch_id, outcome in scores.items())
@@ -220,7 +222,7 @@ def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
     write_tones(data / "train", count=8)
     write_tones(data / "val", count=3)
     supernet = small_supernet(img_size=16, patch_size=8, num_classes=2)
-    SupernetFile("autoformer", supernet.settings(), supernet.state_dict()).write(given)
+    SupernetFile(FAMILY, supernet.settings(), supernet.state_dict()).write(given)
     size = ("--dataset.img-size", "16", "--dataset.search-images", "6", "--net.patch-size", "8")
     succeed(
         *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--output", str(output), "--algorithm", "random"),

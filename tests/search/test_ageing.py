@@ -5,7 +5,7 @@ import pytest
 from algorithm_contract import BAND, SearchAlgorithmContract
 from toy_space import Toy, drive, large_problem, noise, result
 
-from raysearch.search import AgeingConfig, AgeingEvolution, Direction, Failure, Result, SearchProblem
+from raysearch.search import AgeingConfig, AgeingEvolution, Failure, Result, SearchProblem
 
 
 class TestAgeingEvolution(SearchAlgorithmContract):
@@ -15,11 +15,10 @@ class TestAgeingEvolution(SearchAlgorithmContract):
         *,
         seed: int,
         candidates: int = 120,
-        direction: Direction = "max",
         initial: Sequence[Toy] = (),
     ) -> AgeingEvolution[Toy]:
         config = AgeingConfig(candidates, population=20, sample=5, look_ahead=12)
-        return AgeingEvolution(problem, config, seed=seed, direction=direction, initial=initial)
+        return AgeingEvolution(problem, config, seed=seed, initial=initial)
 
 
 def outcome(arch: Toy) -> Result | Failure:
@@ -67,18 +66,16 @@ def test_early_results_make_room_when_the_oldest_is_told():
     assert [arch is not None for arch in fresh] == [True] * 9 + [False] * 41
 
 
-@pytest.mark.parametrize("direction", ["max", "min"])
-def test_parent_is_the_best_of_the_latest_that_compete(direction: Direction):
+def test_parent_is_the_best_of_the_latest_that_compete():
     """With a tournament of nearly all, the winner can be told beforehand."""
     config = AgeingConfig(80, population=12, sample=200, look_ahead=5)
-    search = AgeingEvolution(large_problem(BAND), config, seed=0, direction=direction)
+    search = AgeingEvolution(large_problem(BAND), config, seed=0)
     asked = drive(search, outcome)
-    sign = -1 if direction == "max" else 1
     assert [search.proposal(arch).origin for arch in asked[:12]] == ["random"] * 12
     for index in range(12, 80):
         proposal = search.proposal(asked[index])
         known = [(arch, told) for arch in asked[: index - 4] if isinstance(told := outcome(arch), Result) and not told.excluded]
-        best = min(known[-12:], key=lambda pair: sign * pair[1].score)[0]
+        best = max(known[-12:], key=lambda pair: pair[1].score)[0]
         assert proposal.origin == "mutation"
         assert proposal.parents == (best.id,)
 

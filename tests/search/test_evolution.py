@@ -8,7 +8,7 @@ import pytest
 from algorithm_contract import BAND, SearchAlgorithmContract
 from toy_space import Toy, drive, large_problem, noise, result, small_problem, toy_cost, toy_score
 
-from raysearch.search import Direction, Evolution, EvolutionConfig, Failure, RandomConfig, RandomSearch, Result, SearchProblem
+from raysearch.search import Evolution, EvolutionConfig, Failure, RandomConfig, RandomSearch, Result, SearchProblem
 
 
 class TestEvolution(SearchAlgorithmContract):
@@ -18,13 +18,12 @@ class TestEvolution(SearchAlgorithmContract):
         *,
         seed: int,
         candidates: int = 120,
-        direction: Direction = "max",
         initial: Sequence[Toy] = (),
     ) -> Evolution[Toy]:
         config = EvolutionConfig(
             population=20, generations=math.ceil(candidates / 20), parents=5, mutations=10, crossovers=6, max_tries=20
         )
-        return Evolution(problem, config, seed=seed, direction=direction, initial=initial)
+        return Evolution(problem, config, seed=seed, initial=initial)
 
 
 def generations(evolution: Evolution[Toy], asked: list[Toy]) -> list[list[Toy]]:
@@ -51,20 +50,18 @@ def test_random_candidates_take_the_places_left():
     assert per_generation[1:] == [{"mutation": 8, "crossover": 5, "random": 7}] * 3
 
 
-@pytest.mark.parametrize("direction", ["max", "min"])
-def test_parents_are_the_ten_best_ever_ranked_by_score_loss_and_size(direction: str):
+def test_parents_are_the_ten_best_ever_ranked_by_score_loss_and_size():
     def outcome(arch: Toy) -> Result | Failure:
         # Coarse scores and losses: every tie-break decides.
         draw = noise(arch)
         return Failure("lost") if draw < 0.1 else result(arch, round(draw * 4) / 4, loss=round(draw * 40) % 3)
 
-    sign = -1 if direction == "max" else 1
-    evolution = Evolution(large_problem(BAND), EvolutionConfig(generations=6), seed=1, direction=direction)
+    evolution = Evolution(large_problem(BAND), EvolutionConfig(generations=6), seed=1)
     asked = drive(evolution, outcome)
 
     def best_of(members: list[Toy]) -> list[Toy]:
         scored = [(arch, told) for arch in members if isinstance(told := outcome(arch), Result)]
-        key = {arch: (sign * told.score, told.loss, told.params, asked.index(arch)) for arch, told in scored}
+        key = {arch: (-told.score, told.loss, told.params, asked.index(arch)) for arch, told in scored}
         return sorted(key, key=key.__getitem__)[:10]
 
     seen: list[Toy] = []

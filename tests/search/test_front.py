@@ -28,16 +28,15 @@ rows = st.lists(
 )
 
 
-@given(rows, st.sampled_from(["max", "min"]), st.randoms(use_true_random=False))
-def test_front_holds_every_point_that_no_other_beats(rows, direction, rng):
-    sign = 1 if direction == "max" else -1
+@given(rows, st.randoms(use_true_random=False))
+def test_front_holds_every_point_that_no_other_beats(rows, rng):
     made = candidates(rows)
-    points = {(sign * c.result.score, -c.result.params) for c in made if c.result}
+    points = {(c.result.score, -c.result.params) for c in made if c.result}
     best = {p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)}
     shuffled = list(made)
     rng.shuffle(shuffled)
-    front = pareto_front(shuffled, direction)
-    assert [(sign * c.result.score, -c.result.params) for c in front] == sorted(best, key=lambda p: -p[1])
+    front = pareto_front(shuffled)
+    assert [(c.result.score, -c.result.params) for c in front] == sorted(best, key=lambda p: -p[1])
     for chosen in front:
         alike = [c for c in made if c.result and (c.result.score, c.cost) == (chosen.result.score, chosen.cost)]
         losses = [(c.result.loss if c.result.loss is not None else float("inf"), c.proposal.index) for c in alike]
@@ -56,10 +55,6 @@ def test_front_holds_every_point_that_no_other_beats(rows, direction, rng):
 )
 def test_champion_by_score_then_loss_then_size_then_order(rows, expected):
     assert champion(reversed(candidates(rows))).proposal.index == expected
-
-
-def test_champion_of_errors_is_the_least():
-    assert champion(candidates([(0.9, None, 1), (0.1, None, 9)]), "min").proposal.index == 1
 
 
 def test_no_champion_among_failures():
@@ -81,26 +76,25 @@ def measured(points: list[tuple[int, ...]]) -> list[Candidate]:
     return made
 
 
-@given(points, st.permutations(["score", "params", "macs", "latency"]), st.integers(2, 4), st.sampled_from(["max", "min"]))
-def test_front_of_any_objectives(points, names, count, direction):
+@given(points, st.permutations(["score", "params", "macs", "latency"]), st.integers(2, 4))
+def test_front_of_any_objectives(points, names, count):
     objectives = names[:count]
     column = {"score": 0, "params": 1, "macs": 2, "latency": 3}
-    signs = [-1 if name == "score" and direction == "max" else 1 for name in objectives]
+    signs = [-1 if name == "score" else 1 for name in objectives]
     values = [tuple(sign * p[column[name]] for sign, name in zip(signs, objectives, strict=True)) for p in points]
     best = {v for v in values if not any(w != v and all(a <= b for a, b in zip(w, v, strict=True)) for w in values)}
-    found = [values[c.proposal.index] for c in pareto_front(measured(points), direction, objectives=objectives)]
+    found = [values[c.proposal.index] for c in pareto_front(measured(points), objectives=objectives)]
     assert len(found) == len(best)
     assert set(found) == best
     assert [v[1:] for v in found] == sorted(v[1:] for v in found)
 
 
-@given(points, st.sampled_from(["max", "min"]))
-def test_hypervolume_counts_the_cells_that_the_front_covers(points, direction):
-    reference = (0, 4, 3) if direction == "max" else (4, 4, 3)
+@given(points)
+def test_hypervolume_counts_the_cells_that_the_front_covers(points):
     cells = 0
     for x, y, z in itertools.product(range(4), range(4), range(3)):
-        cells += any((s > x if direction == "max" else s <= x) and p <= y and m <= z for s, p, m, _ in points)
-    volume = hypervolume(measured(points), reference, direction=direction, objectives=("score", "params", "macs"))
+        cells += any(s > x and p <= y and m <= z for s, p, m, _ in points)
+    volume = hypervolume(measured(points), (0, 4, 3), objectives=("score", "params", "macs"))
     assert volume == pytest.approx(cells)
 
 

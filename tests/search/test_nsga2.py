@@ -10,7 +10,6 @@ from toy_space import Toy, drive, large_problem, noise, result, toy_cost, toy_sp
 from raysearch.search import (
     NSGA2,
     Candidate,
-    Direction,
     Failure,
     NSGA2Config,
     Proposal,
@@ -32,11 +31,10 @@ class TestNSGA2(SearchAlgorithmContract):
         *,
         seed: int,
         candidates: int = 120,
-        direction: Direction = "max",
         initial: Sequence[Toy] = (),
     ) -> NSGA2[Toy]:
         config = NSGA2Config(population=20, generations=math.ceil(candidates / 20))
-        return NSGA2(problem, config, seed=seed, direction=direction, initial=initial)
+        return NSGA2(problem, config, seed=seed, initial=initial)
 
 
 def table(archs: Sequence[Toy]) -> list[Candidate]:

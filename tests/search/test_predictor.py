@@ -11,7 +11,7 @@ from algorithm_contract import BAND, SearchAlgorithmContract
 from scipy.stats import kendalltau
 from toy_space import Toy, drive, large_problem, toy_score
 
-from raysearch.search import Direction, Evolution, EvolutionConfig, PredictorConfig, PredictorEvolution, SearchProblem
+from raysearch.search import Evolution, EvolutionConfig, PredictorConfig, PredictorEvolution, SearchProblem
 from raysearch.search.regressor import fitted
 
 
@@ -22,13 +22,12 @@ class TestPredictorEvolution(SearchAlgorithmContract):
         *,
         seed: int,
         candidates: int = 120,
-        direction: Direction = "max",
         initial: Sequence[Toy] = (),
     ) -> PredictorEvolution[Toy]:
         config = PredictorConfig(
             20, math.ceil(candidates / 20), regressor="ridge", inner_population=25, inner_generations=2, memory=200
         )
-        return PredictorEvolution(problem, config, seed=seed, direction=direction, initial=initial)
+        return PredictorEvolution(problem, config, seed=seed, initial=initial)
 
 
 def test_finds_with_few_scores_what_evolution_needs_many_for():

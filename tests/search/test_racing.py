@@ -17,7 +17,7 @@ from raysearch.search.racing import settled
 
 
 def race(incumbent: np.ndarray, draw: str = "0/a/b") -> Race:
-    return Race("a", draw, error=0.02, block=100, correct=np.packbits(incumbent).tobytes())
+    return Race("a", draw, error=0.02, block=100, outcomes=np.packbits(incumbent).tobytes())
 
 
 def pair(images: int, right: int, losses: int, gains: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +96,7 @@ def test_without_error_a_search_with_races_asks_what_a_search_without_them_asks(
         return chance.random(200) < 0.5 + 0.5 * toy_score(arch)
 
     plain = Evolution(large_problem(), config, seed=0)
-    asked = drive(plain, lambda arch: replace(result(arch, score=answers(arch).mean()), images_seen=200))
+    asked = drive(plain, lambda arch: replace(result(arch, score=answers(arch).mean()), items_seen=200))
 
     raced = Evolution(large_problem(), config, seed=0)
     seen: list[int] = []
@@ -106,11 +106,11 @@ def test_without_error_a_search_with_races_asks_what_a_search_without_them_asks(
         if raced.threshold is not None:
             against = race(answers(raced.threshold), arch.id)
             order = against.order(200)
-            looks = (n for n in range(20, 200, 20) if settled(against.bits(200)[order], right[order[:n]], error=0.0))
+            looks = (n for n in range(20, 200, 20) if settled(against.by_item(200)[order], right[order[:n]], error=0.0))
             images = next(looks, 200)
             right = right[order[:images]]
         seen.append(images)
-        score = replace(result(arch, score=right.mean()), images_seen=images)
+        score = replace(result(arch, score=right.mean()), items_seen=images)
         return score if images == 200 else replace(score, excluded="raced")
 
     assert drive(raced, outcome) == asked

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from algorithm_contract import SearchAlgorithmContract
 from toy_space import Toy, drive, large_problem, result
 
-from raysearch.search import Direction, RandomConfig, RandomSearch, SearchProblem
+from raysearch.search import RandomConfig, RandomSearch, SearchProblem
 
 
 class TestRandomSearch(SearchAlgorithmContract):
@@ -15,7 +15,6 @@ class TestRandomSearch(SearchAlgorithmContract):
         *,
         seed: int,
         candidates: int = 120,
-        direction: Direction = "max",
         initial: Sequence[Toy] = (),
     ) -> RandomSearch[Toy]:
         return RandomSearch(problem, RandomConfig(candidates, batch=20), seed=seed, initial=initial)

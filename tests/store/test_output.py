@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,45 @@ def test_other_settings_are_listed(tmp_path: Path) -> None:
         open_folder(tmp_path, changed, resume=True),
     ):
         pass
+
+
+def test_a_configuration_of_an_earlier_version_is_brought_up_to_date_before_it_is_compared(tmp_path: Path) -> None:
+    def upgrade(recipe: dict[str, Any]) -> dict[str, Any]:
+        return {"family": "autoformer", **recipe}
+
+    with open_folder(tmp_path, CONFIG, resume=False):
+        pass
+    before = (tmp_path / "config.json").read_bytes()
+    now = {**CONFIG, "recipe": upgrade(CONFIG["recipe"])}
+    with pytest.raises(ValueError, match="family: None there, autoformer here"), open_folder(tmp_path, now, resume=True):
+        pass
+    with open_folder(tmp_path, now, resume=True, upgrade=upgrade) as folder:
+        assert folder.config["recipe"]["family"] == "autoformer"
+    other = {**CONFIG, "recipe": {"family": "hybrid", **CONFIG["recipe"]}}
+    with (
+        pytest.raises(ValueError, match="family: autoformer there, hybrid here"),
+        open_folder(tmp_path, other, resume=True, upgrade=upgrade),
+    ):
+        pass
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+KILLED_AT_ONCE = """
+import os, signal, sys
+from pathlib import Path
+from raysearch.store.folder import open_folder
+
+sys.addaudithook(lambda event, _: event == "os.rename" and os.kill(os.getpid(), signal.SIGKILL))
+with open_folder(Path(sys.argv[1]), {"recipe": {}}, resume=False):
+    pass
+"""
+
+
+def test_a_start_that_was_killed_before_its_configuration_was_there_is_no_earlier_search(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_ONCE, str(tmp_path / "run")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with open_folder(tmp_path / "run", CONFIG, resume=False) as folder:
+        assert {p.name for p in folder.path.iterdir()} == {"config.json", ".lock"}
 
 
 HOLD = """

@@ -34,23 +34,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Candi
     return path, candidates
 
 
-@pytest.mark.parametrize("direction", ["max", "min"])
-def test_the_best_that_fit_start_the_next_search(finished: tuple[Path, list[Candidate]], direction: str):
+def test_the_best_that_fit_start_the_next_search(finished: tuple[Path, list[Candidate]]):
     path, candidates = finished
 
     def order(candidate: Candidate) -> tuple[float, float, int, int]:
         told = candidate.result
         assert told is not None
-        score = -told.score if direction == "max" else told.score
-        return score, math.inf if told.loss is None else told.loss, told.params, candidate.proposal.index
+        return -told.score, math.inf if told.loss is None else told.loss, told.params, candidate.proposal.index
 
     ranked = [c.proposal.arch for c in sorted((c for c in candidates if c.status == "scored"), key=order)]
-    start = best_of_search(path, PROBLEM, count=7, direction=direction)
+    start = best_of_search(path, PROBLEM, count=7)
     assert list(start.architectures) == [arch for arch in ranked if PROBLEM.in_band(arch)][:7]
     assert start.skipped == ranked.index(start.architectures[-1]) + 1 - 7 > 0
     asked = drive(Evolution(PROBLEM, EvolutionConfig(generations=2), seed=0, initial=start.architectures))
     assert asked[:7] == list(start.architectures)
-    everything = best_of_search(path, PROBLEM, count=1000, direction=direction)
+    everything = best_of_search(path, PROBLEM, count=1000)
     assert len(everything.architectures) + everything.skipped == len(ranked)
     assert best_of_search(path, small_problem(), count=5).architectures == ()
 

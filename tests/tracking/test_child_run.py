@@ -10,7 +10,7 @@ from raysearch.tracking.child_run import child_run
 def test_a_raced_candidate_cannot_lead_a_table_sorted_by_score() -> None:
     whole = candidate(1)
     assert whole.result is not None
-    raced = replace(whole, outcome=replace(whole.result, score=1.0, images_seen=20, excluded="raced"))
+    raced = replace(whole, outcome=replace(whole.result, score=1.0, items_seen=20, excluded="raced"))
     run = child_run(raced)
     assert (run.status, run.tags["raysearch.status"]) == ("FINISHED", "raced")
     assert (run.metrics["partial_score"], run.metrics["images_seen"]) == (1.0, 20)

@@ -52,7 +52,8 @@ class TrackerContract:
         assert plotted == {
             "index": "3", "generation": "0", "origin": "crossover", "depth": "2", "embed_dim": "67",
             "num_heads_mean": "3.5", "num_heads.00": "3", "num_heads.01": "4",
-            "window_mean": "10.5", "window.00.00": "7", "window.01.00": "14", "pooling.00": "avg", "pooling.01": "max",
+            "window_mean": "10.5", "window.00.00": "7", "window.01.00": "14", "skipped": "1",
+            "pooling.00": "avg", "pooling.01": "max",
         }  # fmt: skip
         origin = {name.removeprefix("raysearch."): v for name, v in scored.data.tags.items() if name.startswith("raysearch.")}
         assert origin == {

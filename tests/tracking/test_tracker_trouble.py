@@ -191,6 +191,17 @@ def test_a_search_killed_while_the_server_is_away_leaves_its_records(database, s
     assert not spool.exists()
 
 
+def test_a_damaged_record_that_waited_is_named_before_anything_is_opened(tmp_path):
+    spool = tmp_path / "tracking.jsonl"
+    whole = '{"kind": "tags", "what": "tags", "values": {"tags": {}}}\n'
+    spool.write_text(whole + '{"kind": "tags"}\n' + whole)
+    before = dict(os.environ)
+    with pytest.raises(ValueError, match=r"tracking\.jsonl line 2 is damaged; remove that line; what it held is missing"):
+        Tracker(**settings(f"sqlite:///{tmp_path / 'mlflow.db'}", "s"), spool=spool)
+    assert dict(os.environ) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tracking.jsonl"]
+
+
 def test_a_disk_that_is_full_costs_a_warning(start_server, caplog):
     with start_server() as uri:
         tracker = Tracker(**settings(uri, "full"), spool=Path("/proc/tracking.jsonl"), patience=0.1)

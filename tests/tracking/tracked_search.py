@@ -39,7 +39,7 @@ def candidate(i: int) -> Candidate:
     if i % 5 == 4:
         return Candidate(proposal, cost, Failure(f"evaluator lost: node {i}"))
     loss = math.inf if i % 3 == 2 else 0.25
-    result = Result(score=0.5 + i / 100, images_seen=397, params=1000 + i, macs=5000 + i, loss=loss, seconds=2.5)
+    result = Result(score=0.5 + i / 100, items_seen=397, params=1000 + i, macs=5000 + i, loss=loss, seconds=2.5)
     return Candidate(proposal, cost, result)
 
 

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSubnet, AutoFormerSupernet
-from raysearch.spaces.family import build_subnet
-from raysearch.tasks.images.classification import Classification
-from raysearch.tasks.images.config import DataConfig
+from raysearch.spaces import build_subnet
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSubnet, AutoFormerSupernet
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.images import ArrayImages
-from raysearch.tasks.images.splits import Splits
-from raysearch.tasks.images.transforms import AugmentConfig
+from raysearch.tasks.task import Splits
 from raysearch.training.alone import Alone, Only, shortened, train_alone
 from raysearch.training.config import TrainingConfig
 from raysearch.training.trainer import SupernetTrainer
@@ -40,7 +38,7 @@ def tones(count: int = 64) -> Splits:
 def test_the_largest_subnet_starts_as_the_supernet_does(weight_init: str) -> None:
     """One rule draws both: what has the same sizes has the same distribution, tensor by tensor."""
     supernet = AutoFormerSupernet(**SETTINGS)  # pyright: ignore[reportArgumentType]
-    subnet = build_subnet("autoformer", SETTINGS, WHOLE.to_dict())
+    subnet = build_subnet(FAMILY, SETTINGS, WHOLE.to_dict())
     for network in (supernet, subnet):
         network.reset_parameters(
             weight_init=weight_init,  # pyright: ignore[reportArgumentType]
@@ -56,7 +54,7 @@ def test_the_largest_subnet_starts_as_the_supernet_does(weight_init: str) -> Non
 
 
 def test_a_subnet_draws_from_its_own_sizes() -> None:
-    subnet = build_subnet("autoformer", SETTINGS, SMALL.to_dict())
+    subnet = build_subnet(FAMILY, SETTINGS, SMALL.to_dict())
     subnet.reset_parameters(weight_init="xavier", pos_embed_std=0.2)
     assert isinstance(subnet, AutoFormerSubnet)
     weight = dict(subnet.named_parameters())["blocks.1.attn.proj.weight"]
@@ -66,9 +64,17 @@ def test_a_subnet_draws_from_its_own_sizes() -> None:
 
 
 def test_decay_spares_the_same_parameters_as_in_a_supernet() -> None:
-    alone = Alone(build_subnet("autoformer", SETTINGS, SMALL.to_dict()), SMALL)
+    alone = Alone(build_subnet(FAMILY, SETTINGS, SMALL.to_dict()), SMALL)
     trainer = SupernetTrainer(
-        alone, Only(SMALL), None, TRAIN, task=Classification(), num_classes=2, seed=0, device=torch.device("cpu")
+        alone,
+        Only(SMALL),
+        None,
+        TRAIN,
+        task=ImageClassification(),
+        outputs=2,
+        undecayed=FAMILY.undecayed,
+        seed=0,
+        device=torch.device("cpu"),
     )  # pyright: ignore[reportArgumentType]
     names = {parameter: name for name, parameter in alone.named_parameters()}
     decayed, spared = ({names[p] for p in group["params"]} for group in trainer.optimizer.param_groups)
@@ -81,14 +87,12 @@ def test_training_learns_and_repeats_itself() -> None:
     def trained(seed: int) -> tuple[list[float], dict[str, torch.Tensor]]:
         losses: list[float] = []
         subnet = train_alone(
-            "autoformer",
+            FAMILY,
             SETTINGS,
             SMALL,
             tones(),
-            data=DataConfig(),
-            augment=AugmentConfig(),
             train=TRAIN,
-            task=Classification(),
+            task=ImageClassification(),
             seed=seed,
             device=torch.device("cpu"),
             on_epoch=lambda record: losses.append(record.loss),

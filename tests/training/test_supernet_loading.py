@@ -10,7 +10,7 @@ from random import Random
 import pytest
 import torch
 
-from raysearch.spaces.autoformer import AutoFormerSpace, AutoFormerSupernet
+from raysearch.spaces.autoformer import FAMILY, AutoFormerSpace, AutoFormerSupernet
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 SIZES = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0, "head_dim": 16}
@@ -26,12 +26,12 @@ def supernet() -> AutoFormerSupernet:
 @pytest.fixture
 def path(supernet: AutoFormerSupernet, tmp_path: Path) -> Path:
     file = tmp_path / "supernet.safetensors"
-    SupernetFile("autoformer", supernet.settings(), dict(supernet.state_dict())).write(file)
+    SupernetFile(FAMILY, supernet.settings(), dict(supernet.state_dict())).write(file)
     return file
 
 
 def test_a_supernet_from_a_file_computes_the_same(supernet: AutoFormerSupernet, path: Path) -> None:
-    loaded = read_supernet(path).build().eval()
+    loaded = read_supernet(path, FAMILY).build().eval()
     images = torch.randn(2, 3, 16, 16)
     for arch in (SPACE.smallest(), SPACE.sample(Random(0)), SPACE.largest()):
         torch.testing.assert_close(loaded(images, arch), supernet(images, arch), rtol=0, atol=0)
@@ -39,7 +39,7 @@ def test_a_supernet_from_a_file_computes_the_same(supernet: AutoFormerSupernet, 
 
 
 def test_its_weights_are_the_mapped_file(path: Path) -> None:
-    loaded = read_supernet(path).build()
+    loaded = read_supernet(path, FAMILY).build()
     with Path("/proc/self/maps").open() as maps:
         lines = [line.split() for line in maps if line.rstrip().endswith(str(path))]
     ranges = [tuple(int(end, 16) for end in fields[0].split("-")) for fields in lines]
@@ -53,8 +53,8 @@ def test_loading_and_extracting_start_no_compiler(path: Path) -> None:
 import sys
 from pathlib import Path
 from raysearch.training.supernets import read_supernet
-from raysearch.spaces.autoformer import AutoFormerArchitecture
-supernet = read_supernet(Path({str(path)!r})).build()
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture
+supernet = read_supernet(Path({str(path)!r}), FAMILY).build()
 supernet.extract(AutoFormerArchitecture(embed_dim=16, num_heads=(1, 2), mlp_ratio=(1.0, 2.0)))
 print(sorted({{"torch._dynamo", "sympy", "triton"}} & set(sys.modules)))
 """

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSpace, AutoFormerSupernet
-from raysearch.tasks.images.classification import Classification
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSpace, AutoFormerSupernet
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet
@@ -51,10 +51,18 @@ class TwoSteps:
 
 
 def trainer(config: TrainingConfig = CONFIG, *, batches: TwoSteps | None = None) -> SupernetTrainer[AutoFormerArchitecture]:
-    supernet = build_supernet("autoformer", SETTINGS, weight_init="xavier", pos_embed_std=0.02, seed=3)
-    task = Classification(label_smoothing=config.label_smoothing)
+    supernet = build_supernet(FAMILY, SETTINGS, weight_init="xavier", pos_embed_std=0.02, seed=3)
+    task = ImageClassification()
     return SupernetTrainer(
-        supernet, SPACE, batches or TwoSteps(), config, task=task, num_classes=3, seed=3, device=torch.device("cpu")
+        supernet,
+        SPACE,
+        batches or TwoSteps(),
+        config,
+        task=task,
+        outputs=3,
+        undecayed=FAMILY.undecayed,
+        seed=3,
+        device=torch.device("cpu"),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import safetensors
 import torch
 
-from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSupernet
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import SupernetFile, build_supernet, read_supernet
@@ -98,9 +98,9 @@ def supernet() -> AutoFormerSupernet:
 def test_a_supernet_from_a_file_computes_the_same(tmp_path: Path) -> None:
     """Under any name: a node keeps another one's file under its digest, without an ending."""
     net, images = supernet(), torch.randn(2, 3, 16, 16)
-    SupernetFile("autoformer", net.settings(), net.state_dict()).write(tmp_path / "net.safetensors")
+    SupernetFile(FAMILY, net.settings(), net.state_dict()).write(tmp_path / "net.safetensors")
     (tmp_path / "net.safetensors").rename(tmp_path / "3f1c")
-    again = read_supernet(tmp_path / "3f1c").build().eval()
+    again = read_supernet(tmp_path / "3f1c", FAMILY).build().eval()
     assert again.settings() == net.settings()
     assert torch.equal(again(images, ARCH), net(images, ARCH))
 
@@ -108,7 +108,7 @@ def test_a_supernet_from_a_file_computes_the_same(tmp_path: Path) -> None:
 def test_a_published_file_gives_sizes_and_weights(tmp_path: Path) -> None:
     net, images = supernet(), torch.randn(2, 3, 16, 16)
     torch.save({"model": net.state_dict(), "epoch": 499, "args": argparse.Namespace(lr=5e-4)}, tmp_path / "net.pth")
-    read = read_supernet(tmp_path / "net.pth")
+    read = read_supernet(tmp_path / "net.pth", FAMILY)
     assert read.settings == {**net.settings(), "drop_path_rate": 0.0}
     assert torch.equal(read.build().eval()(images, ARCH), net(images, ARCH))
 
@@ -116,16 +116,16 @@ def test_a_published_file_gives_sizes_and_weights(tmp_path: Path) -> None:
 def test_settings_that_make_no_supernet_are_refused_with_the_file(tmp_path: Path) -> None:
     path, net = tmp_path / "net.safetensors", supernet()
     for settings, words in (({"width": 3}, "width"), ({**net.settings(), "patch_size": 5}, "patch_size 5")):
-        SupernetFile("autoformer", settings, net.state_dict()).write(path)
+        SupernetFile(FAMILY, settings, net.state_dict()).write(path)
         with pytest.raises(ValueError, match=words) as refused:
-            read_supernet(path)
+            read_supernet(path, FAMILY)
         assert str(path) in str(refused.value)
 
 
 def test_fresh_weights_depend_on_the_seed_alone() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.rand(seed + 1)  # the global generator is somewhere else each time
-        fresh = build_supernet("autoformer", SIZES, weight_init="trunc_normal", pos_embed_std=0.02, seed=seed)
+        fresh = build_supernet(FAMILY, SIZES, weight_init="trunc_normal", pos_embed_std=0.02, seed=seed)
         return torch.cat([p.flatten() for p in fresh.parameters()])
 
     assert torch.equal(weights(0), weights(0))

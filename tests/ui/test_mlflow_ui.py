@@ -32,7 +32,7 @@ def record(uri: str) -> None:
         for i in range(CANDIDATES):
             arch = space.sample(rng)
             cost = Cost(params=100_000 + 1000 * i, macs=500_000 + 1000 * i)
-            result = Result(score=0.5 + i / 128, images_seen=397, params=cost.params, macs=cost.macs)
+            result = Result(score=0.5 + i / 128, items_seen=397, params=cost.params, macs=cost.macs)
             proposal = Proposal(arch, index=i, generation=i // 20, origin="random")
             tracker.log_candidate(Candidate(proposal, cost, result))
             tracker.log_metrics({"search/best": result.score}, step=i)

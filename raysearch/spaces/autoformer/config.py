@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self, cast
 
-from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
+from raysearch.spaces.autoformer.geometry import AutoFormerGeometry, SupernetSizes
 from raysearch.spaces.autoformer.space import AutoFormerSpace
-from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.task import Ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +29,26 @@ class SpaceConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class SupernetConfig:
-    """The tensors that all subnets share; each at least as large as the largest choice."""
+class AutoFormerConfig:
+    """A space and the supernet that holds it."""
 
-    patch_size: int = 16
-    """Side of a square patch, in pixels."""
-    embed_dim: int = 256
-    depth: int = 14
-    num_heads: int = 4
-    mlp_ratio: float = 4.0
-    head_dim: int = 64
-    """Width of a head, the same in every subnet."""
-    global_pool: Literal["avg", "token"] = "avg"
-    """What the head sees: the mean of the patch tokens, or the class token."""
-    relative_position: bool = True
-    """2-D relative position on keys and values."""
-    abs_pos: bool = True
-    """Learned absolute position embedding."""
-    max_relative_position: int = 14
-    """Distance in patches beyond which relative positions are the same."""
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    """What may be chosen."""
+    net: SupernetSizes = field(default_factory=SupernetSizes)
+    """The supernet."""
 
-    def geometry(self, dataset: DataConfig, *, num_classes: int) -> AutoFormerGeometry:
-        """With image size and channels of a data set, and its number of classes. Raises ValueError when they do not fit."""
-        return AutoFormerGeometry(img_size=dataset.img_size, in_chans=dataset.in_chans, num_classes=num_classes, **asdict(self))
+    def geometry(self, ends: Ends) -> AutoFormerGeometry:
+        """The supernet's sizes for square images (chans, size, size). Raises ValueError when they do not fit together."""
+        if len(ends.input_shape) != 3 or ends.input_shape[1] != ends.input_shape[2]:
+            raise ValueError(f"AutoFormer takes square images (chans, size, size), not {ends.input_shape}")
+        chans, size, _ = ends.input_shape
+        return AutoFormerGeometry(**asdict(self.net), img_size=size, in_chans=chans, num_classes=ends.outputs)
+
+    @classmethod
+    def published(cls, space: AutoFormerSpace, net: AutoFormerGeometry) -> Self:
+        """The configuration of a published space and its supernet."""
+        options: dict[str, Any] = {choice.name: choice.options for choice in space.choices}
+        return cls(
+            SpaceConfig(depth=cast(tuple[int, ...], space.depth), **options),
+            SupernetSizes(**{f.name: getattr(net, f.name) for f in fields(SupernetSizes)}),
+        )

@@ -14,15 +14,11 @@ from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 
 
 @dataclass(frozen=True, slots=True)
-class AutoFormerGeometry:
-    """Everything that fixes the shape of a supernet, and with an architecture that of a subnet."""
+class SupernetSizes:
+    """The tensors that all subnets share; each at least as large as the largest choice."""
 
-    img_size: int = 224
-    """Side of the square images, in pixels."""
     patch_size: int = 16
     """Side of a square patch, in pixels."""
-    in_chans: int = 3
-    num_classes: int = 1000
     embed_dim: int = 256
     """Widest tokens."""
     depth: int = 14
@@ -32,14 +28,25 @@ class AutoFormerGeometry:
     mlp_ratio: float = 4.0
     """Widest feed-forward part, relative to the widest tokens."""
     head_dim: int = 64
+    """Width of a head, the same in every subnet."""
     global_pool: Literal["avg", "token"] = "avg"
-    """What the head sees after the final norm: the mean of the patch tokens or the class token."""
+    """What the head sees after the final norm: the mean of the patch tokens, or the class token."""
     relative_position: bool = True
     """2-D relative position on keys and values."""
     abs_pos: bool = True
     """Learned absolute position embedding."""
     max_relative_position: int = 14
     """Distance in patches beyond which relative positions are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoFormerGeometry(SupernetSizes):
+    """Everything that fixes the shape of a supernet, and with an architecture that of a subnet."""
+
+    img_size: int = 224
+    """Side of the square images, in pixels."""
+    in_chans: int = 3
+    num_classes: int = 1000
     qkv_bias: bool = True
 
     def __post_init__(self) -> None:

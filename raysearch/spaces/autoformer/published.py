@@ -18,9 +18,6 @@ from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 _ALLOWED = [argparse.Namespace, pathlib.PosixPath]
 """What published files hold besides tensors: the training script's arguments."""
 
-_NAMED = 3
-"""How many keys an error lists."""
-
 
 def read_published(path: Path) -> dict[str, Tensor]:
     """The weights of a ``.pth`` file ``{"model": state_dict, ...}`` or of a bare state dict, on the CPU.
@@ -45,24 +42,6 @@ def read_published(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{path} holds no state dict: {name!r} is {type(value).__name__}, not a tensor")
     return dict(cast(Mapping[str, Tensor], state))
-
-
-def check_layout(state_dict: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) -> None:
-    """Raises ValueError of one line when ``state_dict`` has not exactly the keys and shapes of ``expected``."""
-    missing = [name for name in expected if name not in state_dict]
-    unexpected = [name for name in state_dict if name not in expected]
-    reshaped = [
-        f"{name} {tuple(state_dict[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state_dict and state_dict[name].shape != tensor.shape
-    ]
-    problems = [
-        f"{len(names)} {kind}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
-    if problems:
-        raise ValueError(f"weights do not fit this supernet: {'; '.join(problems)}")
 
 
 def geometry_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -16,11 +16,10 @@ from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, Entangle
 from raysearch.nn.relative_position import RelativePosition, RelativePositionGrid, RelativePositionTables
 from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
-from raysearch.spaces.autoformer.published import check_layout
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 from raysearch.spaces.autoformer.subnet import AutoFormerSubnet, position_grid
 from raysearch.spaces.autoformer.weights import draw_weights
-from raysearch.spaces.supernet import Supernet, WeightInit
+from raysearch.spaces.supernet import Calibration, Supernet, WeightInit, check_layout
 
 
 class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
@@ -31,52 +30,19 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     last block in training mode.
     """
 
-    def __init__(
-        self,
-        *,
-        img_size: int = 224,
-        patch_size: int = 16,
-        in_chans: int = 3,
-        num_classes: int = 1000,
-        embed_dim: int = 256,
-        depth: int = 14,
-        num_heads: int = 4,
-        mlp_ratio: float = 4.0,
-        head_dim: int = 64,
-        global_pool: Literal["avg", "token"] = "avg",
-        relative_position: bool = True,
-        abs_pos: bool = True,
-        max_relative_position: int = 14,
-        drop_path_rate: float = 0.1,
-        qkv_bias: bool = True,
-    ) -> None:
+    def __init__(self, *, drop_path_rate: float = 0.1, **sizes: Any) -> None:
         super().__init__()
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate is {drop_path_rate}, not in 0..1")
-        self.geometry = geometry = AutoFormerGeometry(
-            img_size=img_size,
-            patch_size=patch_size,
-            in_chans=in_chans,
-            num_classes=num_classes,
-            embed_dim=embed_dim,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            head_dim=head_dim,
-            global_pool=global_pool,
-            relative_position=relative_position,
-            abs_pos=abs_pos,
-            max_relative_position=max_relative_position,
-            qkv_bias=qkv_bias,
-        )
+        self.geometry = geometry = AutoFormerGeometry(**sizes)
         self.drop_path_rate = drop_path_rate
-        self.patch_embed_super = EntangledPatchEmbed(in_chans, embed_dim, patch_size)
-        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, geometry.tokens, embed_dim)) if abs_pos else None
+        self.patch_embed_super = EntangledPatchEmbed(geometry.in_chans, geometry.embed_dim, geometry.patch_size)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, geometry.embed_dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, geometry.tokens, geometry.embed_dim)) if geometry.abs_pos else None
         self.position_grid = position_grid(geometry)
         self.blocks = nn.ModuleList(_Block(geometry, rate) for rate in geometry.drop_path_rates(drop_path_rate))
-        self.norm = EntangledLayerNorm(embed_dim)
-        self.head = EntangledLinear(embed_dim, num_classes)
+        self.norm = EntangledLayerNorm(geometry.embed_dim)
+        self.head = EntangledLinear(geometry.embed_dim, geometry.num_classes)
         self.reset_parameters()
 
     def reset_parameters(
@@ -115,10 +81,10 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     def _blocks(self, arch: AutoFormerArchitecture) -> Iterator[_Block]:
         return (cast(_Block, block) for block in self.blocks[: arch.depth])
 
-    def extract(self, arch: AutoFormerArchitecture) -> AutoFormerSubnet:
+    def extract(self, arch: AutoFormerArchitecture, calibration: Calibration | None = None) -> AutoFormerSubnet:
         """The subnet ``arch`` with contiguous weights of its own, in the mode, on the device and of the type of this supernet.
 
-        Raises ValueError when ``arch`` does not fit.
+        It has no running statistics, so ``calibration`` changes nothing. Raises ValueError when ``arch`` does not fit.
         """
         with torch.device("meta"):  # no weights are drawn only to be replaced
             subnet = AutoFormerSubnet(self.geometry, arch, self.drop_path_rate)

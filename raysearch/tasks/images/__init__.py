@@ -5,12 +5,13 @@
 """
 
 from raysearch.tasks.images.cache import CachedImages, CacheInfo, open_cache, write_cache
+from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataConfig
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.splits import Splits
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
+from raysearch.tasks.task import Splits
 
 __all__ = [
     "DIGITS",
@@ -23,6 +24,7 @@ __all__ = [
     "CachedImages",
     "DataConfig",
     "FolderImages",
+    "ImageClassification",
     "ImageSet",
     "Normalisation",
     "Splits",

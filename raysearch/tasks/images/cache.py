@@ -1,6 +1,7 @@
 """Decoded evaluation images in one Arrow file, which every evaluator of a machine maps into memory.
 
-The file is Arrow IPC with one record batch: ``image`` (fixed-shape uint8 tensor, channels first) and ``label`` (int64). Being
+The file is Arrow IPC with one record batch: ``image`` (fixed-shape uint8 tensor, channels first) and ``label`` (int64, or
+float32 where numbers are predicted). Being
 mapped, it costs memory once per machine, whatever the number of evaluators.
 """
 
@@ -19,10 +20,11 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 
+from raysearch.store.files import make_folder, written_whole
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.images import ArrayImages, ImageSet
+from raysearch.tasks.images.images import ArrayImages, ImageSet, Labels
 from raysearch.tasks.images.transforms import evaluation_crop, to_array
 
 _KEY = b"raysearch.cache"
@@ -48,7 +50,7 @@ class CachedImages:
     """Images and labels as read-only views of the mapped file; nothing is copied."""
 
     images: UInt8[np.ndarray, "n chans height width"]
-    labels: Int64[np.ndarray, " n"]
+    labels: Labels
     info: CacheInfo
 
 
@@ -73,7 +75,7 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
             if present.source == source:
                 return present
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     content = hashlib.sha256()
     # First the bare pixels: the Arrow file's schema carries their digest and is written before them.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
@@ -82,12 +84,11 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
             for block in _blocks(images, config):
                 content.update(block.data)
                 file.write(block.data)
-        labels = np.ascontiguousarray(images.labels, dtype=np.int64)
+        labels = np.ascontiguousarray(images.labels)
         content.update(labels.data)
         info = CacheInfo(path=path, digest=content.hexdigest(), source=source, shape=shape)
-        finished = Path(folder) / "cache"
-        _write_arrow(finished, raw, labels, info)
-        finished.replace(path)
+        with written_whole(path) as temporary:
+            _write_arrow(temporary, raw, labels, info)
     return info
 
 
@@ -102,7 +103,8 @@ def open_cache(path: Path) -> CachedImages:
             batch = reader.get_batch(0)
             pixels = _view(cast(pa.ExtensionArray, batch.column("image")).storage.values, np.uint8)
             images = pixels.reshape(stored["shape"])
-            labels = _view(batch.column("label"), np.int64)
+            column = batch.column("label")
+            labels = _view(column, np.int64 if pa.types.is_integer(column.type) else np.float32)
             info = CacheInfo(path=path, digest=stored["digest"], source=stored["source"], shape=tuple(stored["shape"]))
     except FileNotFoundError:
         raise ValueError(f"no image cache {path}") from None
@@ -140,14 +142,16 @@ def _source(images: ImageSet, config: DataConfig) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _write_arrow(path: Path, raw: Path, labels: Int64[np.ndarray, " n"], info: CacheInfo) -> None:
+def _write_arrow(path: Path, raw: Path, labels: Labels, info: CacheInfo) -> None:
     """The cache file from a file of bare pixels, which is mapped and passes through no memory of this process."""
     shape = info.shape[1:]
     pixels = pa.Array.from_buffers(pa.uint8(), math.prod(info.shape), [None, pa.py_buffer(np.memmap(raw, np.uint8, mode="r"))])
     storage = pa.FixedSizeListArray.from_arrays(pixels, math.prod(shape))
     images = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.uint8(), shape), storage)
     stored = {"digest": info.digest, "source": info.source, "shape": info.shape}
-    schema = pa.schema([("image", images.type), ("label", pa.int64())], metadata={_KEY: json.dumps(stored)})
+    schema = pa.schema(
+        [("image", images.type), ("label", pa.from_numpy_dtype(labels.dtype))], metadata={_KEY: json.dumps(stored)}
+    )
     # Without the option, Arrow refuses more than 2^31 values: 14,000 colour images of 224 pixels.
     options = pa.ipc.IpcWriteOptions(allow_64bit=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema, options=options) as writer:

@@ -2,33 +2,124 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from raysearch.search.protocol import Direction
+from raysearch.tasks.images.cache import write_cache
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.datasets import load_splits
+from raysearch.tasks.images.images import ImageSet
+from raysearch.tasks.images.loader import TrainLoader
+from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
+from raysearch.tasks.task import Ends, Mix, Splits, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
+class ImageClassification(Task):
     """Images to classes, judged by top-1 accuracy."""
 
-    label_smoothing: float = 0.0
-    score_name: str = "accuracy"
-    direction: Direction = "max"
+    name: ClassVar[str] = "image-classification"
+    score_name: ClassVar[str] = "accuracy"
 
-    def loss(self, outputs: Float[Tensor, "batch classes"], targets: Tensor) -> Float[Tensor, ""]:
+    dataset: DataConfig = field(default_factory=DataConfig)
+    """Images and splits."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Variation of the training images."""
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set, as ``digits``."""
+        return self.dataset.dataset
+
+    @property
+    def data_source(self) -> str:
+        """The folder of the images; the data set's name where it needs none."""
+        return str(self.dataset.root or self.dataset.dataset)
+
+    def reading(self, root: Path) -> Self:
+        """The same task on the images in a folder."""
+        return replace(self, dataset=replace(self.dataset, root=root))
+
+    def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
+        """See :func:`~raysearch.tasks.images.datasets.load_splits`."""
+        return load_splits(self.dataset, seed=seed, expected_digest=expected_digest)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.dataset.in_chans, self.dataset.img_size, self.dataset.img_size
+
+    def ends(self, splits: Splits) -> Ends:
+        """Square images in, one logit per class out."""
+        return Ends(self.input_shape, len(splits.classes))
+
+    def batches(
+        self, items: ImageSet, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0
+    ) -> TrainLoader:
+        """Images varied as ``augment`` says, and labels."""
+        return TrainLoader(
+            items,
+            self.dataset,
+            self.augment,
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            workers=workers,
+        )
+
+    def write_cache(self, items: ImageSet, path: Path) -> None:
+        """Images under the evaluation transform: uint8 (n, chans, height, width), and their labels."""
+        write_cache(items, path, self.dataset)
+
+    @property
+    def normalise(self) -> Normalisation:
+        """By the data set's mean and standard deviation."""
+        return Normalisation(self.dataset.mean, self.dataset.std)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Size, channels, mean, standard deviation, interpolation and crop."""
+        names = ("img_size", "in_chans", "mean", "std", "interpolation", "crop_pct")
+        return {name: getattr(self.dataset, name) for name in names}
+
+    def loss(
+        self, outputs: Float[Tensor, "batch classes"], targets: Tensor, *, label_smoothing: float = 0.0
+    ) -> Float[Tensor, ""]:
         """Cross entropy. Probabilities (Mixup) carry their smoothing already; labels are smoothed here."""
-        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing
+        smoothing = 0.0 if targets.is_floating_point() else label_smoothing
         return F.cross_entropy(outputs.float(), targets, label_smoothing=smoothing)
 
-    def judge(self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+    def mix(self, *, mixup: float, cutmix: float, label_smoothing: float, outputs: int) -> Mix | None:
+        """Timm's Mixup and CutMix; None where both are 0. Their inputs must be an even number of images."""
+        if not (mixup or cutmix):
+            return None
+        from timm.data.mixup import Mixup  # seconds to import, for the recipes that use it
+
+        mixed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Mixup(
+            mixup, cutmix, label_smoothing=label_smoothing, num_classes=outputs
+        )
+
+        def in_pairs(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            if len(images) % 2:
+                raise ValueError(
+                    f"Mixup and CutMix pair the images of a step, and a training process has {len(images)} of them; choose a "
+                    "train.batch-size that gives each process an even number, or set train.mixup and train.cutmix to 0"
+                )
+            return mixed(images, labels)
+
+        return in_pairs
+
+    def judge(self, outputs: Float[Tensor, "batch classes"], targets: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         """Top-1 correctness and cross entropy of each image."""
         outputs = outputs.float()
-        return outputs.argmax(dim=1) == labels, F.cross_entropy(outputs, labels, reduction="none")
+        return outputs.argmax(dim=1) == targets, F.cross_entropy(outputs, targets, reduction="none")
 
-    def prepare(self, subnet: nn.Module, calibration: Tensor) -> nn.Module:
-        """LayerNorm networks need no calibration."""
-        return subnet
+    def score_text(self, score: float) -> str:
+        """In per cent."""
+        return f"{score:.2%}"

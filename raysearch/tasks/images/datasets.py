@@ -16,7 +16,8 @@ from PIL import Image
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.folders import check_images, is_image, list_images, subfolders
 from raysearch.tasks.images.images import ArrayImages, FolderImages, Mode
-from raysearch.tasks.images.splits import Splits, cut
+from raysearch.tasks.images.splits import cut
+from raysearch.tasks.task import Splits
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""

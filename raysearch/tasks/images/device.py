@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 from torch import Tensor
 
 from raysearch.tasks.images.cache import CachedImages
@@ -51,14 +51,9 @@ class DeviceImages:
         """Number of images."""
         return len(self.cached.labels)
 
-    @property
-    def resident(self) -> bool:
-        """Whether all pixels stay on the device."""
-        return self._pixels is not None
-
     def batch(
         self, chosen: slice | Int64[np.ndarray, " batch"]
-    ) -> tuple[UInt8[Tensor, "batch chans height width"], Int64[Tensor, " batch"]]:
+    ) -> tuple[UInt8[Tensor, "batch chans height width"], Shaped[Tensor, " batch"]]:
         """Pixels and labels of the ``chosen`` images on the device, in the order of an index array or of the split."""
         index = chosen if isinstance(chosen, slice) else torch.from_numpy(chosen).to(self.device, non_blocking=True)
         if self._pixels is not None:

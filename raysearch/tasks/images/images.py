@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 Mode = Literal["L", "RGB"]
 """PIL's names for grey and colour."""
+
+
+Labels = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
+"""What each image is to be recognised as: its class, 0-based, or a number to be predicted."""
 
 
 @runtime_checkable
@@ -21,8 +25,8 @@ class ImageSet(Protocol):
     """The images of one split, in a fixed order."""
 
     @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image, 0-based."""
+    def labels(self) -> Labels:
+        """Of each image."""
         ...
 
     def digest(self) -> str:
@@ -43,7 +47,7 @@ class ImageSet(Protocol):
 class ArrayImages:
     """Small images held in memory, all of one size: the size that the network sees."""
 
-    def __init__(self, pixels: UInt8[np.ndarray, "n chans height width"], labels: Int64[np.ndarray, " n"]) -> None:
+    def __init__(self, pixels: UInt8[np.ndarray, "n chans height width"], labels: Labels) -> None:
         self.pixels = pixels
         self.labels = labels
 
@@ -51,7 +55,7 @@ class ArrayImages:
         """Hash of pixels and labels."""
         content = hashlib.sha256(f"{self.pixels.shape}".encode())
         content.update(np.ascontiguousarray(self.pixels).data)
-        content.update(self.labels.astype("<i8").tobytes())
+        content.update(self.labels.astype("<i8" if self.labels.dtype == np.int64 else "<f4").tobytes())
         return content.hexdigest()
 
     def __len__(self) -> int:

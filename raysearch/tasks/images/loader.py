@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -20,7 +20,7 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, ImageSet
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation, training_transform
 
-Batch = tuple[Float[Tensor, "batch chans height width"], Int64[Tensor, " batch"]]
+Batch = tuple[Float[Tensor, "batch chans height width"], Shaped[Tensor, " batch"]]
 """Normalised images and their labels."""
 
 
@@ -123,7 +123,7 @@ class _DecodedBatches:
 
     def __init__(self, images: ImageSet, config: DataConfig, augment: AugmentConfig, *, stream: str, workers: int) -> None:
         self._keys = _Keys()
-        self._loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+        self._loader: DataLoader[tuple[Tensor, float]] = DataLoader(
             _Varied(images, training_transform(config, augment), stream=stream),
             batch_sampler=self._keys,
             num_workers=workers,
@@ -160,17 +160,17 @@ class _Keys:
             position += len(indices)
 
 
-class _Varied(Dataset[tuple[Tensor, int]]):
+class _Varied(Dataset[tuple[Tensor, float]]):
     def __init__(self, images: ImageSet, transform: Callable[[Image.Image], Tensor], *, stream: str) -> None:
         self._images = images
         self._transform = transform
         self._stream = stream
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, float]:
         epoch, position, index = key
         image = self._images.decode(index)
         with _seeded(f"{self._stream}/{epoch}/{position}"):
-            return self._transform(image), int(self._images.labels[index])
+            return self._transform(image), self._images.labels[index].item()
 
 
 def _bits(stream: str) -> int:

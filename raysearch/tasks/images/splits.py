@@ -1,36 +1,13 @@
-"""Train, search and test images, disjoint by construction."""
+"""Division of labelled items into parts, disjoint by construction."""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from random import Random
 
 import numpy as np
 from jaxtyping import Int64
-
-from raysearch.tasks.images.images import ImageSet
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The three parts of a data set. Only the closing report and the evaluation of a finished network read ``test``."""
-
-    train: ImageSet
-    search: ImageSet
-    """Candidates are scored on these images, in an order in which every leading part mixes the classes."""
-    test: ImageSet
-    classes: tuple[str, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """Hexadecimal; tells a resumed run that the images or their division changed."""
-        parts = [self.train.digest(), self.search.digest(), self.test.digest(), *self.classes]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def cut(

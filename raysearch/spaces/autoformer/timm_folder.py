@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 ARCHITECTURE = "raysearch_autoformer"
-"""Name under which :mod:`raysearch.export.timm` registers networks of any size."""
+"""Name under which :mod:`~raysearch.spaces.autoformer.timm_models` registers networks of any size."""
 
 
-def model_args(values: dict[str, Any]) -> dict[str, Any]:
-    """Constructor arguments of :class:`raysearch.export.timm.AutoFormer`, but for the number of classes, from a model card.
-
-    Raises ValueError for another family of networks.
-    """
-    if values["family"] != "autoformer":
-        raise ValueError(f"a subnet of the family {values['family']!r} has no timm module; known: autoformer")
+def model_args(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of timm_models.AutoFormer, but for the number of classes, from a model card."""
     sizes = ("img_size", "patch_size", "in_chans", "head_dim", "global_pool", "relative_position", "abs_pos")
     sizes = (*sizes, "max_relative_position", "qkv_bias")
     return {**values["arch"], **{name: values["settings"][name] for name in sizes if name in values["settings"]}}
 
 
-def pretrained_config(*, num_classes: int, in_chans: int, img_size: int, preprocessing: dict[str, Any]) -> dict[str, Any]:
+def pretrained_config(*, num_classes: int, in_chans: int, img_size: int, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """Record, as timm keeps it, of how images are prepared and which layers are first and last."""
     return {
         "num_classes": num_classes,
@@ -37,8 +33,8 @@ def pretrained_config(*, num_classes: int, in_chans: int, img_size: int, preproc
     }
 
 
-def folder_config(values: dict[str, Any]) -> dict[str, Any]:
-    """``config.json`` beside ``model.safetensors``, from a model card. Raises ValueError for another family of networks."""
+def folder_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``config.json`` beside ``model.safetensors``, from a model card."""
     settings = values["settings"]
     shape = {name: settings[name] for name in ("num_classes", "in_chans", "img_size")}
     return {

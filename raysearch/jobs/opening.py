@@ -1,0 +1,57 @@
+"""Before a search computes anything: what its folder holds is whole, and its record in MLflow is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raysearch.distributed.files import content_digest
+from raysearch.jobs.latency_table import read_latency
+from raysearch.jobs.plan import Plan, SearchCommand
+from raysearch.recipes import flat_settings
+from raysearch.spaces import Family
+from raysearch.store.folder import OutputFolder
+from raysearch.store.journal import Journal
+from raysearch.tracking import Tracker, default_uri
+from raysearch.training import checkpoint
+from raysearch.training.supernets import read_supernet
+
+
+def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:
+    """Raises ValueError for a damaged file of an earlier run, before anything is computed or recorded."""
+    _ = folder.seconds
+    if folder.latency.exists():
+        read_latency(folder)
+    if folder.supernet.exists():
+        read_supernet(folder.supernet, family)
+        folder.read_history()
+        if folder.journal.exists():
+            calibration = content_digest(folder.calibration) if family.calibrates and folder.calibration.exists() else None
+            Journal(folder.journal, weights=content_digest(folder.supernet), calibration=calibration)
+    elif folder.journal.exists():
+        raise ValueError(
+            f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"
+        )
+    elif folder.training.exists():
+        checkpoint.read(folder.training)
+
+
+def open_tracker(command: SearchCommand[Any, Any], plan: Plan, folder: OutputFolder) -> Tracker:
+    """The search's record in MLflow, opened; closing it writes what an earlier run left in the folder."""
+    recipe, splits = plan.recipe, plan.splits
+    tracker = Tracker(
+        uri=command.tracking_uri or default_uri(folder.path.absolute().parent),
+        experiment=recipe.name,
+        search_id=folder.search_id,
+        run_name=folder.path.name,
+        params=flat_settings({**recipe.to_dict(), "command": folder.config["command"]}),
+        axes=plan.geometry.plotted,
+        spool=folder.spool,
+    )
+    parts = {"train": len(splits.train), "search": len(splits.search), "test": len(splits.test)}
+    tracker.log_dataset(
+        recipe.task.data_name,
+        digest=splits.digest,
+        source=recipe.task.data_source,
+        profile={**parts, **({"classes": len(splits.classes)} if splits.classes else {})},
+    )
+    return tracker

@@ -1,0 +1,74 @@
+"""Subnets with the weights that they inherit: the same for scoring, champion, registry, validation and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from raysearch.space import Architecture
+from raysearch.spaces import Family, Supernet
+from raysearch.spaces.supernet import Calibration
+from raysearch.tasks.images.cache import open_cache
+from raysearch.tasks.task import Task
+from raysearch.training.supernets import read_supernet
+
+A = TypeVar("A", bound=Architecture)
+
+CALIBRATION_ITEMS = 1024
+"""Training items from which running statistics are estimated; fewer where there are fewer. Slimmable networks take 1,000."""
+CALIBRATION_BATCH = 128
+"""Items of a batch of these."""
+
+
+class Subnets(Generic[A]):
+    """A supernet and what its subnets are made ready with.
+
+    Args:
+        supernet: whose weights are inherited.
+        calibration: training inputs, for a family with running statistics.
+
+    """
+
+    def __init__(self, supernet: Supernet[A], calibration: Calibration | None = None) -> None:
+        self.supernet, self.calibration = supernet, calibration
+
+    def extract(self, arch: A) -> nn.Module:
+        """A subnet with weights of its own, calibrated where its family needs that; in evaluation mode."""
+        return self.supernet.extract(arch, self.calibration).eval()
+
+
+def open_subnets(
+    weights: Path, family: Family[Any, A], *, task: Task, calibration: Path | None, device: torch.device | None = None
+) -> Subnets[A]:
+    """The subnets of a checkpoint.
+
+    Args:
+        weights: checkpoint of the supernet.
+        family: of the supernet.
+        task: how cached inputs become network inputs.
+        calibration: cache of training items, for a family that calibrates; of no use to others.
+        device: where statistics are estimated; the CPU when not given.
+
+    Raises:
+        ValueError: a file is missing, damaged or another's; or the family calibrates and there is nothing to do so with.
+
+    """
+    supernet = read_supernet(weights, family).build()
+    if not family.calibrates:
+        return Subnets(supernet)
+    if calibration is None:
+        raise ValueError(f"subnets of the family {family.name} need calibration inputs, and none are given beside {weights}")
+    inputs = torch.from_numpy(open_cache(calibration).images)
+    batches = [task.normalise(inputs[i : i + CALIBRATION_BATCH].to(device)) for i in range(0, len(inputs), CALIBRATION_BATCH)]
+    # A last batch of one item has no variance.
+    return Subnets(supernet, [batch for batch in batches if len(batch) > 1] or batches)
+
+
+def calibration_items(items: Any, *, seed: int) -> Any:
+    """The training items from which running statistics are estimated: drawn once for a search, in a fixed order."""
+    count = min(CALIBRATION_ITEMS, len(items))
+    return items.subset(sorted(Random(f"{seed}/calibration").sample(range(len(items)), count)))

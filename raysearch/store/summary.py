@@ -1,0 +1,250 @@
+"""What a search says of itself: the numbers of its end, or of its progress, as report, MLflow, export and console read them.
+
+``summary.json`` holds them under the names of these fields; a part that does not apply is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One subnet beside others."""
+
+    id: str
+    arch: dict[str, Any]
+    """The architecture as JSON values."""
+    score: float | None
+    """On all items of the search split; None when it could not be scored."""
+    test_score: float | None
+    """On the test split."""
+    params: int
+    macs: int
+    latency_ms: float | None = None
+    """Measured, where the search measures."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomNetworks:
+    """Random subnets of the same budget: the medians, and each of them."""
+
+    score: float
+    test_score: float
+    params: float
+    macs: float
+    subnets: int
+    """How many."""
+    scores: list[float] = field(default_factory=list[float])
+    test_scores: list[float] = field(default_factory=list[float])
+    ids: list[str] = field(default_factory=list[str])
+    archs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What the closing report compares."""
+
+    champion: Network
+    largest: Network
+    smallest: Network
+    random: RandomNetworks | None = None
+    """None when none was asked for or could be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """One of the best of the search, scored again on all items of the search split."""
+
+    id: str
+    rank_in_search: int
+    score_in_search: float
+    score: float
+    behind_champion: float
+    """The champion's score minus this one's, on the same items."""
+    p_value: float
+    """How often chance alone makes two equal networks differ so much (paired test)."""
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finalists:
+    """How the champion was chosen."""
+
+    images: int
+    """Items that finalists were scored on."""
+    images_in_search: int
+    """Items that the search scored on."""
+    selection_bias: float
+    """Mean of what finalists' scores in the search lose on all items."""
+    beaten: int
+    """How many others the champion beats beyond chance (p < 0.05)."""
+    others: int
+    rows: list[Finalist]
+
+
+@dataclass(frozen=True, slots=True)
+class RacingSavings:
+    """How racing was set and what it saved."""
+
+    error: float
+    block: int
+    candidates: int
+    raced: int
+    images_seen: int
+    images_of_full_scoring: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRecord:
+    """Where latency was measured, how well the table predicts it, and the champion's."""
+
+    device: str
+    batch_size: int
+    precision: str
+    fitted: int
+    held_out: int
+    median_error: float | None
+    largest_error: float | None
+    champion_ms: float | None
+    champion_predicted_ms: float
+    slow: int
+    """Candidates that were too slow when measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tau:
+    """A rank correlation with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAgreement:
+    """How well a zero-cost proxy, and parameter count, rank random subnets."""
+
+    name: str
+    subnets: int
+    proxy: Tau | None
+    params: Tau | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Where the evaluators' time went, while the candidates of one split were scored."""
+
+    evaluators: int
+    """How many took part."""
+    seconds: float
+    """From the first score's begin to the last one's end."""
+    busy: float
+    """Share of the evaluators' time in which they scored, 0 to 1."""
+    waiting_at_barrier: float | None = None
+    """Share in which an evaluator was free and no candidate was queued: the algorithm waited for results."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one finished epoch of training reports."""
+
+    epoch: int
+    """0-based."""
+    loss: float
+    """Mean over all items of all processes."""
+    lr: float
+    """Learning rate of the last step."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How the supernet was trained; no epochs for a given one."""
+
+    epochs: int
+    history: list[EpochRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Candidates by what became of them, and items by split."""
+
+    candidates: int
+    train_images: int
+    search_images: int
+    scored: int | None = None
+    raced: int = 0
+    slow: int = 0
+    failed: int = 0
+    generations: int | None = None
+    test_images: int | None = None
+    """None until they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search in progress is."""
+
+    generation: int
+    """Counted from 1."""
+    generations: int
+    candidates: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All of it. That of a search in progress has ``progress`` and no ``networks``."""
+
+    recipe: str
+    seed: int
+    command: str
+    constraint: str
+    """The budget as people write it."""
+    search_id: str
+    mlflow_run_id: str
+    counts: Counts
+    seconds: dict[str, float]
+    """By phase, over all runs."""
+    training: Training
+    versions: dict[str, str]
+    score_name: str = "accuracy"
+    """What the score is called."""
+    finished: str | None = None
+    """ISO time."""
+    written: str | None = None
+    """ISO time of a report in progress."""
+    progress: Progress | None = None
+    mlflow_uri: str | None = None
+    """Without a password."""
+    mlflow_experiment_id: str | None = None
+    networks: Networks | None = None
+    finalists: Finalists | None = None
+    racing: RacingSavings | None = None
+    proxy: ProxyAgreement | None = None
+    utilisation: Usage | None = None
+    """Of the last run; None when a resumed search had nothing left to score."""
+    latency: LatencyRecord | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_dict`; reads those of 0.1.0 too. Raises ValueError that names what is missing or impossible."""
+        upgraded = dict(values)
+        if isinstance(finalists := upgraded.get("finalists"), dict) and "curse" in finalists:
+            earlier = cast(dict[str, Any], finalists)
+            upgraded["finalists"] = {**earlier, "selection_bias": earlier["curse"]}
+        try:
+            return TypeAdapter(cls).validate_python(upgraded)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
