@@ -27,9 +27,6 @@ A = TypeVar("A", bound=Architecture)
 
 SEARCH_SPLIT = "search"
 
-POOL = "name-of-the-pool"
-"""Where a trial's configuration names the pool. No identifier, so no choice of a space is named like it."""
-
 
 class SearchRun(Generic[A]):
     """A search in progress, on the driver.
@@ -162,10 +159,13 @@ class _PooledSearch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing: see :meth:`state_dict`."""
 
+    def config(self, arch: Architecture) -> dict[str, Any]:
+        """What a :class:`CandidateTrial` is given, and the architecture for those who look at Tune's trials."""
+        return {"pool": self.pool_name, "id": arch.id, "arch": arch.to_json()}
 
-def _reported(arch: Architecture, result: Mapping[str, Any]) -> Result | Failure:
-    """What the pool answered to a :class:`CandidateTrial`."""
-    return outcome_from_dict(json.loads(result["outcome"]))
+    def outcome(self, arch: Architecture, result: Mapping[str, Any]) -> Result | Failure:
+        """What the pool answered to a :class:`CandidateTrial`."""
+        return outcome_from_dict(json.loads(result["outcome"]))
 
 
 def _hand_over(run: SearchRun[Any], pool: Actor) -> None:
@@ -219,7 +219,7 @@ class CandidateTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the pool."""
-        self.pool = ray.get_actor(config[POOL])
+        self.pool = ray.get_actor(config["pool"])
         self.id = config["id"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -255,13 +255,14 @@ def run_search(run: SearchRun[Any], pool: Actor, *, pool_name: str) -> None:
     here = f"node:{ray.util.get_node_ip_address()}"
     trial = tune.with_resources(CandidateTrial, tune.PlacementGroupFactory([{"CPU": 0.1, here: 0.001}]))
     _runs[pool_name] = (run, pool)
+    search = _PooledSearch(pool_name)
     try:
         with tempfile.TemporaryDirectory(prefix="raysearch-tune-", ignore_cleanup_errors=True) as folder:
             results = tune.Tuner(
                 trial,
-                param_space={POOL: pool_name},
+                param_space={},
                 tune_config=tune.TuneConfig(
-                    search_alg=TuneSearcher(_PooledSearch(pool_name), outcome=_reported),
+                    search_alg=TuneSearcher(search, outcome=search.outcome, config=search.config),
                     scheduler=_NextTrial(),
                     num_samples=-1,
                     max_concurrent_trials=1,

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from raysearch.search.protocol import Failure, Result
-from raysearch.space import Architecture
+from raysearch.space import Architecture, SearchSpace
 from raysearch.space.problem import SearchProblem
 from raysearch.store.folder import write_json
 
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 # Nothing here imports raysearch.distributed.cluster: it sets how often Tune saves a run of the product, which is none of the
 # business of somebody else's run.
+
+MakeConfig = Callable[[Architecture], dict[str, Any]]
+"""What the trial of an architecture is given, as JSON values."""
 
 ReadOutcome = Callable[[Architecture, Mapping[str, Any]], Result | Failure]
 """What became of an architecture, by the last result that its trial reported (nested names joined by ``/``)."""
@@ -89,6 +92,7 @@ class TuneSearcher(Searcher):
         loss: the name under which trials report a loss that tells candidates of equal score apart; lower is better.
         latency: the name under which trials report milliseconds, for algorithms that weigh them.
         outcome: reads the whole outcome of a candidate instead of these numbers; not with ``metric``.
+        config: makes a trial's configuration, where it should hold other things than the above.
 
     Raises:
         ValueError: neither or both of ``metric`` and ``outcome``, no such mode.
@@ -104,6 +108,7 @@ class TuneSearcher(Searcher):
         loss: str | None = None,
         latency: str | None = None,
         outcome: ReadOutcome | None = None,
+        config: MakeConfig | None = None,
     ) -> None:
         # Without metric and mode: Tune ends the whole run when a trial does not report the metric of its searcher.
         super().__init__()
@@ -112,6 +117,7 @@ class TuneSearcher(Searcher):
         if mode not in ("max", "min"):
             raise ValueError(f"mode is {mode!r}; give max or min")
         self.algorithm = algorithm
+        self._config: MakeConfig = config or _Decisions(algorithm.problem.space)
         self._outcome: ReadOutcome = outcome or _Numbers(
             algorithm.problem, score=cast(str, metric), sign=1 if mode == "max" else -1, loss=loss, latency=latency
         )
@@ -132,8 +138,8 @@ class TuneSearcher(Searcher):
 
         Raises ValueError for a parameter of ``param_space`` that the searcher decides.
         """
-        decided = {"arch", "id", *self.algorithm.problem.space.param_space}
-        if taken := sorted(decided & config.keys()):
+        decided = self._config(self.algorithm.problem.space.largest())  # which lacks no block
+        if taken := sorted(decided.keys() & config.keys()):
             raise ValueError(f"param_space has {', '.join(taken)}, which the searcher decides; rename it there")
         return False  # Tune refuses a param_space that leaves anything else to the searcher
 
@@ -158,7 +164,7 @@ class TuneSearcher(Searcher):
         if arch is None:
             return Searcher.FINISHED if self.algorithm.finished else None
         self._running[trial_id] = arch
-        return {**self.algorithm.problem.space.to_params(arch), "arch": arch.to_dict(), "id": arch.id}
+        return self._config(arch)
 
     def _next(self) -> Architecture | None:
         if len(self._running) >= self._max_concurrent:
@@ -228,6 +234,16 @@ class TuneSearcher(Searcher):
             log.info("%d candidates are asked again: Tune does not continue their trials", len(gone))
         self._lost.extend(self._running.pop(trial_id) for trial_id in gone)
         self._unconfirmed = self._unconfirmed.difference(gone)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decisions:
+    """The configuration that :class:`TuneSearcher` describes."""
+
+    space: SearchSpace[Any]
+
+    def __call__(self, arch: Architecture) -> dict[str, Any]:
+        return {**self.space.to_params(arch), "arch": arch.to_dict(), "id": arch.id}
 
 
 @dataclass(frozen=True, slots=True)

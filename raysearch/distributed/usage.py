@@ -31,6 +31,8 @@ class UsageLog:
 
     def queued(self, change: int, now: float) -> None:
         """So many candidates more (or, below zero, fewer) wait for an evaluator."""
+        # The queue runs empty while the last candidates of a generation are scored: that is the barrier. Before the first
+        # candidate nothing is noted: evaluators that start early wait for the search, not for an algorithm.
         if self._queued == 0 and change > 0 and self._empty_since is not None:
             self._empty.append((self._empty_since, now))
         self._queued += change
@@ -52,19 +54,27 @@ class UsageLog:
         by_evaluator = self._scored.get(split)
         if not by_evaluator:
             return None
+        # From the first score's begin to the last one's end, and of that the part asked for. A search begins with evaluators
+        # that are still starting and ends with a last barrier; neither says how busy a long search keeps them, so a steady
+        # state is measured inside. Every span is cut at this window's edges: a score that began before it counts from there.
         spans = [span for spans in by_evaluator.values() for span in spans]
         first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
         window = (first + part[0] * (last - first), first + part[1] * (last - first))
+        # The emptiness that lasts has no end yet. It counts to the window's.
         empty = [*self._empty, (self._empty_since, window[1])] if self._queued == 0 and self._empty_since else self._empty
         there = busy = barrier = 0.0
         evaluators = 0
         for evaluator, arrived in self._arrived.items():
+            # One that was lost counts as long as it was there and its replacement from its arrival on: nobody waits in between.
+            # One that was there outside the window only takes no part.
             presence = _clipped([(arrived, self._left.get(evaluator, window[1]))], window)
             evaluators += bool(presence)
             scoring = sorted(_clipped(by_evaluator.get(evaluator, []), window))
             there += _length(presence)
             busy += _length(scoring)
             for span in presence:
+                # Free from its arrival to the first score, between scores, and from the last one to its end. Free time with an
+                # empty queue is the barrier's; with candidates queued, it is the handing over's, which neither share counts.
                 free = list(
                     zip([span[0], *(end for _, end in scoring)], [*(begin for begin, _ in scoring), span[1]], strict=True)
                 )
