@@ -190,10 +190,8 @@ class FamilyContract:
         supernet, inputs = self.supernet(), self.inputs()
         for arch in self.networks():
             extracted = supernet.extract(arch)
-            for settings in (
-                supernet.settings(),
-                dict(self.geometry.settings),
-            ):  # as training alone and champion.json have them
+            # As training alone and champion.json have them.
+            for settings in (supernet.settings(), dict(self.geometry.settings)):
                 fresh = build_subnet(self.FAMILY, settings, arch.to_dict())
                 assert isinstance(fresh, Subnet)
                 shapes = {name: tensor.shape for name, tensor in fresh.state_dict().items()}
@@ -236,6 +234,7 @@ class FamilyContract:
 
     def test_stochastic_depth_is_taken(self):
         plain, dropping, inputs = self.supernet(), self.supernet(0.5), self.inputs(8)
+        dropping.load_state_dict(plain.state_dict())
         arch = self.space.largest()
         with torch.no_grad():
             assert torch.equal(dropping(inputs, arch), plain(inputs, arch)), "in evaluation mode nothing is dropped"
