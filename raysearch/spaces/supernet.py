@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -18,8 +18,9 @@ WeightInit = Literal["trunc_normal", "xavier"]
 
 A = TypeVar("A", bound=Architecture)
 
-Calibration = Sequence[Tensor]
-"""Batches of training inputs as the network sees them, (batch, ...) each, from which running statistics are estimated."""
+Calibration = Iterable[Tensor]
+"""Batches of training inputs as the network sees them, (batch, ...) each, from which running statistics are estimated; read
+anew for every subnet."""
 
 
 class Supernet(nn.Module, Generic[A]):
