@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -176,9 +177,13 @@ def find_family(reference: str) -> Family[Any, Any]:
 
 
 def _from_file(path: Path) -> ModuleType:
-    name = f"raysearch_family_{path.stem}"
     if not path.is_file():
         raise ValueError(f"--family {path} does not exist; give a Python file that sets FAMILY")
+    # The same file is the same module, so that what two calls give is equal; a changed one is another.
+    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
+    name = f"raysearch_family_{path.stem}_{digest[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise ValueError(f"--family {path} is no Python file; give one that sets FAMILY")
