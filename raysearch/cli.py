@@ -24,8 +24,7 @@ from raysearch.jobs.plan import SearchCommand
 from raysearch.jobs.search import run
 from raysearch.jobs.validate import ValidateCommand
 from raysearch.jobs.validate import validate as run_validation
-from raysearch.recipes.autoformer import RECIPES
-from raysearch.recipes.recipe import SETTINGS_OF, Recipe
+from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
 from raysearch.spaces import find_family
 
 C = TypeVar("C")
