@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Annotated, Any, NoReturn, TypeVar, Union
 
@@ -24,8 +24,7 @@ from raysearch.jobs.plan import SearchCommand
 from raysearch.jobs.search import run
 from raysearch.jobs.validate import ValidateCommand
 from raysearch.jobs.validate import validate as run_validation
-from raysearch.recipes.autoformer import RECIPES
-from raysearch.recipes.recipe import SETTINGS_OF, Recipe
+from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
 from raysearch.spaces import find_family
 
 C = TypeVar("C")
@@ -43,7 +42,8 @@ def parse_search(arguments: Sequence[str]) -> SearchCommand[Any, Any]:
     # Looked at first: which flags there are depends on the family.
     if (reference := _family_named(arguments)) is not None:
         family = find_family(reference)
-        recipes = {name: recipe.of_family(family) for name, recipe in recipes.items()}
+        flags = [f.name for f in fields(SearchCommand)]
+        recipes = {name: recipe.of_family(family, taken=flags) for name, recipe in recipes.items()}
     commands: list[Any] = []
     for name, recipe in recipes.items():
         kind = SearchCommand[type(recipe.task), type(recipe.config)]

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import ray
 from ray import cloudpickle
@@ -17,6 +18,7 @@ from ray._private import state as ray_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.spaces import Family
+from raysearch.spaces.family import is_built_in
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,18 @@ def connected(address: str | None) -> Generator[None]:
 def carry(family: Family[Any, Any]) -> None:
     """Have the code of a user's own family travel by value to every process of the cluster, which needs no file of it then.
 
-    What its file imports must be installed there. Families of this package are found by name and need nothing.
+    That is the modules in which its parts are written, and no others: what these import must be installed there. Families of
+    this package are found by name and need nothing.
     """
+    if is_built_in(family):
+        return
     for part in (family.config, family.architecture, family.build, family.supernet, family.subnet):
-        module = sys.modules[part.__module__]
-        if not module.__name__.startswith("raysearch."):
-            cloudpickle.register_pickle_by_value(module)
+        written: Any = part
+        while isinstance(written, partial):
+            written = cast("partial[Any]", written).func
+        name: str = written.__module__
+        if name.split(".")[0] != "raysearch":
+            cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 def _probe(address: str | None) -> None:

@@ -1,6 +1,6 @@
 """Names for ``timm.create_model``, registered when this module is imported: those of every family of the package that has some.
 
-``raysearch_autoformer_tiny``, ``_small`` and ``_base`` are published subnets, ``raysearch_autoformer`` one of any size.
+``raysearch_FAMILY`` takes a network of any size, by ``config="champion.json"``; published subnets have names of their own.
 """
 
 import importlib

@@ -31,6 +31,7 @@ from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import calibration_items
 from raysearch.search import Candidate, Failure, make_algorithm, pareto_front
 from raysearch.search.front import SCORE_AND_PARAMS
+from raysearch.space import Constraint
 from raysearch.spaces.family import is_built_in
 from raysearch.store.candidates import CANDIDATES, row_of, write_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, write_json
@@ -70,6 +71,12 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
                 highlight=False,
                 soft_wrap=True,
             )
+            if command.family is not None and recipe.constraint == Constraint():
+                console.print(
+                    "no budget is given, and the recipe's was that of its own family: --constraint.max-params would give one",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             prepared = time.perf_counter()
             if recipe.measures_latency:
                 plan = plan_latency(plan, folder, console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
@@ -27,6 +27,11 @@ from raysearch.training.config import TrainingConfig
 
 T = TypeVar("T", bound=Task)
 C = TypeVar("C")
+
+
+BESIDE = frozenset(("images", "supernet", "warm_start", "family_source"))
+"""What stands beside a recipe's settings in ``config.json``, so that a search cannot be resumed with other images, weights or
+code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,19 @@ class Recipe(Generic[T, C]):
     seed: int = 0
     """Decides splits, weights, training and every candidate."""
 
-    def of_family(self, family: Family[Any, Any]) -> Recipe[T, Any]:
-        """The same search in the space of another family, in its own configuration; the budget was this family's and goes."""
+    def of_family(self, family: Family[Any, Any], *, taken: Iterable[str] = ()) -> Recipe[T, Any]:
+        """The same search in the space of another family, in its own configuration; the budget was this family's and goes.
+
+        Raises ValueError where a setting of the family has the name of one that every search has, or one of ``taken``.
+        """
         if family is self.family:
             return self
+        known = {f.name for part in (self, self.task) for f in fields(cast(Any, part))} | BESIDE | {*taken}
+        if both := [f.name for f in fields(family.config) if f.name in known]:
+            raise ValueError(
+                f"family {family.name}: {family.config.__name__}.{both[0]} has the name of a setting that every search has; "
+                "choose another"
+            )
         return replace(
             cast("Recipe[T, Any]", self), family=family, config=family.configured(self.name), constraint=Constraint()
         )

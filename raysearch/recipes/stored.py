@@ -10,16 +10,13 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from raysearch.recipes.recipe import Recipe, flat_settings
+from raysearch.recipes.recipe import BESIDE, Recipe, flat_settings
 from raysearch.spaces import Family
 from raysearch.spaces import family as built_in_family
 from raysearch.spaces.family import BUILT_IN, DEFAULT
 from raysearch.tasks import IMAGE_CLASSIFICATION, find_task
 
 T = TypeVar("T")
-
-BESIDE = ("images", "supernet", "warm_start", "family_source")
-"""What stands beside a recipe's settings, so that a search cannot be resumed with other images, weights or code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from raysearch.space.choice import Option
 from raysearch.store.candidates import best_rows
 
 LEAST = 20
@@ -42,8 +43,8 @@ class InCommon:
     """With how many they are compared."""
     compared_with: str
     """Who these are, in words."""
-    shares: Mapping[Place, Mapping[float, Share]]
-    """By decision and value; values ascend."""
+    shares: Mapping[Place, Mapping[Option, Share]]
+    """By decision and value; values ascend, words by the alphabet."""
     present: Mapping[Place, float]
     """Share of the best that have the decision."""
 
@@ -60,9 +61,9 @@ def in_common(rows: Sequence[Row]) -> InCommon | None:
     random = [row for row in rows if row["origin"] == "random"]
     others, words = (random, "random candidates") if len(random) >= LEAST else (rows, "all candidates")
     chosen, background = _counts(best), _counts(others)
-    shares: dict[Place, dict[float, Share]] = {}
+    shares: dict[Place, dict[Option, Share]] = {}
     for place in sorted(chosen.keys() | background.keys(), key=_order([*chosen, *background])):
-        ours, theirs = chosen.get(place, Counter[float]()), background.get(place, Counter[float]())
+        ours, theirs = chosen.get(place, Counter[Any]()), background.get(place, Counter[Any]())
         if not ours.total():
             continue
         shares[place] = {
@@ -79,17 +80,23 @@ def _order(places: Iterable[Place]) -> Any:
     return lambda place: (names.index(place[0]), -1 if place[1] is None else place[1])
 
 
-def _counts(rows: Iterable[Row]) -> dict[Place, Counter[float]]:
-    """How often each number was chosen, by decision. Depth is counted where an architecture has lists of one length."""
-    counts: dict[Place, Counter[float]] = {}
+def _counts(rows: Iterable[Row]) -> dict[Place, Counter[Any]]:
+    """How often each value was chosen, by decision. Depth is counted where an architecture has lists of one length."""
+    counts: dict[Place, Counter[Any]] = {}
     for row in rows:
         arch = cast(dict[str, Any], json.loads(row["arch"]))
         lists = {name: cast(list[Any], value) for name, value in arch.items() if isinstance(value, list)}
-        numbers: dict[Place, Any] = {(name, None): value for name, value in arch.items() if name not in lists}
-        if "depth" not in arch and len({len(values) for values in lists.values()}) == 1:
-            numbers["depth", None] = len(next(iter(lists.values())))
-        numbers |= {(name, block): value for name, values in lists.items() for block, value in enumerate(values)}
-        for place, value in numbers.items():
-            if isinstance(value, int | float):
+        values: dict[Place, Any] = {(name, None): value for name, value in arch.items() if name not in lists}
+        staged = any(isinstance(item, list) for items in lists.values() for item in items)
+        if "depth" not in arch and not staged and len({len(items) for items in lists.values()}) == 1:
+            values["depth", None] = len(next(iter(lists.values())))
+        for name, items in lists.items():
+            for i, item in enumerate(items):
+                if isinstance(item, list):
+                    values |= {(f"{name}, stage {i + 1},", block): value for block, value in enumerate(cast(list[Any], item))}
+                else:
+                    values[name, i] = item
+        for place, value in values.items():
+            if value is not None:  # of a block that is left out
                 counts.setdefault(place, Counter())[value] += 1
     return counts

@@ -41,6 +41,7 @@ from raysearch.report.tables import (
     value_text,
 )
 from raysearch.search import Candidate
+from raysearch.space.choice import Option
 from raysearch.statistics import tau_b
 from raysearch.store.candidates import CANDIDATES, best_rows, row_of
 from raysearch.store.files import write_whole
@@ -260,7 +261,7 @@ def _in_common(found: InCommon) -> str:
     return f"<h2>What the best have in common</h2>\n<figure>{''.join(parts)}<figcaption>{caption}</figcaption></figure>"
 
 
-def _share_row(place: Place, value: float, share: Share) -> str:
+def _share_row(place: Place, value: Option, share: Share) -> str:
     mark = "" if share.others is None else f'<i style="left:{100 * share.others:.1f}%"></i>'
     others = "" if share.others is None else f"{share.others:.0%}"
     return (

@@ -8,6 +8,7 @@ from typing import Any, cast
 from rich.table import Table
 
 from raysearch.report.common import Place, Row, in_common
+from raysearch.space.choice import Option
 
 NETWORKS = {"champion": "champion", "largest": "largest subnet", "smallest": "smallest subnet", "random": "random, median"}
 """Rows of the closing table: key in ``summary["networks"]`` and name."""
@@ -118,8 +119,8 @@ def finalists_line(finalists: Mapping[str, Any]) -> str:
     return line
 
 
-def choice_text(place: Place, value: float) -> str:
-    """What was chosen, in words: ``num_heads 4 in block 3``."""
+def choice_text(place: Place, value: Option) -> str:
+    """What was chosen, in words: ``heads 4 in block 3``."""
     name, block = place
     return f"{name} {value_text(value)}" + ("" if block is None else f" in block {block + 1}")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raysearch.space import Architecture
 from raysearch.spaces import Family, Supernet
 from raysearch.spaces.supernet import Calibration
 from raysearch.tasks.images.cache import open_cache
-from raysearch.tasks.task import Task
+from raysearch.tasks.task import Normalise, Task
 from raysearch.training.supernets import read_supernet
 
 A = TypeVar("A", bound=Architecture)
@@ -22,6 +25,23 @@ CALIBRATION_ITEMS = 1024
 """Training items from which running statistics are estimated; fewer where there are fewer. Slimmable networks take 1,000."""
 CALIBRATION_BATCH = 128
 """Items of a batch of these."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CalibrationBatches:
+    """Normalised batches of cached inputs, made anew each time: a thousand pictures are 150 MB cached and 600 MB as floats."""
+
+    inputs: np.ndarray
+    """(items, ...), as cached; mapped memory that all processes of a node share."""
+    normalise: Normalise
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Batches of :data:`CALIBRATION_BATCH`; a last one of a single item is left out, as it may have no variance."""
+        for start in range(0, len(self.inputs), CALIBRATION_BATCH):
+            batch = torch.tensor(self.inputs[start : start + CALIBRATION_BATCH])  # a copy: the cache is not writable
+            if len(batch) > 1 or start == 0:
+                yield self.normalise(batch.to(self.device))
 
 
 class Subnets(Generic[A]):
@@ -62,10 +82,7 @@ def open_subnets(
         return Subnets(supernet)
     if calibration is None:
         raise ValueError(f"subnets of the family {family.name} need calibration inputs, and none are given beside {weights}")
-    inputs = torch.from_numpy(open_cache(calibration).images)
-    batches = [task.normalise(inputs[i : i + CALIBRATION_BATCH].to(device)) for i in range(0, len(inputs), CALIBRATION_BATCH)]
-    # A last batch of one item has no variance.
-    return Subnets(supernet, [batch for batch in batches if len(batch) > 1] or batches)
+    return Subnets(supernet, CalibrationBatches(open_cache(calibration).images, task.normalise, device or torch.device("cpu")))
 
 
 def calibration_items(items: Any, *, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Evolution as AutoFormer publishes it: mutation and crossover of the ten best subnets ever seen."""
+"""Evolution as Chen et al. (ICCV 2021) publish it: mutation and crossover of the ten best subnets ever seen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EvolutionConfig:
     crossovers: int | None = None
     """Candidates per generation made by crossover; the other half when not given."""
     rates: Literal["code", "paper"] = "code"
-    """Mutation probabilities of the published code (depth and embed_dim 0.4, blocks 0.2) or of its paper (0.2 and 0.4)."""
+    """Mutation probabilities of the published code (depth and net 0.4, blocks 0.2) or of its paper (0.2 and 0.4)."""
     max_tries: int = 10
     """Attempts per mutation and per crossover, on average, before random candidates take the places that are left."""
 
@@ -62,7 +62,7 @@ class EvolutionConfig:
 
 
 class Evolution(GenerationalSearch[A, EvolutionConfig]):
-    """Generations of subnets, each made from the best ever seen (AutoFormer section 3.4 and its code).
+    """Generations of subnets, each made from the best ever seen (Chen et al., ICCV 2021, section 3.4, and their code).
 
     A generation holds mutations of random parents, crossovers of random pairs of parents of equal depth (of any depth where no
     two are equal), and random candidates in the places that are left. Every candidate is new and inside the band. All

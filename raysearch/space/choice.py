@@ -65,9 +65,9 @@ class MutationRates:
     depth: float = 0.4
     """Of the depth (of each stage): a cut keeps the prefix, growth appends random blocks."""
     net: float = 0.4
-    """Of each choice taken once per net or per stage, as embed_dim."""
+    """Of each choice taken once per net or per stage, as width."""
     block: float = 0.2
-    """Of each choice of each block, as num_heads and mlp_ratio."""
+    """Of each choice of each block, as heads and ratio."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a probability outside 0..1."""
@@ -78,12 +78,12 @@ class MutationRates:
 
     @classmethod
     def published_code(cls) -> MutationRates:
-        """AutoFormer as its code runs it: depth and embed_dim 0.4, blocks 0.2 (the default)."""
+        """As the code of Chen et al. (ICCV 2021) runs: depth and net 0.4, blocks 0.2 (the default)."""
         return cls()
 
     @classmethod
     def published_paper(cls) -> MutationRates:
-        """AutoFormer as its paper states it: depth 0.2, blocks 0.4."""
+        """As their paper states: depth and net 0.2, blocks 0.4."""
         return cls(depth=0.2, net=0.2, block=0.4)
 
 

@@ -158,7 +158,7 @@ class SearchSpace(Generic[A]):
     # --- what a search asks of a space ---
 
     def sample(self, rng: Random) -> A:
-        """A random architecture: every choice uniform over its options (AutoFormer section 3.3)."""
+        """A random architecture: every choice uniform over its options (Chen et al., ICCV 2021, section 3.3)."""
         genes = _Genes()
         for choice in self._net:
             genes.net[choice.name] = rng.choice(choice.at(0))
@@ -199,7 +199,7 @@ class SearchSpace(Generic[A]):
         return self._build(genes)
 
     def crossover(self, a: A, b: A, rng: Random) -> A:
-        """A child of two architectures: a fair coin decides each value (AutoFormer, evolution).
+        """A child of two architectures: a fair coin decides each value (Chen et al., ICCV 2021, evolution).
 
         Where depths differ (the published search pairs equal depths), the coin also decides the depth, and a block that one
         parent lacks comes from the other.
@@ -271,9 +271,9 @@ class SearchSpace(Generic[A]):
 
     @cached_property
     def param_space(self) -> dict[str, tuple[Option, ...]]:
-        """Every decision by name with its options: ``depth``, ``embed_dim``, ``num_heads.3`` for block 3.
+        """Every decision by name with its options: ``depth``, ``width``, ``heads.3`` for block 3.
 
-        Blocks are declared up to the greatest depth, and a staged net's names hold the stage: ``depth.1``, ``num_heads.1.3``.
+        Blocks are declared up to the greatest depth, and a staged net's names hold the stage: ``depth.1``, ``heads.1.3``.
         A skippable block has ``skip.3`` with False and True.
         """
         found: dict[str, tuple[Option, ...]] = {c.name: c.at(0) for c in self._net}

@@ -5,6 +5,17 @@ family of your own is a file that sets ``FAMILY`` (experiments/own_space.py).
 """
 
 from raysearch.spaces.family import Family, Foreign, Geometry, TimmNames, build_subnet, family, find_family
-from raysearch.spaces.supernet import Subnet, Supernet
+from raysearch.spaces.supernet import LeadingSupernet, Subnet, Supernet
 
-__all__ = ["Family", "Foreign", "Geometry", "Subnet", "Supernet", "TimmNames", "build_subnet", "family", "find_family"]
+__all__ = [
+    "Family",
+    "Foreign",
+    "Geometry",
+    "LeadingSupernet",
+    "Subnet",
+    "Supernet",
+    "TimmNames",
+    "build_subnet",
+    "family",
+    "find_family",
+]

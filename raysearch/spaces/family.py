@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Generic, TypeVar, cast
@@ -128,11 +130,14 @@ class Family(Generic[C, A]):
     """The file of a family of your own; set when it is found."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a name that files cannot carry and for a configuration that is no dataclass."""
+        """Raises ValueError for a name that files cannot carry and for a configuration that is no dataclass with defaults."""
         if not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
             raise ValueError(f"family name {self.name!r}: use letters, digits and dashes")
         if not is_dataclass(self.config):
             raise ValueError(f"family {self.name}: config {self.config.__name__} is no dataclass")
+        required = [f.name for f in fields(self.config) if f.default is MISSING and f.default_factory is MISSING]
+        if required:
+            raise ValueError(f"family {self.name}: {self.config.__name__}.{required[0]} has no default; each field is a flag")
 
     def configured(self, recipe: str) -> C:
         """The configuration for a recipe: the preset of its name, else the defaults."""
@@ -157,44 +162,76 @@ def find_family(reference: str) -> Family[Any, Any]:
         return family(reference)
     path = Path(reference)
     if path.suffix == ".py" or path.exists():
-        return _from_file(path)
+        return _exported(_from_file(path), str(path))
     try:
-        module = importlib.import_module(reference)
-    except ModuleNotFoundError as error:
-        if error.name is not None and reference.split(".")[0] != error.name.split(".")[0]:
-            raise ValueError(f"--family {reference} needs a package that is not installed: {error.name}") from error
+        spec = importlib.util.find_spec(reference)
+    except (ImportError, ValueError):  # of a package that is not there, or no name at all
+        spec = None
+    if spec is None or spec.origin is None:
         raise ValueError(
             f"--family {reference}: no family of that name ({', '.join(BUILT_IN)}), no file and no importable module"
-        ) from None
+        )
+    with _told(reference, spec.origin):
+        module = importlib.import_module(reference)
     return _exported(module, reference)
 
 
-def _from_file(path: Path) -> Family[Any, Any]:
-    name = f"raysearch_family_{path.stem}"
+def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"--family {path} does not exist; give a Python file that sets FAMILY")
+    # The same file is the same module, so that what two calls give is equal; a changed one is another.
+    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
+    name = f"raysearch_family_{path.stem}_{digest[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise ValueError(f"--family {path} is no Python file; give one that sets FAMILY")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with _told(str(path), str(path.resolve())):
+            spec.loader.exec_module(module)
+    except ValueError:
         del sys.modules[name]
-        places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path.resolve())]
-        line = f", line {places[-1].lineno}" if places else ""
-        raise ValueError(f"--family {path}{line}: {type(error).__name__}: {error}") from error
-    return _exported(module, str(path))
+        raise
+    return module
+
+
+@contextmanager
+def _told(reference: str, file: str) -> Generator[None]:
+    """Say of an error in code of the user's own where it is and what it was, as a ValueError of one line."""
+    try:
+        yield
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        if isinstance(error, SyntaxError) and error.filename == file:
+            lines = [error.lineno]
+        place = f"--family {reference}, line {lines[-1]}" if lines else f"--family {reference}"
+        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        remedy = "; install it, also on the cluster" if isinstance(error, ModuleNotFoundError) else ""
+        raise ValueError(f"{place}: {reason}{remedy}") from error
 
 
 def _exported(module: ModuleType, reference: str) -> Family[Any, Any]:
-    found = getattr(module, "FAMILY", None)
+    if not hasattr(module, "FAMILY"):
+        raise ValueError(
+            f"--family {reference} sets no FAMILY; it must be a raysearch.spaces.Family (experiments/own_space.py is one)"
+        )
+    found: Any = module.FAMILY
     if not isinstance(found, Family):
-        raise ValueError(f"{reference} sets no FAMILY; it must be a raysearch.spaces.Family (experiments/own_space.py is one)")
+        raise ValueError(
+            f"--family {reference}: FAMILY is a {type(found).__name__}, not a raysearch.spaces.Family "
+            "(experiments/own_space.py is one)"
+        )
     chosen = cast(Family[Any, Any], found)
     if module.__name__ in BUILT_IN.values() or module.__file__ is None:
         return chosen
+    if chosen.name in BUILT_IN:
+        raise ValueError(
+            f"--family {reference}: its name {chosen.name!r} is that of a family of this package, as which its files would be "
+            "read; choose another"
+        )
     object.__setattr__(chosen, "source", Path(module.__file__))
     return chosen
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raysearch.nn.calibration import estimate_statistics
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
 
@@ -17,9 +18,9 @@ WeightInit = Literal["trunc_normal", "xavier"]
 
 A = TypeVar("A", bound=Architecture)
 
-
-Calibration = Sequence[Tensor]
-"""Batches of training inputs as the network sees them, (batch, ...) each, from which running statistics are estimated."""
+Calibration = Iterable[Tensor]
+"""Batches of training inputs as the network sees them, (batch, ...) each, from which running statistics are estimated; read
+anew for every subnet."""
 
 
 class Supernet(nn.Module, Generic[A]):
@@ -68,6 +69,61 @@ class Subnet(nn.Module):
     ) -> None:
         """Draw all weights anew by the supernet's rules, each tensor from the subnet's own sizes."""
         raise NotImplementedError
+
+
+class LeadingSupernet(Supernet[A]):
+    """A supernet that is its largest subnet: smaller ones use the leading part of each of its tensors, along every axis.
+
+    For families whose networks can do that themselves: called as ``network(images, arch)``, the network of a larger
+    architecture computes what that of ``arch`` would, with leading parts of its weights (:mod:`raysearch.nn.entangled`).
+
+    Args:
+        make: from an architecture to its network (a :class:`Subnet`), whose tensors have the same names in all networks.
+        largest: the architecture that holds all others.
+        cost: closed-form cost of an architecture.
+        settings: constructor arguments of the supernet, as :meth:`settings` gives them back.
+
+    """
+
+    def __init__(
+        self, make: Callable[[A], nn.Module], largest: A, *, cost: Callable[[A], Cost], settings: Mapping[str, Any]
+    ) -> None:
+        super().__init__()
+        self._make, self._cost, self._settings = make, cost, dict(settings)
+        self.net: Any = make(largest)
+
+    def forward(self, images: Float[Tensor, "batch chans height width"], arch: A) -> Tensor:
+        """Output of the subnet ``arch`` for ``images``."""
+        return self.net(images, arch)
+
+    def extract(self, arch: A, calibration: Calibration | None = None) -> nn.Module:
+        """The subnet with weights of its own, in the mode, on the device and of the type of this supernet.
+
+        Its running statistics, if it has some, are estimated from ``calibration`` where that is given.
+        """
+        weights: dict[str, Tensor] = self.net.state_dict()
+        subnet = self._make(arch)
+        leading = {
+            name: weights[name][tuple(slice(size) for size in own.shape)].clone(memory_format=torch.contiguous_format)
+            for name, own in subnet.state_dict().items()
+        }
+        subnet.load_state_dict(leading, assign=True)
+        subnet.to(next(iter(leading.values())).device).train(self.training)
+        return subnet if calibration is None else estimate_statistics(subnet, calibration)
+
+    def cost(self, arch: A) -> Cost:
+        """Closed-form cost."""
+        return self._cost(arch)
+
+    def reset_parameters(
+        self, *, weight_init: WeightInit, pos_embed_std: float, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw all weights anew by the largest subnet's rules."""
+        self.net.reset_parameters(weight_init=weight_init, pos_embed_std=pos_embed_std, generator=generator)
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments as JSON values."""
+        return dict(self._settings)
 
 
 NAMED = 3

@@ -11,7 +11,7 @@ from raysearch.nn.precision import Precision
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """Training of a supernet. The defaults are AutoFormer's published recipe (REFERENCE, training recipe)."""
+    """Training of a supernet. The defaults are those of Chen et al., ICCV 2021 (REFERENCE, training recipe)."""
 
     epochs: int = 500
     """Passes over the training split."""
@@ -37,7 +37,7 @@ class TrainingConfig:
     clip_grad: float | None = None
     """Greatest gradient norm."""
     archs_per_step: int = 1
-    """Architectures drawn for each step; their gradients are averaged. 1 is AutoFormer's rule."""
+    """Architectures drawn for each step; their gradients are averaged. 1 is the published rule."""
     precision: Precision = "auto"
     weight_init: Literal["trunc_normal", "xavier"] = "trunc_normal"
     """Initial weights: timm's for ViT, or Xavier's, which starts small networks much faster."""

@@ -56,6 +56,22 @@ def test_file_gives_back_the_supernet(tmp_path: Path, change: dict[str, Any]) ->
     assert torch.equal(loaded(images, ARCH), net(images, ARCH))
 
 
+def test_what_others_allowed_to_be_read_stays_allowed(tmp_path: Path) -> None:
+    """timm reads published files after this, in the same process."""
+    file = published_file(tmp_path / "supernet.pth", AutoFormerSupernet(**SIZES))
+    before = list(torch.serialization.get_safe_globals())
+    torch.serialization.clear_safe_globals()
+    try:
+        read_published(file)
+        assert torch.serialization.get_safe_globals() == []
+        torch.serialization.add_safe_globals([pathlib.PosixPath])
+        read_published(file)
+        assert torch.serialization.get_safe_globals() == [pathlib.PosixPath]
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
 def test_bare_state_dict_is_read(tmp_path: Path) -> None:
     net = AutoFormerSupernet(**SIZES)
     torch.save(net.state_dict(), tmp_path / "bare.pth")

@@ -71,7 +71,7 @@ class AugmentConfig:
 
     @classmethod
     def published(cls) -> AugmentConfig:
-        """AutoFormer's recipe for ImageNet (REFERENCE, training recipe)."""
+        """The recipe of Chen et al. (ICCV 2021) for ImageNet (REFERENCE, training recipe)."""
         return cls(
             crop_scale=(0.08, 1.0),
             hflip=0.5,
