@@ -244,8 +244,8 @@ def main(settings: Settings) -> None:
     problem = SearchProblem(SpaceConfig(**recipe["space"]).build(), geometry.cost, Constraint(**recipe["constraint"]))
     screen.print(f"{settings.table.name}: {problem.size:,} subnets, {problem.constraint}", highlight=False)
     if settings.quick:
-        known = replace(known, archs=known.archs[::10], origins=known.origins[::10], results=known.results[::10])
-        known = replace(known, proxies={name: values[::10] for name, values in known.proxies.items()})
+        known = replace(known, archs=known.archs[::20], origins=known.origins[::20], results=known.results[::20])
+        known = replace(known, proxies={name: values[::20] for name, values in known.proxies.items()})
     surrogates = {r: Surrogate(known, problem, ruggedness=r) for r in settings.landscapes}
     show_table(surrogates[settings.landscapes[0]], screen)
     names = list(dict.fromkeys([*settings.algorithms, PUBLISHED]))

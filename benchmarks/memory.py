@@ -27,7 +27,7 @@ from PIL import Image
 from rich.console import Console
 from shared import console, print_heading, table
 
-from raysearch.distributed.cluster import connected
+from raysearch.distributed.cluster import connected, share_of
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, local_path, serve, share
 from raysearch.distributed.scoring import ScoringService
@@ -282,7 +282,7 @@ def build_cache(root: Path, path: Path, count: int) -> tuple[int, int]:
 
 
 def _cpus() -> float:
-    return float(len(os.sched_getaffinity(0)))
+    return share_of("evaluation").cpus
 
 
 def main(settings: Settings) -> None:

@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 from shared import console, print_heading, table
 
-from raysearch.distributed.cluster import connected
+from raysearch.distributed.cluster import connected, share_of
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
@@ -135,7 +135,8 @@ def measured_search(
     tracker = _tracker(folder, name) if mlflow else None
     with (
         ScoringService(make_scorer, config, name=name, journal=folder / f"{name}.jsonl", weights="none") as service,
-        phase(Console(file=(folder / "progress").open("w")), "search", algorithm.total) as shown,
+        (folder / "progress").open("w") as progress,
+        phase(Console(file=progress), "search", algorithm.total) as shown,
     ):
         service.add_images(SEARCH_SPLIT, share(images, server=serve()))
 
@@ -280,7 +281,7 @@ def _scored(times: dict[str, float]) -> float:
 
 
 def _cpus() -> float:
-    return float(len(os.sched_getaffinity(0)))
+    return share_of("evaluation").cpus
 
 
 def main(settings: Settings) -> None:

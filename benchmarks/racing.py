@@ -45,6 +45,8 @@ class Settings:
     """Folder that keeps the trained supernet and the images."""
     supernet: Path | None = None
     """A supernet trained by an earlier run of this script."""
+    data: Path | None = None
+    """Folder of Fashion-MNIST; the system's when not given."""
     train_images: int = 10_000
     """Images that the supernet is trained on."""
     epochs: int = 15
@@ -243,7 +245,8 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     print_heading(screen, "Racing")
     settings.output.mkdir(parents=True, exist_ok=True)
-    splits = load_splits(replace(RECIPE.task.dataset, search_images=settings.images), seed=settings.seed)
+    data = replace(RECIPE.task.dataset, root=settings.data or RECIPE.task.dataset.root, search_images=settings.images)
+    splits = load_splits(data, seed=settings.seed)
     weights = settings.supernet or settings.output / "supernet.safetensors"
     if not weights.exists():
         train(splits, weights, settings, screen)

@@ -22,7 +22,7 @@ from raysearch.store.versions import package_versions
 def console() -> Console:
     """Where tables go: as wide as the terminal, wide enough for every table in a file."""
     screen = Console()
-    return screen if screen.is_terminal else Console(width=132)
+    return screen if screen.is_terminal else Console(width=160)
 
 
 def machine() -> str:

@@ -6,7 +6,6 @@ with the subnet, as a forward pass does, and half of it again is chance, as on m
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -20,7 +19,7 @@ import tyro
 from rich.console import Console
 from shared import console, print_heading, table
 
-from raysearch.distributed.cluster import connected
+from raysearch.distributed.cluster import connected, share_of
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
@@ -130,7 +129,7 @@ def measured(settings: Settings, config: AlgorithmConfig, folder: Path) -> Usage
     """How the evaluators spent the steady part of one search."""
     name = f"pool-{uuid.uuid4().hex[:8]}"
     problem = SearchProblem(SPACE, cost, Constraint())
-    share_of_node = len(os.sched_getaffinity(0)) / settings.evaluators
+    share_of_node = share_of("evaluation").cpus / settings.evaluators
     evaluators = EvaluatorConfig(cpus=share_of_node, max_evaluators=settings.evaluators)
     images = folder / "images"
     images.write_bytes(b"pixels")

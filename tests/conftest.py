@@ -1,20 +1,53 @@
-"""Set before anything is imported: shapes are checked in tests, and nothing reports outwards. A browser for pages."""
+"""Set before anything is imported: shapes are checked in tests, nothing reports outwards. A cluster, a browser for pages."""
+
+from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A cluster started by hand and one started by ray.init differ in whether they ask for a token.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Networks of tests are small: a second thread adds nothing, and on a busy machine it waits for the first one's for minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What whoever runs the tests has set for their own searches: no test records there, and errors are those of users.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("RAYSEARCH_TRACEBACK", None)
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
 install_import_hook("raysearch", "shape_checks.check")
+pytest.register_assert_rewrite("search_script")
 settings.register_profile("raysearch", deadline=None)  # a busy machine is no failure
 settings.load_profile("raysearch")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One Ray cluster for the whole test run, started by the first test that asks for it; this process is connected to it.
+
+    A head of two CPUs, whatever the machine has, that tests may add nodes to.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+
+    import raysearch.distributed.cluster  # sets Tune's environment before the cluster's processes inherit it
+
+    assert raysearch.distributed.cluster.Actor
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    ray.init(address=running.address, log_to_driver=False)
+    yield running
+    ray.shutdown()
+    running.shutdown()
 
 
 @pytest.fixture(scope="module")

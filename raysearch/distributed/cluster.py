@@ -18,7 +18,7 @@ from ray._private import state as ray_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.spaces import Family
-from raysearch.spaces.family import is_built_in
+from raysearch.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +55,13 @@ def connected(address: str | None) -> Generator[None]:
         ray.shutdown()
 
 
-def carry(family: Family[Any, Any]) -> None:
-    """Have the code of a user's own family travel by value to every process of the cluster, which needs no file of it then.
+def carry(family: Family[Any, Any], task: Task) -> None:
+    """Have the code of a family or task of the user's own travel by value to every process of the cluster, which needs no file.
 
-    That is the modules in which its parts are written, and no others: what these import must be installed there. Families of
-    this package are found by name and need nothing.
+    That is the modules in which its parts are written, and no others: what these import must be installed there. What this
+    package holds is found by name and needs nothing.
     """
-    if is_built_in(family):
-        return
-    for part in (family.config, family.architecture, family.build, family.supernet, family.subnet):
+    for part in (type(task), family.config, family.architecture, family.build, family.supernet, family.subnet):
         written: Any = part
         while isinstance(written, partial):
             written = cast("partial[Any]", written).func

@@ -63,7 +63,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             return summary
         check_held(folder, recipe.family)
         with open_tracker(command, plan, folder) as tracker, connected(command.ray_address):
-            carry(recipe.family)
+            carry(recipe.family, recipe.task)
             console.print(
                 f"{recipe.name}: {plan.problem.space.size():,} subnets, {plan.problem.constraint}; "
                 f"{len(plan.splits.train):,} images to train, {len(plan.splits.search):,} to search, "

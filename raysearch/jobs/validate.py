@@ -104,7 +104,7 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
             ) as tracker,
             connected(command.ray_address),
         ):
-            carry(recipe.family)
+            carry(recipe.family, recipe.task)
             console.print(
                 f"{recipe.name}: {len(chosen)} subnets of {plan.problem.constraint}, {epochs} epochs each on "
                 f"{len(plan.splits.train):,} images, scored on {len(plan.splits.search):,} search images; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from search_script import FEW_CANDIDATES, succeed
+from search_script import FEW_CANDIDATES, searched
 
 DIGITS = (
     "digits",
@@ -21,8 +21,8 @@ def digits_flags() -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def finished_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_search(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Output folder ``run`` of a finished search of digits; MLflow's files stand beside it. Not to be changed."""
     output = tmp_path_factory.mktemp("finished") / "run"
-    succeed(*DIGITS, "--output", str(output))
+    searched(*DIGITS, output=output)
     return output

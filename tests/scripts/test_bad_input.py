@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, one_line, small_supernet, start, write_tones
+from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, program, small_supernet, write_tones
 
-from raysearch import cli
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.store.folder import open_folder, read_json
 from raysearch.training import checkpoint
@@ -25,19 +24,15 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Refused:
+def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Refused:
     """Run the main job in this process, in an empty folder; returns the one line that it ends with."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("RAYSEARCH_TRACEBACK", raising=False)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
     def run(*arguments: str) -> str:
-        with pytest.raises(SystemExit) as left:
-            cli.search(list(arguments))
-        printed = capsys.readouterr()
-        assert printed.out == ""  # nothing began
-        return one_line(left.value.code, printed.err)
+        ended = program("search", *arguments)
+        assert ended.printed == ""  # nothing began
+        return ended.message
 
     return run
 
@@ -111,21 +106,24 @@ def test_a_missing_class_and_unreadable_images_are_named(refused: Refused, tmp_p
     assert not list(Path().iterdir())
 
 
+@pytest.mark.usefixtures("cluster")
 def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_path: Path) -> None:
     """It is found by a decoding process of a training process, and training is not started over for it."""
     data, output = write_tones(tmp_path / "data", count=24), tmp_path / "run"
     flags = ("--dataset.img-size", "16", "--net.patch-size", "8", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     train = ("--train.batch-size", "8", "--train.loader-workers", "1", "--train.workers", "1")
-    process = start("images", "--data", str(data), "--output", str(output), *flags, *train)
-    assert process.stdout is not None
-    assert "images to train" in process.stdout.readline()  # all of them were read and found in order
-    for path in data.rglob("*.png"):
-        path.write_bytes(b"\0" * path.stat().st_size)  # of the same size: the files listed are still those
-    printed, complaints = process.communicate()
-    message = one_line(process.returncode, complaints)
-    assert message.startswith(f"{data}/")
-    assert "is not a readable image" in message
-    assert "search" not in printed
+
+    def spoil() -> None:
+        for path in data.rglob("*.png"):
+            path.write_bytes(b"\0" * path.stat().st_size)  # of the same size: the files listed are still those
+
+    command = ("images", "--data", str(data), "--output", str(output), *flags, *train)
+    ended = program("search", *command, at_first_line=spoil)
+    first, *others = ended.printed.splitlines()
+    assert "images to train" in first  # all of them were read and found in order
+    assert ended.message.startswith(f"{data}/")
+    assert "is not a readable image" in ended.message
+    assert not any("search" in line for line in others)
 
 
 # --- output folders and what they hold ---
@@ -304,15 +302,10 @@ def test_an_unreachable_tracking_server_is_named_and_leaves_no_trace(
     assert json.loads((stopped / "config.json").read_text())["recipe"]["name"] == "digits"
 
 
-def test_the_program_prints_the_line_and_nothing_else(
-    digits_flags: tuple[str, ...], finished_search: Path, tmp_path: Path
+def test_a_finished_search_is_not_continued_with_other_settings(
+    refused: Refused, digits_flags: tuple[str, ...], finished_search: Path
 ) -> None:
     before = contents(finished_search.parent)
-    process = start(*digits_flags, "--output", str(finished_search), "--resume", "--seed", "7")
-    printed, complaints = process.communicate()
-    assert "seed: 0 there, 7 here" in one_line(process.returncode, complaints)
-    assert printed == ""
+    message = refused(*digits_flags, "--output", str(finished_search), "--resume", "--seed", "7")
+    assert "seed: 0 there, 7 here" in message
     assert contents(finished_search.parent) == before
-    process = start("digits", "--ray-address", "127.0.0.1:9", "--output", str(tmp_path / "new"))
-    _, complaints = process.communicate()
-    assert "no Ray cluster at 127.0.0.1:9" in one_line(process.returncode, complaints)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 from compared_searches import write_search
 from rich.console import Console
-from search_script import ROOT, one_line
+from search_script import one_line, program, succeed
 
 from raysearch import cli
 from raysearch.jobs.compare import CompareCommand, compare_searches
@@ -112,22 +109,18 @@ def test_the_page_draws_every_front_and_says_what_it_compares(tmp_path: Path, co
         assert words in text
 
 
-def test_a_real_search_is_compared_by_its_mlflow_run(finished_search: Path, tmp_path: Path) -> None:
+def test_a_real_search_is_compared_by_its_mlflow_run(
+    finished_search: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = json.loads((finished_search / "summary.json").read_text())["mlflow_run_id"]
     uri = f"sqlite:///{finished_search.parent / 'mlflow.db'}"
     other = write_search(tmp_path / "other", [0.1, 0.2], seed=1)
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-    def script(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "experiments" / "compare.py"), *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    ended = script(run_id, str(other))
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "digits: 2 searches side by side" in ended.stdout
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    assert "digits: 2 searches side by side" in succeed("compare", run_id, str(other))
     assert (tmp_path / "compare.html").read_text().endswith("</html>\n")
-    repeated = script(run_id, str(finished_search))
-    assert f"{run_id} and {finished_search} are the same search" in one_line(repeated.returncode, repeated.stderr)
+    repeated = program("compare", run_id, str(finished_search))
+    assert f"{run_id} and {finished_search} are the same search" in repeated.message
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

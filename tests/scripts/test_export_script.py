@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from search_script import ROOT, contents, one_line
+from search_script import ROOT, contents, one_line, succeed
 
 from raysearch import cli
 from raysearch.export import load_subnet
@@ -50,20 +51,16 @@ def searched(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def exported(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The champion in all formats, taken elsewhere; the script was called as a user calls it."""
     script = Path(shutil.copy(ROOT / "experiments" / "export.py", searched.parent))  # alone, as `ray submit` takes it
-    command = [sys.executable, "-W", "error::UserWarning", script.name, searched.name]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, cwd=searched.parent, env=environment, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert len(re.findall(r"largest difference of a logit \d\.\de[-+]\d\d", ended.stdout)) == 2
+    with chdir(searched.parent):
+        printed = succeed("export", searched.name, folder=script.parent)
+    assert len(re.findall(r"largest difference of a logit \d\.\de[-+]\d\d", printed)) == 2
     champion = json.loads((searched / "champion.json").read_text())
     folder = searched / "export" / champion["id"]
     assert {path.name for path in folder.iterdir()} == {
         *("config.json", "model.json", "model.md", "model.onnx", "model.pt2", "model.safetensors"),
     }
     assert all(
-        str(Path(searched.name, "export", champion["id"], name)) in ended.stdout
-        for name in contents(folder)
-        if name != "model.md"
+        str(Path(searched.name, "export", champion["id"], name)) in printed for name in contents(folder) if name != "model.md"
     )
     return Path(shutil.move(folder, tmp_path_factory.mktemp("elsewhere") / "champion"))
 

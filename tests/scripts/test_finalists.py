@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
-from search_script import NO_MODELS, succeed
+from search_script import NO_MODELS, searched
 
 from raysearch.jobs.plan import SearchCommand, plan_search
 from raysearch.recipes.autoformer import DIGITS_RECIPE
@@ -18,15 +18,17 @@ def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_ima
     finished_search: Path, tmp_path: Path
 ) -> None:
     output, run_id = tmp_path / "run", json.loads((finished_search / "summary.json").read_text())["mlflow_run_id"]
-    # A copy of the record: other tests count the searches in it.
-    uri = f"sqlite:///{shutil.copy(finished_search.parent / 'mlflow.db', tmp_path / 'mlflow.db')}"
+    # A copy of the record, as other tests count the searches in it; SQLite's log too, as this process has the database open.
+    for path in finished_search.parent.glob("mlflow.db*"):
+        shutil.copy(path, tmp_path)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     flags = (
         *("digits", "--supernet", str(finished_search / "supernet.safetensors"), "--tracking-uri", uri),
         *("--warm-start", run_id, "--warm-start-count", "3", "--report.random-subnets", "2"),
         *("--algorithm", "predictor", "--predictor.generations", "2", "--predictor.population", "5"),
         *("--finalists.search-images", "100", "--finalists.count", "4", *NO_MODELS),
     )
-    printed = succeed(*flags, "--output", str(output))
+    summary, printed = searched(*flags, output=output)
     earlier = pq.read_table(finished_search / "candidates.parquet").to_pylist()
     best = sorted(earlier, key=lambda row: (-row["score"], row["loss"], row["params"], row["index"]))[:3]
     table = pq.read_table(output / "candidates.parquet").to_pylist()
@@ -34,7 +36,6 @@ def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_ima
     assert [row["origin"] for row in table[:3]] == ["seed"] * 3
     assert {row["images_seen"] for row in table} == {100}
 
-    summary = json.loads((output / "summary.json").read_text())
     finalists = summary["finalists"]
     assert (finalists["images"], finalists["images_in_search"]) == (397, 100)
     scores = {row["id"]: row["score_in_search"] for row in finalists["rows"]}
@@ -54,12 +55,12 @@ def test_a_proxy_opens_a_search_and_is_judged_by_it(finished_search: Path, tmp_p
         *("--warm-start", "snip", "--warm-start-count", "3", "--algorithm", "random", "--search.population", "5"),
         *("--search.generations", "1", *NO_MODELS),
     )
-    printed = succeed(*flags, "--output", str(output))
+    summary, printed = searched(*flags, output=output)
     table = pq.read_table(output / "candidates.parquet").to_pylist()
     assert [row["origin"] for row in table] == ["seed"] * 3 + ["random"] * 2
     again = plan_search(SearchCommand(DIGITS_RECIPE, warm_start="snip", warm_start_count=3))
     assert [row["id"] for row in table[:3]] == [arch.id for arch in again.initial]
-    judged = json.loads((output / "summary.json").read_text())["proxy"]
+    judged = summary["proxy"]
     assert (judged["name"], judged["subnets"]) == ("snip", 6)
     assert -1 <= judged["proxy"]["low"] <= judged["proxy"]["value"] <= judged["proxy"]["high"] <= 1
     assert "random subnets: proxy snip " in printed

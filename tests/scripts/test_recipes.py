@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import struct
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, one_line, small_supernet, start, succeed, write_tones
+from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, program, searched, small_supernet, write_idx, write_tones
 
 from raysearch.export import load_subnet
 from raysearch.recipes.autoformer import RECIPES
@@ -104,10 +101,6 @@ def test_the_splits_of_digits_are_disjoint() -> None:
 # --- from the images to the champion ---
 
 
-def summary_of(output: Path) -> dict[str, Any]:
-    return json.loads((output / "summary.json").read_text())
-
-
 def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
     """Top-1 accuracy of an exported network on a cache of images, by its own card alone."""
     network, card = load_subnet(champion), json.loads(champion.read_text())
@@ -120,45 +113,38 @@ def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
     return hits.float().mean().item()
 
 
+@pytest.mark.usefixtures("cluster")
 def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
     """Before the report, nothing reads the test images: they are broken until the search is over."""
     data, output = write_tones(tmp_path / "data", count=40), tmp_path / "run"
     config = replace(IMAGES, root=data, img_size=16)
     test = load_splits(config, seed=0).test
     flags = [
-        *("images", "--data", str(data), "--output", str(output), "--dataset.img-size", "16", "--net.patch-size", "4"),
+        *("images", "--data", str(data), "--dataset.img-size", "16", "--net.patch-size", "4"),
         *("--train.epochs", "12", "--train.warmup-epochs", "2", "--train.batch-size", "28", "--train.lr", "2e-3"),
-        *(
-            "--train.loader-workers",
-            "1",
-            "--train.workers",
-            "1",
-            "--augment.repeated-augmentation",
-            "1",
-            "--augment.color-jitter",
-            "0",
-        ),
+        *("--train.loader-workers", "1", "--train.workers", "1"),
+        *("--augment.repeated-augmentation", "1", "--augment.color-jitter", "0"),
         *SMALL_NET,
         *FEW_CANDIDATES,
         *NO_MODELS,
     ]
     whole = {path: path.read_bytes() for path in map(test.path, range(len(test)))}  # pyright: ignore[reportAttributeAccessIssue]
-    process = start(*flags)
-    assert process.stdout is not None
-    assert "12 to test" in process.stdout.readline()
-    for path, content in whole.items():
-        path.write_bytes(b"\0" * len(content))
-    printed, complaints = process.communicate()
-    message = one_line(process.returncode, complaints)
-    assert message.partition(" ")[0] in map(str, whole)
-    assert "generation 2/2" in printed
+
+    def spoil() -> None:
+        for path, content in whole.items():
+            path.write_bytes(b"\0" * len(content))
+
+    ended = program("search", *flags, "--output", str(output), at_first_line=spoil)
+    assert "12 to test" in ended.printed.splitlines()[0]
+    assert ended.message.partition(" ")[0] in map(str, whole)
+    assert "generation 2/2" in ended.printed
     assert (output / "candidates.parquet").exists()
     assert [path.name for path in (output / "cache").glob("*.arrow")] == ["search.arrow"]
 
     for path, content in whole.items():
         path.write_bytes(content)
-    assert "champion" in succeed(*flags, "--resume")
-    summary = summary_of(output)
+    summary, printed = searched(*flags, "--resume", output=output)
+    assert "champion" in printed
     assert summary["training"]["epochs"] == 12
     assert summary["counts"]["candidates"] == 8
     found = accuracy(output / "champion.json", config, output / "cache" / "test.arrow")
@@ -169,19 +155,7 @@ def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
     assert json.loads((output / "champion.json").read_text())["classes"] == ["dark", "light"]
 
 
-def write_idx(folder: Path, *, train: int, test: int) -> Path:
-    """Fashion-MNIST's four files in torchvision's layout, with noise for clothes."""
-    raw = folder / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for part, count in (("train", train), ("t10k", test)):
-        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels.tobytes())
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
-    return folder
-
-
+@pytest.mark.usefixtures("cluster")
 def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> None:
     """With races, whose high error level stops candidates even of an untrained supernet; the report scores them in full."""
     data, output, given = write_idx(tmp_path / "data", train=200, test=20), tmp_path / "run", tmp_path / "supernet.pth"
@@ -191,9 +165,8 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     flags = ("--dataset.search-images", "100", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     races = ("--search.parents", "2", "--racing.enabled", "--racing.error", "0.8", "--racing.block", "10")
     flags = (*flags, *races, "--report.random-subnets", "60")  # the whole space
-    printed = succeed("fashion-mnist", "--data", str(data), "--supernet", str(given), "--output", str(output), *flags)
+    summary, printed = searched("fashion-mnist", "--data", str(data), "--supernet", str(given), *flags, output=output)
     assert "train  " not in printed
-    summary = summary_of(output)
     assert summary["training"] == {"epochs": 0, "history": []}
     assert "train" not in summary["seconds"]
     counts = summary["counts"]
@@ -217,6 +190,7 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     assert all(torch.equal(kept[name], weights[name]) for name in weights)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
     data, output, given = tmp_path / "data", tmp_path / "run", tmp_path / "supernet.safetensors"
     write_tones(data / "train", count=8)
@@ -224,11 +198,12 @@ def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
     supernet = small_supernet(img_size=16, patch_size=8, num_classes=2)
     SupernetFile(FAMILY, supernet.settings(), supernet.state_dict()).write(given)
     size = ("--dataset.img-size", "16", "--dataset.search-images", "6", "--net.patch-size", "8")
-    succeed(
-        *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--output", str(output), "--algorithm", "random"),
+    summary, _ = searched(
+        *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--algorithm", "random"),
         *(*size, *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS),
+        output=output,
     )
     table = pq.read_table(output / "candidates.parquet").to_pylist()
     assert {row["origin"] for row in table} == {"random"}
     assert [row["images_seen"] for row in table] == [6] * 8
-    assert summary_of(output)["counts"]["test_images"] == 6
+    assert summary["counts"]["test_images"] == 6

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from mlflow import MlflowClient
-from search_script import succeed
+from search_script import searched
 
 
 def test_a_finished_search_is_recorded_with_training_data_front_and_networks(finished_search: Path) -> None:
@@ -38,7 +38,8 @@ def test_resuming_a_finished_search_writes_what_mlflow_had_missed(
     output = copy / finished_search.name
     missed = {"kind": "tags", "what": "tags", "values": {"tags": {"raysearch.late": "yes"}}}
     (output / "tracking.jsonl").write_text(json.dumps(missed) + "\n")
-    assert "finished already" in succeed(*digits_flags, "--output", str(output), "--resume")
+    _, printed = searched(*digits_flags, "--resume", output=output)
+    assert "finished already" in printed
     assert not (output / "tracking.jsonl").exists()
     run_id = json.loads((output / "summary.json").read_text())["mlflow_run_id"]
     run = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}").get_run(run_id)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,36 +14,25 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from idle_cluster import wait_until_idle
 from mlflow import MlflowClient
+from search_script import searched, start
 
 from raysearch.training import checkpoint
 
-ROOT = Path(__file__).parents[2]
+EPOCHS = 16
 SETTINGS = [
     "digits",
-    *("--train.epochs", "24", "--train.warmup-epochs", "2"),
+    *("--train.epochs", str(EPOCHS), "--train.warmup-epochs", "2", "--train.workers", "2"),
     *("--search.population", "16", "--search.generations", "4", "--search.mutations", "8", "--search.crossovers", "4"),
     *("--report.random-subnets", "40"),
 ]
 CANDIDATES = 64
 
 
-def start(output: Path, *flags: str) -> subprocess.Popen[str]:
+def begin(output: Path, *flags: str) -> subprocess.Popen[str]:
     """The script, as a user starts it."""
-    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    # As `ray submit` does: the script alone, in a folder of its own.
-    script = Path(shutil.copy(ROOT / "experiments" / "search.py", output.parents[1]))
-    command = [sys.executable, script.name, *SETTINGS, "--output", str(output), *flags]
-    return subprocess.Popen(
-        command,
-        cwd=script.parent,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return start(output.parents[1], *SETTINGS, "--output", str(output), *flags, stderr=subprocess.STDOUT)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -97,30 +84,32 @@ def table(output: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("cluster")
 def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
-    finish(start(whole))
+    wait_until_idle()
+    undisturbed, _ = searched(*SETTINGS, output=whole)
 
     def epochs() -> list[dict[str, Any]]:
         path = killed / "training.safetensors"
         return checkpoint.read(path)[1]["history"] if path.exists() else []
 
-    kill_when(start(killed), lambda: len(epochs()) >= 3)
+    kill_when(begin(killed), lambda: len(epochs()) >= 3)
     trained = epochs()
-    assert len(trained) < 24
+    assert len(trained) < EPOCHS
 
-    kill_when(start(killed, "--resume"), lambda: len(journal(killed)) >= 24)
+    kill_when(begin(killed, "--resume"), lambda: len(journal(killed)) >= 24)
     scored = journal(killed)
     assert len(scored) < CANDIDATES
     history = json.loads((killed / "training.json").read_text())["history"]
     assert history[: len(trained)] == trained  # each epoch's seconds too: none was trained again
 
-    kill_when(start(killed, "--resume"), lambda: any(entry["split"] == "test" for entry in journal(killed)))
+    kill_when(begin(killed, "--resume"), lambda: any(entry["split"] == "test" for entry in journal(killed)))
     reported = journal(killed)
     assert reported[: len(scored)] == scored
     assert not (killed / ".finished").exists()
 
-    finish(start(killed, "--resume"))
+    finish(begin(killed, "--resume"))
     assert journal(killed)[: len(reported)] == reported
     keys = [(entry["split"], entry["id"]) for entry in journal(killed)]
     assert len(set(keys)) == len(keys)  # nothing was scored twice
@@ -128,8 +117,8 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
 
     assert table(killed) == table(whole)
     assert len(table(killed)) == CANDIDATES
-    summaries = [json.loads((run / "summary.json").read_text()) for run in (whole, killed)]
-    assert summaries[0]["networks"] == summaries[1]["networks"]
+    summary = json.loads((killed / "summary.json").read_text())
+    assert summary["networks"] == undisturbed["networks"]
 
     client = MlflowClient(f"sqlite:///{killed.parent / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'digits'")
@@ -139,7 +128,8 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
     assert sorted(logged) == sorted(row["id"] for row in table(killed))
     (training,) = [run for run in runs if run.data.tags["raysearch.role"] == "supernet"]
     curve = client.get_metric_history(training.info.run_id, "train/loss")
-    assert sorted(point.step for point in curve) == list(range(24))
+    assert sorted(point.step for point in curve) == list(range(EPOCHS))
 
-    again = finish(start(killed, "--resume"))
-    assert "finished already" in again
+    again, printed = searched(*SETTINGS, "--resume", output=killed)
+    assert "finished already" in printed
+    assert again == summary

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from search_script import ROOT, contents, one_line
+from search_script import ROOT, contents, one_line, succeed
 
 from raysearch import cli
 from raysearch.recipes.autoformer import RECIPES
@@ -34,17 +32,14 @@ def searched(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def validated(searched: Path) -> tuple[Path, str]:
     """The folder after a validation that an earlier, broken-off one had begun, and what the second one printed."""
     script = Path(shutil.copy(ROOT / "experiments" / "validate.py", searched.parent))  # alone, as `ray submit` takes it
-    command = [sys.executable, script.name, searched.name, "--subnets", "4", "--epochs", "1"]
-    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    for start in range(2):
-        ended = subprocess.run(command, cwd=searched.parent, env=environment, capture_output=True, text=True, check=False)
-        assert (ended.returncode, ended.stderr) == (0, "")
-        if start == 0:  # as a crash leaves it: two subnets done, the third line cut short
-            lines = (searched / "validation.jsonl").read_bytes().splitlines(keepends=True)
-            (searched / "validation.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])
-            (searched / "validation.json").rename(searched.parent / "first.json")
-    return searched, ended.stdout
+    with chdir(searched.parent):
+        succeed("validate", searched.name, "--subnets", "4", "--epochs", "1", folder=script.parent)
+        # As a crash leaves it: two subnets done, the third line cut short.
+        lines = (searched / "validation.jsonl").read_bytes().splitlines(keepends=True)
+        (searched / "validation.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])
+        (searched / "validation.json").rename(searched.parent / "first.json")
+        printed = succeed("validate", searched.name, "--subnets", "4", "--epochs", "1", folder=script.parent)
+    return searched, printed
 
 
 def numbers(path: Path) -> dict[str, Any]:

@@ -1,14 +1,24 @@
-"""Starting ``experiments/search.py`` as a user does, and small inputs for it."""
+"""The programs as users call them, in this process or in one of their own, and small inputs for them."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import json
+import logging
 import os
+import runpy
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
@@ -42,37 +52,109 @@ SMALL_NET = (
 """A supernet of :data:`SMALL_SIZES` and a space inside it."""
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """The script with these arguments; a Ray of its own, and MLflow beside the output."""
-    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.Popen(
-        [sys.executable, "experiments/search.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests run in the background of a shell, an interruption is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+# --- programs in this process -----------------------------------------------------------------------------------------
 
 
-def succeed(*arguments: str) -> str:
-    """Run the script to its end; returns what it printed. It must not complain about anything."""
-    process = start(*arguments)
-    printed, complaints = process.communicate()
-    assert process.returncode == 0, complaints
-    assert complaints == ""
-    return printed
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended: its exit code, what it printed, and what it wrote on standard error and into the log."""
+
+    code: Any
+    printed: str
+    complaints: str
+
+    @property
+    def message(self) -> str:
+        """The message of an error as users get it: exit code 2, one line and nothing else."""
+        return one_line(self.code, self.complaints)
 
 
-def one_line(code: int | str | None, complaints: str) -> str:
+class _Screen(io.StringIO):
+    """What a program prints; calls ``at_first_line`` as soon as the first line is whole, before the program goes on."""
+
+    def __init__(self, at_first_line: Callable[[], object] | None) -> None:
+        super().__init__()
+        self.at_first_line = at_first_line
+
+    def write(self, text: str, /) -> int:
+        written = super().write(text)
+        if self.at_first_line is not None and "\n" in text:
+            call, self.at_first_line = self.at_first_line, None
+            call()
+        return written
+
+
+def program(
+    name: str,
+    *arguments: str,
+    folder: Path = ROOT / "experiments",
+    at_first_line: Callable[[], object] | None = None,
+) -> Ended:
+    """Run ``experiments/NAME.py``, or its copy in ``folder``, in this process: on the Ray cluster that it is connected to."""
+    screen, complaints = _Screen(at_first_line), io.StringIO()
+    log = logging.StreamHandler(complaints)
+    log.setLevel(logging.WARNING)  # what the programs show
+    logging.getLogger().addHandler(log)
+    path, code = folder / f"{name}.py", 0
+    try:
+        with (
+            contextlib.redirect_stdout(screen),
+            contextlib.redirect_stderr(complaints),
+            patch.object(sys, "argv", [str(path), *arguments]),
+        ):
+            runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as left:
+        code = left.code or 0
+    finally:
+        logging.getLogger().removeHandler(log)
+    return Ended(code, screen.getvalue(), complaints.getvalue())
+
+
+def succeed(name: str, *arguments: str, folder: Path = ROOT / "experiments") -> str:
+    """Run a program in this process to its end; returns what it printed. It must not complain about anything."""
+    ended = program(name, *arguments, folder=folder)
+    assert ended.code == 0, ended.complaints
+    assert ended.complaints == ""
+    return ended.printed
+
+
+def searched(*flags: str, output: Path) -> tuple[dict[str, Any], str]:
+    """Run the main job in this process to its end; returns its summary and what it printed."""
+    printed = succeed("search", *flags, "--output", str(output))
+    return json.loads((output / "summary.json").read_text()), printed
+
+
+def one_line(code: Any, complaints: str) -> str:
     """The message of an error as users get it: exit code 2, one line and nothing else."""
     assert code == 2, complaints
     assert complaints.startswith("error: "), complaints
     assert complaints.count("\n") == 1, complaints
     return complaints.removeprefix("error: ").rstrip("\n")
+
+
+# --- programs in a process of their own -------------------------------------------------------------------------------
+
+
+def start(folder: Path, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The main job as a user starts it who has the script alone, as ``ray submit`` brings it: in ``folder``, with a Ray of its
+    own, and with MLflow beside the output.
+    """
+    script = Path(shutil.copy(ROOT / "experiments" / "search.py", folder))
+    return subprocess.Popen(
+        [sys.executable, script.name, *arguments],
+        cwd=folder,
+        # As many processors as the test run's cluster has, so that it computes what a search in this process does.
+        env={**os.environ, "RAY_ADDRESS": "local", "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background of a shell, an interruption is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+# --- folders and networks ---------------------------------------------------------------------------------------------
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -92,6 +174,19 @@ def write_tones(folder: Path, *, count: int, size: int = 16) -> Path:
         for i in range(count):
             pixels = (mean + rng.integers(-60, 60, (size, size, 3))).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i:03}.png")
+    return folder
+
+
+def write_idx(folder: Path, *, train: int, test: int) -> Path:
+    """Fashion-MNIST's four files in torchvision's layout, with noise for clothes."""
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("t10k", test)):
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
     return folder
 
 
