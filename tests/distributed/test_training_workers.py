@@ -19,17 +19,16 @@ from torch import Tensor
 
 from raysearch.distributed.training import TrainingJob, train_supernet
 from raysearch.recipes.autoformer import DIGITS_RECIPE
-from raysearch.tasks.images import load_splits
-from raysearch.tasks.images.classification import Classification
-from raysearch.tasks.images.loader import TrainLoader
+from raysearch.spaces.autoformer import FAMILY
+from raysearch.store.summary import EpochRecord
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import EpochRecord, SupernetTrainer
+from raysearch.training.trainer import SupernetTrainer
 
 EPOCHS = 4
 SEED = 3
-SPLITS = load_splits(DIGITS_RECIPE.dataset, seed=SEED)
+SPLITS = DIGITS_RECIPE.task.splits(seed=SEED)
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,14 @@ def job(archs_per_step: int) -> TrainingJob:
         pos_embed_std=0.2,
         workers=2,
     )
-    recipe = replace(DIGITS_RECIPE, train=train, augment=replace(DIGITS_RECIPE.augment, shift=0))
+    task = replace(DIGITS_RECIPE.task, augment=replace(DIGITS_RECIPE.task.augment, shift=0))
+    geometry = FAMILY.build(DIGITS_RECIPE.config, task.ends(SPLITS))
     return TrainingJob(
-        family="autoformer",
-        settings={**recipe.net.geometry(recipe.dataset, num_classes=10).settings(), "drop_path_rate": 0.0},
-        space=recipe.space.build(),
-        data=recipe.dataset,
-        augment=recipe.augment,
-        train=recipe.train,
-        task=Classification(label_smoothing=recipe.train.label_smoothing),
+        family=FAMILY,
+        settings={**geometry.settings, "drop_path_rate": 0.0},
+        space=geometry.space,
+        train=train,
+        task=task,
         seed=SEED,
         images=SPLITS.digest,
     )
@@ -74,9 +72,17 @@ def by_one(job: TrainingJob) -> Trained:
     supernet = build_supernet(
         job.family, job.settings, weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, seed=job.seed
     )
-    batches = TrainLoader(SPLITS.train, job.data, job.augment, batch_size=train.batch_size, seed=job.seed)
+    batches = job.task.batches(SPLITS.train, batch_size=train.batch_size, seed=job.seed)
     trainer = SupernetTrainer(
-        supernet, job.space, batches, train, task=job.task, num_classes=10, seed=job.seed, device=torch.device("cpu")
+        supernet,
+        job.space,
+        batches,
+        train,
+        task=job.task,
+        outputs=10,
+        seed=job.seed,
+        device=torch.device("cpu"),
+        undecayed=FAMILY.undecayed,
     )
     records = [trainer.train_epoch(epoch) for epoch in range(train.epochs)]
     return Trained(records, trainer.state())
