@@ -12,7 +12,6 @@ from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
@@ -35,7 +34,7 @@ from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.subnets import Subnets, open_subnets
 from raysearch.search import Candidate, Result
 from raysearch.space import Architecture
-from raysearch.store.candidates import CANDIDATES
+from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import OutputFolder, write_json
 from raysearch.store.secrets import without_credentials, without_password
 from raysearch.store.summary import (
@@ -256,14 +255,14 @@ def _register(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Netw
     inputs = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
     subnets = _subnets(plan, folder)
     rest = [c for c in front if c.proposal.arch.id != champion.id]
-    told: list[tuple[Architecture, dict[str, Any]]] = [
-        (plan.architecture(champion.arch), asdict(champion)),
-        *((c.proposal.arch, {**c.row(), "arch": c.proposal.arch.to_dict()}) for c in spread(rest, OF_FRONT)),
+    told: list[tuple[Architecture, Network | CandidateRow]] = [
+        (plan.architecture(champion.arch), champion),
+        *((c.proposal.arch, CandidateRow.of(c)) for c in spread(rest, OF_FRONT)),
     ]
-    for i, (arch, values) in enumerate(told):
+    for i, (arch, record) in enumerate(told):
         keys = ("score", "test_score", "params", "macs", "latency_ms")
-        tags = {key: str(values[key]) for key in keys if values.get(key) is not None}
-        tags["architecture"] = json.dumps(values["arch"])
+        tags = {key: str(value) for key in keys if (value := getattr(record, key, None)) is not None}
+        tags["architecture"] = json.dumps(record.arch)
         network = RegisteredNetwork(arch.id, subnets.extract(arch), tags, alias=None if i else "champion")
         tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path)
 
@@ -310,18 +309,18 @@ def _latency(plan: Plan, table: LatencyTable, champion: Network, candidates: Seq
 
 def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> None:
     """Print the closing table, the time by phase, and how to open the record."""
-    console.print(closing_table(summary.to_dict()))
+    console.print(closing_table(summary))
     seconds = summary.seconds
     lines = [
         f"{summary.counts.candidates} candidates in {sum(seconds.values()):.0f} s ("
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",
-        summary.finalists and finalists_line(asdict(summary.finalists)),
-        common_line(pq.read_table(folder.path / CANDIDATES).to_pylist()),
-        summary.proxy and proxy_line(asdict(summary.proxy)),
-        summary.utilisation and utilisation_line(asdict(summary.utilisation)),
-        summary.racing and racing_line(asdict(summary.racing)),
-        summary.latency and latency_line(asdict(summary.latency)),
+        summary.finalists and finalists_line(summary.finalists, summary.scale),
+        common_line(read_candidates(folder.path / CANDIDATES)),
+        summary.proxy and proxy_line(summary.proxy),
+        summary.utilisation and utilisation_line(summary.utilisation),
+        summary.racing and racing_line(summary.racing),
+        summary.latency and latency_line(summary.latency),
     ]
     for line in lines:
         if line:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from raysearch.search.protocol import Failure, Proposal, Result
 from raysearch.space.cost import Cost
+
+Status = Literal["scored", "raced", "slow", "failed"]
+"""What became of a candidate; only scored ones compete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +26,8 @@ class Candidate:
         return self.outcome if isinstance(self.outcome, Result) else None
 
     @property
-    def status(self) -> Literal["scored", "raced", "slow", "failed"]:
-        """What became of it; only scored candidates compete."""
+    def status(self) -> Status:
+        """What became of it."""
         if self.result is None:
             return "failed"
         return self.result.excluded or "scored"
-
-    def row(self) -> dict[str, Any]:
-        """The columns of :data:`~raysearch.store.candidates.SCHEMA`."""
-        result = self.result
-        return {
-            "index": self.proposal.index,
-            "id": self.proposal.arch.id,
-            "generation": self.proposal.generation,
-            "origin": self.proposal.origin,
-            "parents": list(self.proposal.parents),
-            "arch": self.proposal.arch.to_json(),
-            "status": self.status,
-            "reason": self.outcome.reason if isinstance(self.outcome, Failure) else None,
-            "score": result.score if result else None,
-            "loss": result.loss if result else None,
-            "params": self.cost.params,
-            "macs": self.cost.macs,
-            "images_seen": result.items_seen if result else 0,
-            "latency_ms": result.latency_ms if result else None,
-            "predicted_latency_ms": self.cost.latency_ms,
-            "seconds": result.seconds if result else 0.0,
-        }

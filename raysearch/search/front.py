@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Result
@@ -21,22 +21,18 @@ SCORE_AND_PARAMS: tuple[Objective, ...] = ("score", "params")
 
 
 def preference(result: Result, *, index: int) -> tuple[float, float, int, int]:
+    """Sort key, best first: :func:`order` of a result."""
+    return order(result.score, result.loss, result.params, index)
+
+
+def order(score: float, loss: float | None, params: int, index: int) -> tuple[float, float, int, int]:
     """Sort key, best first: higher score, then lower loss (none counts as worst), fewer parameters, asked earlier."""
-    return -result.score, math.inf if result.loss is None else result.loss, result.params, index
+    return -score, math.inf if loss is None else loss, params, index
 
 
 def best_first(results: Iterable[tuple[int, Result]]) -> list[int]:
     """The places in the order asked of these results, sorted by :func:`preference`."""
     return [index for index, _ in sorted(results, key=lambda entry: preference(entry[1], index=entry[0]))]
-
-
-def best_rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a candidate table that compete, best first, as :func:`preference` sorts results."""
-
-    def key(row: dict[str, Any]) -> tuple[float, float, int, int]:
-        return -row["score"], math.inf if row["loss"] is None else row["loss"], row["params"], row["index"]
-
-    return sorted((row for row in rows if row["status"] == "scored"), key=key)
 
 
 def require_objectives(objectives: Sequence[Objective]) -> None:
@@ -81,6 +77,13 @@ def champion(candidates: Iterable[Candidate]) -> Candidate:
     return ranked[0][0]
 
 
+def undominated(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points no other beats in all values at once, lower is better; of equal points the first alone."""
+    import moocore
+
+    return moocore.is_nondominated(points).tolist() if points else []
+
+
 def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Objective] = SCORE_AND_PARAMS) -> list[Candidate]:
     """The candidates that no other beats in all objectives at once, ascending in the second (as: fewest parameters first).
 
@@ -88,13 +91,9 @@ def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Object
     ValueError for objectives that make no front.
     """
     require_objectives(objectives)
-    import moocore
-
     ranked = _ranked(candidates)
-    if not ranked:
-        return []
     points = [objective_values(result, c.cost, objectives) for c, result in ranked]
-    on_front = moocore.is_nondominated(points)  # of equal points the first, so the preferred one
+    on_front = undominated(points)  # of equal points the first, so the preferred one
     front = [(point[1:], c) for point, (c, _), stays in zip(points, ranked, on_front, strict=True) if stays]
     return [c for _, c in sorted(front, key=lambda entry: entry[0])]
 
