@@ -36,6 +36,7 @@ from raysearch.search import Candidate, Result
 from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import OutputFolder, write_json
+from raysearch.store.model_card import CardData, LatencyPlace, ModelCard
 from raysearch.store.secrets import without_credentials, without_password
 from raysearch.store.summary import (
     EpochRecord,
@@ -147,38 +148,34 @@ def _subnets(plan: Plan, folder: OutputFolder) -> Subnets[Any]:
 
 def save_champion(plan: Plan, folder: OutputFolder, network: Network) -> None:
     """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``."""
-    task, splits = plan.recipe.task, plan.splits
-    values = asdict(network)
-    if plan.latency is None:
-        del values["latency_ms"]
-    card = {
-        **values,
-        "score_images": len(splits.search),
-        "test_images": len(splits.test),
-        "precision": plan.recipe.evaluators.precision,
-        "classes": list(splits.classes),
-        "preprocessing": task.preprocessing(),
-        "data": {
-            "recipe": plan.recipe.name,
-            "dataset": task.data_name,
-            "train_images": len(splits.train),
-            "search_images": len(splits.search),
-            "test_images": len(splits.test),
-            "seed": plan.recipe.seed,
-            "digest": splits.digest,
-        },
-        "search_id": folder.search_id,
-        "command": without_credentials(folder.config["command"]),
-        "created": folder.config["created"],
-        "versions": package_versions(),
-    }
-    if plan.latency is not None:
-        where = plan.latency
-        card["latency"] = {"device": where.device, "batch_size": where.batch_size, "precision": where.precision}
-    subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
-    save_subnet(
-        folder.path / "champion.json", subnet, family=plan.recipe.family, settings=dict(plan.geometry.settings), card=card
+    task, splits, where = plan.recipe.task, plan.splits, plan.latency
+    card = ModelCard(
+        family=plan.recipe.family.name,
+        settings=dict(plan.geometry.settings),
+        **asdict(network),
+        score_images=len(splits.search),
+        test_images=len(splits.test),
+        precision=plan.recipe.evaluators.precision,
+        classes=list(splits.classes),
+        preprocessing=task.preprocessing(),
+        data=CardData(
+            recipe=plan.recipe.name,
+            dataset=task.data_name,
+            train_images=len(splits.train),
+            search_images=len(splits.search),
+            test_images=len(splits.test),
+            seed=plan.recipe.seed,
+            digest=splits.digest,
+        ),
+        search_id=folder.search_id,
+        command=without_credentials(folder.config["command"]),
+        created=folder.config["created"],
+        versions=package_versions(),
+        latency=None if where is None else LatencyPlace(where.device, where.batch_size, where.precision),
+        score_name=task.score_name,
     )
+    subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
+    save_subnet(folder.path / "champion.json", subnet, family=plan.recipe.family, card=card)
 
 
 # --- what is left of it all -------------------------------------------------------------------------------------------
