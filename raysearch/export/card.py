@@ -1,49 +1,49 @@
-"""The model card: what a person who was given a network must know. The same values as JSON and as Markdown."""
+"""The model card for people: Markdown beside the JSON file that holds the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from raysearch.spaces import Family
 from raysearch.store.files import write_whole
-from raysearch.store.secrets import without_credentials as without_credentials
+from raysearch.store.model_card import ModelCard
+from raysearch.store.scores import NONE
 
 Form = Literal["safetensors", "timm", "torch-export", "onnx"]
 """Formats that a subnet is exported in; the first is always written."""
 
-OF_ONE_NETWORK = ("id", "arch", "score", "score_images", "test_score", "test_images", "params", "macs", "latency_ms", "origin")
-"""Values of a card that are those of one network; the others are the same for all subnets of a search."""
-
 
 def write_markdown(
-    path: Path, values: dict[str, Any], *, family: Family[Any, Any], forms: Sequence[Form] = ("safetensors", "timm")
+    path: Path, card: ModelCard, *, family: Family[Any, Any], forms: Sequence[Form] = ("safetensors", "timm")
 ) -> None:
     """Write the card to ``path``, whole or not at all. It stands beside the JSON and the weights of the same name."""
-    write_whole(path, "\n".join(_lines(path.stem, values, family, forms)).rstrip() + "\n")
+    write_whole(path, "\n".join(_lines(path.stem, card, family, forms)).rstrip() + "\n")
 
 
-def _lines(stem: str, values: dict[str, Any], family: Family[Any, Any], forms: Sequence[Form]) -> Iterator[str]:
-    arch, data = values["arch"], values.get("data")
-    name = f"{data['recipe']}: " if data else ""
-    yield f"# {name}subnet {values.get('id') or family.architecture.from_dict(arch).id}"
+def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence[Form]) -> Iterator[str]:
+    data = card.data
+    name = f"{data.recipe}: " if data else ""
+    yield f"# {name}subnet {card.id or family.architecture.from_dict(card.arch).id}"
     yield ""
     yield (
         f"{family.description}. It was found by raysearch and has the weights that it inherits from the supernet; it was not "
         "trained further."
     )
     yield ""
-    yield from _table(_scores(values))
+    yield from _table(_scores(card))
     if data:
         yield "## Images"
         yield ""
         yield from _table(
             [
-                ("data set", data["dataset"]),
-                *((f"{part} images", f"{data[f'{part}_images']:,}") for part in ("train", "search", "test")),
-                ("seed of the splits", str(data["seed"])),
-                ("digest of the splits", f"`{data['digest']}`"),
+                ("data set", data.dataset),
+                ("train images", f"{data.train_images:,}"),
+                ("search images", f"{data.search_images:,}"),
+                ("test images", f"{data.test_images:,}"),
+                ("seed of the splits", str(data.seed)),
+                ("digest of the splits", f"`{data.digest}`"),
             ]
         )
         yield (
@@ -52,28 +52,35 @@ def _lines(stem: str, values: dict[str, Any], family: Family[Any, Any], forms: S
             "the closing report."
         )
         yield ""
-    if classes := values.get("classes"):
-        yield f"{len(classes)} classes, in the order of the logits: {_shortened(classes)}"
+    if card.classes:
+        yield f"{len(card.classes)} classes, in the order of the logits: {_shortened(card.classes)}"
         yield ""
-    yield from _preprocessing(values.get("preprocessing"))
+    yield from _preprocessing(card.preprocessing)
     yield "## Architecture"
     yield ""
-    settings = values.get("settings", {})
     yield from _table(
         [
-            *((key, f"`{value}`") for key, value in arch.items()),
-            *((key, f"`{value}`") for key, value in settings.items() if key not in arch),
+            *((key, f"`{_value(value)}`") for key, value in card.arch.items()),
+            *((key, f"`{_value(value)}`") for key, value in card.settings.items() if key not in card.arch),
         ]
     )
     yield "## Loading"
     yield ""
     for form in ("safetensors", "timm", "torch-export", "onnx"):
-        if form in forms and (form == "safetensors" or values.get("preprocessing")):
-            yield from _loading(form, stem, values, family)
-    if "search_id" in values:
+        # How images become inputs must be known for all but the first.
+        if form in forms and (form == "safetensors" or _of_images(card.preprocessing)):
+            yield from _loading(form, stem, card, family)
+    if card.search_id is not None:
         yield "## Origin"
         yield ""
-        yield from _table(_origin(values))
+        yield from _table(_origin(card, card.search_id))
+
+
+def _value(value: Any) -> str:
+    """A choice or a setting; a dash stands for a block that is left out."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, cast(Sequence[Any], value)))}]"
+    return NONE if value is None else str(value)
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -85,34 +92,42 @@ def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield ""
 
 
-def _scores(values: dict[str, Any]) -> list[tuple[str, str]]:
+def _scores(card: ModelCard) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
-    for key, name in (("score", "search"), ("test_score", "test")):
-        score, images = values.get(key), values.get("score_images" if key == "score" else "test_images")
+    for split, score, items in (("search", card.score, card.score_images), ("test", card.test_score, card.test_images)):
+        name = f"{card.score_name}, {split} split"
         if score is not None:
-            counted = f" ({round(score * images):,} of {images:,} images)" if images else ""
-            rows.append((f"accuracy, {name} split", f"{score:.2%}{counted}"))
-        elif key in values:
-            rows.append((f"accuracy, {name} split", "not scored"))
-    if "precision" in values:
-        precision = values["precision"]
-        rows.append(("scored in", "bfloat16 on GPUs that compute in it, else float32" if precision == "auto" else precision))
-    rows += [
-        (name, f"{values[key]:,}") for key, name in (("params", "parameters"), ("macs", "MACs of one image")) if key in values
-    ]
-    if values.get("latency_ms") is not None:
-        where = values.get("latency", {})
-        place = f" ({where['device']}, batches of {where['batch_size']}, {where['precision']})" if where else ""
-        rows.append(("latency", f"{values['latency_ms']:.3g} ms{place}"))
+            right = f"{round(score * items):,} of " if card.scale.is_share and items else ""
+            counted = f" ({right}{items:,} images)" if items else ""
+            rows.append((name, f"{card.scale.text(score, unit='%')}{counted}"))
+        elif items is not None:
+            rows.append((name, "not scored"))
+    if card.precision is not None:
+        auto = "bfloat16 on GPUs that compute in it, else float32"
+        rows.append(("scored in", auto if card.precision == "auto" else card.precision))
+    sizes = (("parameters", card.params), ("MACs of one image", card.macs))
+    rows += [(name, f"{size:,}") for name, size in sizes if size is not None]
+    if card.latency_ms is not None:
+        where = card.latency
+        place = f" ({where.device}, batches of {where.batch_size}, {where.precision})" if where else ""
+        rows.append(("latency", f"{card.latency_ms:.3g} ms{place}"))
     return rows
 
 
+def _of_images(how: dict[str, Any] | None) -> bool:
+    """Whether the preprocessing is that of images."""
+    return how is not None and "img_size" in how
+
+
 def _preprocessing(how: dict[str, Any] | None) -> Iterator[str]:
-    if how is None:
+    if not how:
         return
-    size, kind = how["img_size"], "grey" if how["in_chans"] == 1 else "RGB"
     yield "## Preprocessing"
     yield ""
+    if not _of_images(how):
+        yield from _table([(key, f"`{_value(value)}`") for key, value in how.items()])
+        return
+    size, kind = how["img_size"], "grey" if how["in_chans"] == 1 else "RGB"
     yield (
         f"Pixels from 0 to 255, {kind}; the shorter side resized to {int(size / how['crop_pct'])} ({how['interpolation']}), "
         f"{size} x {size} cut out of the centre; then `(pixel / 255 - mean) / std` with mean {_shortened(how['mean'])} and "
@@ -126,23 +141,23 @@ def _shortened(items: Sequence[Any]) -> str:
     return shown if len(items) <= 20 else f"{shown}, ... (all in the JSON file)"
 
 
-def _origin(values: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [("search", f"`{values['search_id']}`")]
-    if "origin" in values:
-        rows.append(("candidate", values["origin"]))
-    if "command" in values:
-        rows.append(("command", f"`{values['command']}`"))
-    if "created" in values:
-        rows.append(("written", values["created"]))
-    if versions := values.get("versions"):
-        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+def _origin(card: ModelCard, search_id: str) -> list[tuple[str, str]]:
+    rows = [("search", f"`{search_id}`")]
+    if card.origin is not None:
+        rows.append(("candidate", card.origin))
+    if card.command is not None:
+        rows.append(("command", f"`{card.command}`"))
+    if card.created is not None:
+        rows.append(("written", card.created))
+    if card.versions:
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())))
     return rows
 
 
 # --- code that loads it: tests run each of these ----------------------------------------------------------------------
 
 
-def _loading(form: Form, stem: str, values: dict[str, Any], family: Family[Any, Any]) -> Iterator[str]:
+def _loading(form: Form, stem: str, card: ModelCard, family: Family[Any, Any]) -> Iterator[str]:
     if form == "timm" and family.timm is None:
         return
     title, code = {
@@ -151,14 +166,19 @@ def _loading(form: Form, stem: str, values: dict[str, Any], family: Family[Any, 
         "torch-export": ("With PyTorch alone", _TORCH_EXPORT),
         "onnx": ("With onnxruntime alone", _ONNX),
     }[form]
-    how = values.get("preprocessing") or {"in_chans": "chans", "img_size": "size"}
-    shape = f"{how['in_chans']}, {how['img_size']}, {how['img_size']}"
+    how = card.preprocessing
+    if how is None or _of_images(how):
+        how = how or {"in_chans": "chans", "img_size": "size"}
+        shape, inputs = f"{how['in_chans']}, {how['img_size']}, {how['img_size']}", "images"
+    else:
+        shape, inputs = "...", "inputs"
     yield f"{title}, in the folder of this file:"
     yield ""
     yield "```python"
     yield (
         code.strip()
         .replace("STEM", stem)
+        .replace("INPUTS", inputs)
         .replace("SHAPE", shape)
         .replace("NAME", family.timm.architecture if family.timm else "")
     )
@@ -171,7 +191,7 @@ from pathlib import Path
 
 from raysearch.export import load_subnet
 
-network = load_subnet(Path("STEM.json"))  # prepared images (batch, SHAPE) -> logits
+network = load_subnet(Path("STEM.json"))  # prepared INPUTS (batch, SHAPE) -> logits
 """
 
 _TIMM = """

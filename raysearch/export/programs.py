@@ -6,7 +6,6 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from raysearch.store.files import written_whole
+from raysearch.store.model_card import ModelCard
 
 BATCHES = (1, 2, 5)
 """Batch sizes that a written program is compared on."""
@@ -49,7 +49,7 @@ def write_torch_export(path: Path, subnet: nn.Module, image_shape: tuple[int, in
         return _checked(path, _difference(run, subnet, image_shape), TORCH_EXPORT_TOLERANCE)
 
 
-def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int], *, card: dict[str, Any]) -> float:
+def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int], *, card: ModelCard) -> float:
     """Write ``subnet`` as an ONNX file, ``images`` in and ``logits`` out, that takes any batch size.
 
     Returns the largest difference of its logits as onnxruntime computes them on the CPU. The model card goes into the file's
@@ -72,7 +72,7 @@ def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int],
         verbose=False,
     )
     assert program is not None
-    program.model.metadata_props[METADATA] = json.dumps(card)
+    program.model.metadata_props[METADATA] = json.dumps(card.to_dict())
     with written_whole(path) as temporary:
         program.save(temporary, external_data=False)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])

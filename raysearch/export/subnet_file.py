@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +11,40 @@ from torch import nn
 from raysearch.export.card import write_markdown
 from raysearch.spaces import Family, build_subnet, find_family
 from raysearch.spaces import family as family_named
-from raysearch.store.folder import read_json, write_json
+from raysearch.store.folder import read_json, read_record, write_json
+from raysearch.store.model_card import ModelCard
 from raysearch.training import checkpoint
 
 KIND = "subnet"
 
 
-def save_subnet(
-    path: Path, subnet: nn.Module, *, family: Family[Any, Any], settings: dict[str, Any], card: dict[str, Any]
-) -> None:
-    """Write ``path`` (JSON), and beside it its weights (``.safetensors``) and its model card (``.md``).
+def save_subnet(path: Path, subnet: nn.Module, *, family: Family[Any, Any], card: ModelCard) -> ModelCard:
+    """Write ``path`` (JSON), and beside it its weights (``.safetensors``) and its model card for people (``.md``).
 
     Args:
         path: ``.../champion.json``.
         subnet: what ``extract`` returned, or the same trained further.
         family: of the network.
-        settings: the supernet's constructor arguments.
-        card: ``arch`` (the architecture as JSON values), scores, costs, classes and preprocessing: what a user must know.
+        card: all that a user must know; its ``family`` and ``weights`` are set here.
+
+    Returns:
+        The card as it was written.
 
     """
     weights = path.with_suffix(".safetensors")
-    checkpoint.write(weights, checkpoint.pack(subnet.state_dict(), {"kind": KIND, "family": family.name, "arch": card["arch"]}))
-    values = {"family": family.name, "settings": settings, "weights": weights.name, **card}
-    write_json(path, values)
-    write_markdown(path.with_suffix(".md"), values, family=family)
+    checkpoint.write(weights, checkpoint.pack(subnet.state_dict(), {"kind": KIND, "family": family.name, "arch": card.arch}))
+    written = replace(card, family=family.name, weights=weights.name)
+    write_json(path, written.to_dict())
+    write_markdown(path.with_suffix(".md"), written, family=family)
+    return written
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The values of ``champion.json``. Raises ValueError when the file is missing, damaged or another's."""
+def read_card(path: Path) -> ModelCard:
+    """What ``champion.json`` holds. Raises ValueError when the file is missing, damaged or another's."""
     values = read_json(path)
     if absent := {"family", "settings", "weights", "arch"} - values.keys():
         raise ValueError(f"{path} describes no subnet ({', '.join(sorted(absent))} missing); give a file such as champion.json")
-    return values
+    return read_record(path, ModelCard)
 
 
 def load_subnet(path: Path, *, family: Family[Any, Any] | str | None = None) -> nn.Module:
@@ -55,11 +58,11 @@ def load_subnet(path: Path, *, family: Family[Any, Any] | str | None = None) -> 
         ValueError: a file is missing, damaged or another's, or the family is not known.
 
     """
-    values = read_card(path)
-    weights = path.parent / values["weights"]
+    card = read_card(path)
+    weights = path.parent / card.weights
     tensors, _ = checkpoint.read(weights)
-    known = find_family(family) if isinstance(family, str) else family or family_named(values["family"])
-    subnet = build_subnet(known, values["settings"], values["arch"])
+    known = find_family(family) if isinstance(family, str) else family or family_named(card.family)
+    subnet = build_subnet(known, card.settings, card.arch)
     try:
         subnet.load_state_dict(tensors)
     except RuntimeError:

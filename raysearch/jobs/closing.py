@@ -12,7 +12,6 @@ from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
@@ -35,8 +34,9 @@ from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.subnets import Subnets, open_subnets
 from raysearch.search import Candidate, Result
 from raysearch.space import Architecture
-from raysearch.store.candidates import CANDIDATES, row_of
+from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import OutputFolder, write_json
+from raysearch.store.model_card import CardData, LatencyPlace, ModelCard
 from raysearch.store.secrets import without_credentials, without_password
 from raysearch.store.summary import (
     EpochRecord,
@@ -148,38 +148,34 @@ def _subnets(plan: Plan, folder: OutputFolder) -> Subnets[Any]:
 
 def save_champion(plan: Plan, folder: OutputFolder, network: Network) -> None:
     """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``."""
-    task, splits = plan.recipe.task, plan.splits
-    values = asdict(network)
-    if plan.latency is None:
-        del values["latency_ms"]
-    card = {
-        **values,
-        "score_images": len(splits.search),
-        "test_images": len(splits.test),
-        "precision": plan.recipe.evaluators.precision,
-        "classes": list(splits.classes),
-        "preprocessing": task.preprocessing(),
-        "data": {
-            "recipe": plan.recipe.name,
-            "dataset": task.data_name,
-            "train_images": len(splits.train),
-            "search_images": len(splits.search),
-            "test_images": len(splits.test),
-            "seed": plan.recipe.seed,
-            "digest": splits.digest,
-        },
-        "search_id": folder.search_id,
-        "command": without_credentials(folder.config["command"]),
-        "created": folder.config["created"],
-        "versions": package_versions(),
-    }
-    if plan.latency is not None:
-        where = plan.latency
-        card["latency"] = {"device": where.device, "batch_size": where.batch_size, "precision": where.precision}
-    subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
-    save_subnet(
-        folder.path / "champion.json", subnet, family=plan.recipe.family, settings=dict(plan.geometry.settings), card=card
+    task, splits, where = plan.recipe.task, plan.splits, plan.latency
+    card = ModelCard(
+        family=plan.recipe.family.name,
+        settings=dict(plan.geometry.settings),
+        **asdict(network),
+        score_images=len(splits.search),
+        test_images=len(splits.test),
+        precision=plan.recipe.evaluators.precision,
+        classes=list(splits.classes),
+        preprocessing=task.preprocessing(),
+        data=CardData(
+            recipe=plan.recipe.name,
+            dataset=task.data_name,
+            train_images=len(splits.train),
+            search_images=len(splits.search),
+            test_images=len(splits.test),
+            seed=plan.recipe.seed,
+            digest=splits.digest,
+        ),
+        search_id=folder.search_id,
+        command=without_credentials(folder.config["command"]),
+        created=folder.config["created"],
+        versions=package_versions(),
+        latency=None if where is None else LatencyPlace(where.device, where.batch_size, where.precision),
+        score_name=task.score_name,
     )
+    subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
+    save_subnet(folder.path / "champion.json", subnet, family=plan.recipe.family, card=card)
 
 
 # --- what is left of it all -------------------------------------------------------------------------------------------
@@ -256,14 +252,14 @@ def _register(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Netw
     inputs = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
     subnets = _subnets(plan, folder)
     rest = [c for c in front if c.proposal.arch.id != champion.id]
-    told: list[tuple[Architecture, dict[str, Any]]] = [
-        (plan.architecture(champion.arch), asdict(champion)),
-        *((c.proposal.arch, {**row_of(c), "arch": c.proposal.arch.to_dict()}) for c in spread(rest, OF_FRONT)),
+    told: list[tuple[Architecture, Network | CandidateRow]] = [
+        (plan.architecture(champion.arch), champion),
+        *((c.proposal.arch, CandidateRow.of(c)) for c in spread(rest, OF_FRONT)),
     ]
-    for i, (arch, values) in enumerate(told):
+    for i, (arch, record) in enumerate(told):
         keys = ("score", "test_score", "params", "macs", "latency_ms")
-        tags = {key: str(values[key]) for key in keys if values.get(key) is not None}
-        tags["architecture"] = json.dumps(values["arch"])
+        tags = {key: str(value) for key in keys if (value := getattr(record, key, None)) is not None}
+        tags["architecture"] = json.dumps(record.arch)
         network = RegisteredNetwork(arch.id, subnets.extract(arch), tags, alias=None if i else "champion")
         tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path)
 
@@ -310,18 +306,18 @@ def _latency(plan: Plan, table: LatencyTable, champion: Network, candidates: Seq
 
 def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> None:
     """Print the closing table, the time by phase, and how to open the record."""
-    console.print(closing_table(summary.to_dict()))
+    console.print(closing_table(summary))
     seconds = summary.seconds
     lines = [
         f"{summary.counts.candidates} candidates in {sum(seconds.values()):.0f} s ("
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",
-        summary.finalists and finalists_line(asdict(summary.finalists)),
-        common_line(pq.read_table(folder.path / CANDIDATES).to_pylist()),
-        summary.proxy and proxy_line(asdict(summary.proxy)),
-        summary.utilisation and utilisation_line(asdict(summary.utilisation)),
-        summary.racing and racing_line(asdict(summary.racing)),
-        summary.latency and latency_line(asdict(summary.latency)),
+        summary.finalists and finalists_line(summary.finalists, summary.scale),
+        common_line(read_candidates(folder.path / CANDIDATES)),
+        summary.proxy and proxy_line(summary.proxy),
+        summary.utilisation and utilisation_line(summary.utilisation),
+        summary.racing and racing_line(summary.racing),
+        summary.latency and latency_line(summary.latency),
     ]
     for line in lines:
         if line:

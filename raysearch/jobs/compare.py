@@ -7,14 +7,12 @@ import math
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
 from rich.console import Console
 
@@ -31,11 +29,14 @@ from raysearch.report.comparison import (
 )
 from raysearch.search import Candidate, Proposal, Result, pareto_front
 from raysearch.search.front import hypervolume
+from raysearch.search.protocol import Kind
 from raysearch.space import Architecture, Cost
 from raysearch.spaces import Family, find_family
 from raysearch.statistics import over_seeds
-from raysearch.store.candidates import CANDIDATES
-from raysearch.store.folder import CONFIG, read_json
+from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
+from raysearch.store.folder import CONFIG, read_json, read_record
+from raysearch.store.scores import Scale
+from raysearch.store.summary import Summary
 from raysearch.tracking import artifact_of_run, default_uri
 
 Settings = dict[str, Any]
@@ -115,6 +116,13 @@ class _Held:
     warm_start: int
     """How many architectures it was started with."""
     candidates: tuple[Candidate, ...]
+    told_kind: Kind | None = None
+    """What its scores are means of, where its summary is there to say so."""
+
+    @property
+    def kind(self) -> Kind:
+        """What its scores are means of; without a summary, numbers from 0 to 1 are taken for shares."""
+        return self.told_kind or ("bits" if all(0 <= result.score <= 1 for result in self.competing) else "float32")
 
     @property
     def competing(self) -> list[Result]:
@@ -129,7 +137,9 @@ def _read(run: str, command: CompareCommand) -> _Held:
             raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
         if not (path / CANDIDATES).is_file():
             raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
-        return _held(run, path / CONFIG, path / CANDIDATES, family=family, journal=path / "journal.jsonl")
+        held = _held(run, path / CONFIG, path / CANDIDATES, family=family, journal=path / "journal.jsonl")
+        summary = path / "summary.json"
+        return replace(held, told_kind=read_record(summary, Summary).score_kind) if summary.exists() else held
     if path.exists() or not re.fullmatch("[0-9a-f]{32}", run):
         raise ValueError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
     uri = command.tracking_uri or default_uri(Path("runs"))
@@ -143,10 +153,6 @@ def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | No
     if not isinstance(values.get("recipe"), dict) or not isinstance(values.get("search_id"), str):
         raise ValueError(f"{config} is no configuration of raysearch; restore it")
     stored = stored_search(values["recipe"], config, family)
-    try:
-        rows = pq.read_table(table).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{table} is damaged ({error}); restore it") from None
     weights = stored.supernet if journal is None or not journal.is_file() else _weights(journal)
     held = _Held(
         name=str(Path(name)),
@@ -156,7 +162,7 @@ def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | No
         given=stored.supernet is not None,
         weights=weights,
         warm_start=len(stored.warm_start),
-        candidates=tuple(_candidate(row, stored.recipe.family.architecture) for row in rows),
+        candidates=tuple(_candidate(row, stored.recipe.family.architecture) for row in read_candidates(table)),
     )
     if not held.competing:
         raise ValueError(f"{name} has no candidate that was scored on all images; leave it out")
@@ -172,22 +178,20 @@ def _weights(journal: Path) -> str:
             raise ValueError(f"{journal} line 1 is damaged; restore it") from None
 
 
-def _candidate(row: Mapping[str, Any], architecture: type[Architecture]) -> Candidate:
+def _candidate(row: CandidateRow, architecture: type[Architecture]) -> Candidate:
     """A row of the table as the search had it, without what each image said. What failed counts as a result that excludes."""
     result = Result(
-        score=row["score"] if row["score"] is not None else 0.0,
-        items_seen=row["images_seen"],
-        params=row["params"],
-        macs=row["macs"],
-        loss=row["loss"],
-        latency_ms=row["latency_ms"],
-        excluded=None if row["status"] == "scored" else "slow" if row["status"] == "slow" else "raced",
-        seconds=row["seconds"],
+        score=0.0 if row.score is None else row.score,
+        items_seen=row.images_seen,
+        params=row.params,
+        macs=row.macs,
+        loss=row.loss,
+        latency_ms=row.latency_ms,
+        excluded=None if row.status == "scored" else "slow" if row.status == "slow" else "raced",
+        seconds=row.seconds,
     )
-    proposal = Proposal(
-        architecture.from_json(row["arch"]), index=row["index"], generation=row["generation"], origin=row["origin"]
-    )
-    return Candidate(proposal, Cost(row["params"], row["macs"]), result)
+    proposal = Proposal(architecture.from_dict(row.arch), index=row.index, generation=row.generation, origin=row.origin)
+    return Candidate(proposal, Cost(row.params, row.macs), result)
 
 
 # --- what may be compared ---------------------------------------------------------------------------------------------
@@ -307,6 +311,7 @@ def _compare(held: Sequence[_Held], command: CompareCommand, *, line: str) -> Co
         ideal=ideal,
         command=line,
         notes=_notes(held),
+        scale=Scale(held[0].recipe.task.score_name, "float32" if any(run.kind == "float32" for run in held) else "bits"),
     )
 
 

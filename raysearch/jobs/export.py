@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow.parquet as pq
 import tyro
 from rich.console import Console
 from torch import nn
 
-from raysearch.export.card import OF_ONE_NETWORK, Form, write_markdown
+from raysearch.export.card import Form, write_markdown
 from raysearch.export.programs import check_onnx_installed, write_onnx, write_torch_export
 from raysearch.export.subnet_file import load_subnet, read_card, save_subnet
 from raysearch.recipes.stored import family_of_files, stored_search
 from raysearch.scoring.subnets import open_subnets
 from raysearch.spaces import Family, find_family
-from raysearch.store.candidates import CANDIDATES
-from raysearch.store.folder import CONFIG, read_json, write_json
+from raysearch.store.candidates import CANDIDATES, read_candidates
+from raysearch.store.folder import CONFIG, read_json, read_record, write_json
+from raysearch.store.model_card import ModelCard
+from raysearch.store.summary import Summary
 
 FILES: dict[Form, str] = {
     "safetensors": "model.safetensors",
@@ -58,42 +58,50 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     """
     if "onnx" in command.format:
         check_onnx_installed()
-    family, values, subnet = _found(command)
+    family, card, subnet = _found(command)
     if family.timm is None and command.format == ("timm",):
         raise ValueError(f"--format timm: networks of the family {family.name} have no names in timm; choose another format")
     base = command.source if command.source.is_dir() else command.source.parent
-    output = command.output or base / "export" / values["id"]
-    _check_output(output, values)
+    output = command.output or base / "export" / str(card.id)
+    shape = _image_shape(command, card)
+    _check_output(output, card)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--output {output} cannot be made: {error.strerror}") from None
 
-    described = {name: value for name, value in values.items() if name not in ("family", "settings", "weights")}
-    save_subnet(output / "model.json", subnet, family=family, settings=values["settings"], card=described)
+    card = save_subnet(output / "model.json", subnet, family=family, card=card)
     _say(console, output / "model.json", "architecture, scores, preprocessing; the same for people in model.md")
     _say(console, output / "model.safetensors", "weights")
-    how = values["preprocessing"]
-    shape = (how["in_chans"], how["img_size"], how["img_size"])
     if "timm" in command.format and family.timm is not None:
-        write_json(output / "config.json", family.timm.folder_config(values))
+        write_json(output / "config.json", family.timm.folder_config(card.to_dict()))
         _say(console, output / "config.json", 'for timm.create_model("local-dir:FOLDER")')
     if "torch-export" in command.format:
         difference = write_torch_export(output / "model.pt2", subnet, shape)
         _say(console, output / "model.pt2", f"for torch.export.load; largest difference of a logit {difference:.1e}")
     if "onnx" in command.format:
-        difference = write_onnx(output / "model.onnx", subnet, shape, card=values)
+        difference = write_onnx(output / "model.onnx", subnet, shape, card=card)
         _say(console, output / "model.onnx", f"as onnxruntime computes it; largest difference of a logit {difference:.1e}")
     written: list[Form] = [form for form, name in FILES.items() if (output / name).exists()]
-    write_markdown(output / "model.md", values, family=family, forms=written)
+    write_markdown(output / "model.md", card, family=family, forms=written)
     return output
+
+
+def _image_shape(command: ExportCommand, card: ModelCard) -> tuple[int, int, int]:
+    """Channels, height, width of what goes in; zeros where no format asks. Raises ValueError where a card does not say."""
+    how = card.preprocessing or {}
+    if {"in_chans", "img_size"} <= how.keys():
+        return how["in_chans"], how["img_size"], how["img_size"]
+    if asking := [form for form in command.format if form != "safetensors"]:
+        raise ValueError(f"--format {' '.join(asking)}: the network takes no images; choose --format safetensors")
+    return 0, 0, 0
 
 
 def _say(console: Console, path: Path, words: str) -> None:
     console.print(f"{path}  {words}", highlight=False, soft_wrap=True)
 
 
-def _check_output(output: Path, values: dict[str, Any]) -> None:
+def _check_output(output: Path, card: ModelCard) -> None:
     """Raises ValueError for a file, for the folder of a search, and for a folder that holds another subnet."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file, not a folder")
@@ -102,33 +110,32 @@ def _check_output(output: Path, values: dict[str, Any]) -> None:
         raise ValueError(f"--output {output} holds a config.json of something else; choose another folder")
     if held.exists():
         other = read_card(held)
-        if any(other.get(name) != values.get(name) for name in ("id", "search_id")):
-            raise ValueError(f"--output {output} holds another subnet ({other.get('id')}); choose another folder")
+        if (other.id, other.search_id) != (card.id, card.search_id):
+            raise ValueError(f"--output {output} holds another subnet ({other.id}); choose another folder")
 
 
 # --- which subnet -----------------------------------------------------------------------------------------------------
 
 
-def _found(command: ExportCommand) -> tuple[Family[Any, Any], dict[str, Any], nn.Module]:
+def _found(command: ExportCommand) -> tuple[Family[Any, Any], ModelCard, nn.Module]:
     """The family, the model card and the network that a command asks for."""
     source = command.source
     given = None if command.family is None else find_family(command.family)
     if source.suffix == ".json":
         if command.subnet != "champion":
             raise ValueError(f"--subnet {command.subnet}: {source} is one subnet; give the folder of the search instead")
-        family, values = _card(source, given)
-        return family, values, load_subnet(source, family=family)
+        family, card = _card(source, given)
+        return family, card, load_subnet(source, family=family)
     champion = source / "champion.json"
     if not (source / CONFIG).is_file():
         raise ValueError(f"{source} is no output folder of a search; give the folder that experiments/search.py named")
     if not champion.is_file():
         raise ValueError(f"the search in {source} has no champion yet; continue it with --resume first")
-    family, values = _card(champion, given)
-    if command.subnet in ("champion", values["id"]):
-        return family, values, load_subnet(champion, family=family)
-    network = _network(source, command.subnet)
-    shared = {name: value for name, value in values.items() if name not in OF_ONE_NETWORK}
-    arch = family.architecture.from_dict(network["arch"])
+    family, card = _card(champion, given)
+    if command.subnet in ("champion", card.id):
+        return family, card, load_subnet(champion, family=family)
+    card = _of_network(source, command.subnet, card)
+    arch = family.architecture.from_dict(card.arch)
     calibration = source / "calibration.arrow"
     subnets = open_subnets(
         source / "supernet.safetensors",
@@ -137,49 +144,54 @@ def _found(command: ExportCommand) -> tuple[Family[Any, Any], dict[str, Any], nn
         calibration=calibration if calibration.exists() else None,
     )
     cost = subnets.supernet.cost(arch)
-    return family, {**shared, **network, "params": cost.params, "macs": cost.macs}, subnets.extract(arch)
+    return family, replace(card, params=cost.params, macs=cost.macs), subnets.extract(arch)
 
 
-def _card(path: Path, given: Family[Any, Any] | None) -> tuple[Family[Any, Any], dict[str, Any]]:
+def _card(path: Path, given: Family[Any, Any] | None) -> tuple[Family[Any, Any], ModelCard]:
     """Family and model card with its id. Raises ValueError where classes or preprocessing are absent, as without a search."""
-    values = read_card(path)
-    if absent := {"classes", "preprocessing"} - values.keys():
-        raise ValueError(f"the subnet's JSON file lacks {', '.join(sorted(absent))}; export it from the folder of its search")
+    card = read_card(path)
+    if absent := [name for name in ("classes", "preprocessing") if getattr(card, name) is None]:
+        raise ValueError(f"the subnet's JSON file lacks {', '.join(absent)}; export it from the folder of its search")
     try:
-        family = family_of_files(values["family"], given)
+        family = family_of_files(card.family, given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return family, {**values, "id": family.architecture.from_dict(values["arch"]).id}
+    return family, replace(card, id=family.architecture.from_dict(card.arch).id)
 
 
-def _network(folder: Path, which: str) -> dict[str, Any]:
-    """What the search's files say of one network. Raises ValueError when they do not name it."""
-    summary = read_json(folder / "summary.json")
-    counts, networks = summary["counts"], summary["networks"]
-    images = {"score_images": counts["search_images"], "test_images": counts["test_images"]}
-    for name in ("largest", "smallest"):
-        if which in (name, networks[name]["id"]):
-            return {**networks[name], **images, "origin": f"{name} subnet of the space"}
-    drawn = networks.get("random", {})
-    columns = [drawn.get(name, []) for name in ("ids", "archs", "scores", "test_scores")]
-    for drawn_id, arch, score, test_score in zip(*columns, strict=False):  # searches of earlier versions have no archs
-        if which == drawn_id:
-            scores = {"score": score, "test_score": test_score, **images}
-            return {"id": which, "arch": arch, **scores, "origin": "random subnet of the closing report"}
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(folder / CANDIDATES, filters=[("id", "=", which)]).to_pylist()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / CANDIDATES} is missing or damaged ({error}); restore it") from None
-    if not rows:
+def _of_network(folder: Path, which: str, champion: ModelCard) -> ModelCard:
+    """The champion's card with what the search's files say of another network. Raises ValueError when they do not name it."""
+    summary = read_record(folder / "summary.json", Summary)
+    counts, networks = summary.counts, summary.networks
+    card = replace(champion, score_images=counts.search_images, test_images=counts.test_images, latency_ms=None)
+    others = {} if networks is None else {"largest": networks.largest, "smallest": networks.smallest}
+    for name, network in others.items():
+        if which in (name, network.id):
+            return replace(
+                card,
+                id=network.id,
+                arch=network.arch,
+                score=network.score,
+                test_score=network.test_score,
+                latency_ms=network.latency_ms,
+                origin=f"{name} subnet of the space",
+            )
+    if networks is not None and (drawn := networks.random) is not None:
+        columns = zip(drawn.ids, drawn.archs, drawn.scores, drawn.test_scores, strict=False)  # early searches have no archs
+        for drawn_id, arch, score, test_score in columns:
+            if which == drawn_id:
+                origin = "random subnet of the closing report"
+                return replace(card, id=which, arch=arch, score=score, test_score=test_score, origin=origin)
+    row = next((row for row in read_candidates(folder / CANDIDATES) if row.id == which), None)
+    if row is None:
         raise ValueError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
-    row = rows[0]
-    return {
-        "id": which,
-        "arch": json.loads(row["arch"]),
-        "score": row["score"],
-        "score_images": row["images_seen"],
-        "test_score": None,
-        "test_images": counts["test_images"],
-        **({} if row["latency_ms"] is None else {"latency_ms": row["latency_ms"]}),
-        "origin": f"index {row['index']}, {row['origin']}, generation {row['generation']}, {row['status']}",
-    }
+    return replace(
+        card,
+        id=which,
+        arch=row.arch,
+        score=row.score,
+        score_images=row.images_seen,
+        test_score=None,
+        latency_ms=row.latency_ms,
+        origin=f"index {row.index}, {row.origin}, generation {row.generation}, {row.status}",
+    )

@@ -33,7 +33,7 @@ from raysearch.search import Candidate, Failure, make_algorithm, pareto_front
 from raysearch.search.front import SCORE_AND_PARAMS
 from raysearch.space import Constraint
 from raysearch.spaces.family import is_built_in
-from raysearch.store.candidates import CANDIDATES, row_of, write_candidates
+from raysearch.store.candidates import CANDIDATES, CandidateRow, write_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, write_json
 from raysearch.store.summary import EpochRecord, Summary
 from raysearch.tracking import Tracker
@@ -205,7 +205,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
             front = pareto_front(candidates, objectives=weighed)
-            write_json(folder.path / "front.json", [row_of(c) for c in front])
+            write_json(folder.path / "front.json", [CandidateRow.of(c).columns() for c in front])
             judged_on = SEARCH_SPLIT if part is None else WHOLE_SEARCH_SPLIT
             champion, finalists = choose(candidates, service, console, split=judged_on, count=recipe.finalists.count)
         with folder.timed("report"):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import pyarrow.parquet as pq
 import tyro
 from rich.console import Console
 
@@ -28,16 +26,22 @@ from raysearch.search import Failure, Result, SearchProblem
 from raysearch.search.protocol import outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
 from raysearch.spaces import find_family
-from raysearch.statistics import Interval, kendall_intervals, paired_gap
-from raysearch.store.candidates import CANDIDATES, best_rows
+from raysearch.statistics import kendall_intervals, paired_gap
+from raysearch.store.candidates import CANDIDATES, best_rows, read_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_json, write_json
 from raysearch.store.lines import JsonLines
+from raysearch.store.validation import (
+    VALIDATION,
+    Agreement,
+    ChampionGap,
+    RetrainedSubnet,
+    Role,
+    Validation,
+    ValidationSettings,
+)
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training.alone import shortened
 from raysearch.training.supernets import read_supernet
-
-Role = Literal["champion", "best random", "drawn"]
-"""Why a subnet is among those retrained."""
 
 POOL = 50
 """Random subnets of the band for each one that is drawn: enough that rare sizes are among them."""
@@ -70,7 +74,7 @@ class ValidateCommand:
             raise ValueError(f"--epochs is {self.epochs}, must be at least 1")
 
 
-def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
+def validate(command: ValidateCommand, *, console: Console) -> Validation:
     """Run or continue a validation; returns what ``validation.json`` holds.
 
     Every finished retraining is a line of ``validation.jsonl`` in the folder, and is not repeated by a later call. The test
@@ -87,12 +91,7 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
         recipe = plan.recipe
         epochs = command.epochs or recipe.train.epochs
         chosen = _choose(plan, folder, count=command.subnets, seed=command.seed)
-        settings = {
-            "subnets": command.subnets,
-            "epochs": epochs,
-            "seed": command.seed,
-            "weights": content_digest(folder.supernet),
-        }
+        settings = ValidationSettings(command.subnets, epochs, command.seed, weights=content_digest(folder.supernet))
         lines = _Lines(path / "validation.jsonl", settings)
         with (
             Tracker(
@@ -114,9 +113,9 @@ def validate(command: ValidateCommand, *, console: Console) -> dict[str, Any]:
             )
             _retrain(plan, folder, [*chosen], lines, epochs=epochs, seed=command.seed, console=console)
             validation = _summarise(plan, chosen, lines.rows, settings)
-            write_json(path / "validation.json", validation)
+            write_json(path / VALIDATION, validation.to_dict())
             write_report(path)
-            for name in ("validation.json", "report.html"):
+            for name in (VALIDATION, "report.html"):
                 tracker.log_artifact(path / name)
             tracker.log_metrics(_metrics(validation), step=0)
     for line in validation_lines(validation):
@@ -148,11 +147,8 @@ def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[
     """The champion, the best other random candidate of the search where it has one, and subnets across the band."""
     best = plan.architecture(read_json(folder.path / "champion.json")["arch"])
     chosen: dict[Architecture, Role] = {best: "champion"}
-    table = folder.path / CANDIDATES
-    if not table.exists():
-        raise ValueError(f"{table} is missing; restore it")
-    for row in best_rows(row for row in pq.read_table(table).to_pylist() if row["origin"] == "random"):
-        arch = plan.architecture(json.loads(row["arch"]))
+    for row in best_rows(row for row in read_candidates(folder.path / CANDIDATES) if row.origin == "random"):
+        arch = plan.architecture(row.arch)
         if arch != best:
             chosen[arch] = "best random"
             break
@@ -197,20 +193,20 @@ class _Lines:
     Raises ValueError for a damaged line, and when the settings are not those that the file was started with.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, path: Path, settings: ValidationSettings) -> None:
         def retrained(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             for name in ("inherited", "retrained"):
                 outcome_from_dict(row[name])
             return row["id"], row
 
-        self._lines = JsonLines(path, retrained, header={"settings": settings}, remedy="remove that line")
+        self._lines = JsonLines(path, retrained, header={"settings": asdict(settings)}, remedy="remove that line")
         self.rows: dict[str, dict[str, Any]] = dict(self._lines.rows)
         """By architecture id."""
         earlier: dict[str, Any] = self._lines.header.get("settings") or {}
-        if changed := [name for name in settings if earlier.get(name) != settings[name]]:
+        if changed := [name for name, value in asdict(settings).items() if earlier.get(name) != value]:
             name = changed[0]
             raise ValueError(
-                f"{path} holds subnets retrained with {name} {earlier.get(name)}, not {settings[name]}; "
+                f"{path} holds subnets retrained with {name} {earlier.get(name)}, not {getattr(settings, name)}; "
                 "repeat its settings, or remove it to start anew"
             )
 
@@ -270,11 +266,11 @@ def _retrain(
 
 
 def _summarise(
-    plan: Plan, chosen: dict[Architecture, Role], rows: dict[str, dict[str, Any]], settings: dict[str, Any]
-) -> dict[str, Any]:
+    plan: Plan, chosen: dict[Architecture, Role], rows: dict[str, dict[str, Any]], settings: ValidationSettings
+) -> Validation:
     """Everything for ``validation.json``."""
-    images = len(plan.splits.search)
-    subnets: list[dict[str, Any]] = []
+    images, kind = len(plan.splits.search), "bits"
+    subnets: list[RetrainedSubnet] = []
     results: dict[Role, tuple[Result, Result]] = {}
     failed: dict[str, str] = {}
     for arch, role in chosen.items():
@@ -283,68 +279,64 @@ def _summarise(
         if isinstance(inherited, Failure) or isinstance(retrained, Failure):
             failed[arch.id] = next(o.reason for o in (inherited, retrained) if isinstance(o, Failure))
             continue
+        kind = inherited.kind
         if role != "drawn":
             results[role] = (inherited, retrained)
         subnets.append(
-            {
-                "id": arch.id,
-                "arch": arch.to_dict(),
-                "role": role,
-                "params": plan.problem.cost(arch).params,
-                "inherited": inherited.score,
-                "retrained": retrained.score,
-                "loss": row["loss"],
-                "seconds": row["seconds"],
-            }
+            RetrainedSubnet(
+                id=arch.id,
+                arch=arch.to_dict(),
+                role=role,
+                params=plan.problem.cost(arch).params,
+                inherited=inherited.score,
+                retrained=retrained.score,
+                loss=row["loss"],
+                seconds=row["seconds"],
+            )
         )
-    agreement = _agreement(subnets, seed=settings["seed"])
     gap = None
     if len(results) == 2:
-        gaps = (
-            paired_gap(first.by_item(images), second.by_item(images))
-            for first, second in zip(results["champion"], results["best random"], strict=True)
+        gap = ChampionGap(
+            *(
+                paired_gap(first.by_item(images), second.by_item(images))
+                for first, second in zip(results["champion"], results["best random"], strict=True)
+            )
         )
-        gap = {name: found.to_dict() for name, found in zip(("inherited", "retrained"), gaps, strict=True)}
-    return {
-        "settings": settings,
-        "recipe_epochs": plan.recipe.train.epochs,
-        "search_images": images,
-        "agreement": agreement,
-        "gap": gap,
-        "failed": failed,
-        "subnets": subnets,
-    }
+    return Validation(
+        settings=settings,
+        recipe_epochs=plan.recipe.train.epochs,
+        search_images=images,
+        agreement=_agreement(subnets, seed=settings.seed),
+        gap=gap,
+        failed=failed,
+        subnets=subnets,
+        score_name=plan.recipe.task.score_name,
+        score_kind=kind,
+    )
 
 
-def _agreement(subnets: Sequence[dict[str, Any]], *, seed: int) -> dict[str, Any]:
-    """Tau-b with retrained accuracy over all subnets, and over the drawn ones alone, which no score chose."""
-
-    def values(found: Interval | None) -> dict[str, float] | None:
-        return None if found is None else found.to_dict()
-
-    agreement: dict[str, Any] = {}
-    groups = {"all": list(subnets), "drawn": [row for row in subnets if row["role"] == "drawn"]}
+def _agreement(subnets: Sequence[RetrainedSubnet], *, seed: int) -> dict[str, Agreement]:
+    """Tau-b with retrained scores over all subnets, and over the drawn ones alone, which no score chose."""
+    agreement: dict[str, Agreement] = {}
+    groups = {"all": list(subnets), "drawn": [subnet for subnet in subnets if subnet.role == "drawn"]}
     for group, members in groups.items():
         if len(members) < 3:
             continue
-        rankings = {name: [row[name] for row in members] for name in ("inherited", "params")}
-        taus, lead = kendall_intervals(rankings, [row["retrained"] for row in members], seed=seed)
-        agreement[group] = {
-            "subnets": len(members),
-            **{name: values(tau) for name, tau in taus.items()},
-            "lead": values(lead),
-        }
+        rankings = {"inherited": [s.inherited for s in members], "params": [s.params for s in members]}
+        taus, lead = kendall_intervals(rankings, [s.retrained for s in members], seed=seed)
+        agreement[group] = Agreement(len(members), taus["inherited"], taus["params"], lead)
     return agreement
 
 
-def _metrics(validation: dict[str, Any]) -> dict[str, float | None]:
+def _metrics(validation: Validation) -> dict[str, float | None]:
     """The numbers for MLflow: names with the group, so that a later reader knows what was correlated."""
     metrics: dict[str, float | None] = {}
-    for group, taus in validation["agreement"].items():
-        for name in ("inherited", "params"):
-            for end, value in (taus[name] or {}).items():
+    for group, taus in validation.agreement.items():
+        for name, tau in (("inherited", taus.inherited), ("params", taus.params)):
+            for end, value in ({} if tau is None else tau.to_dict()).items():
                 metrics[f"validation/tau_{name}_{group}/{end}"] = value
-    for name, gap in (validation["gap"] or {}).items():
-        for part, value in gap.items():
-            metrics[f"validation/gap_{name}/{part}"] = value
+    if validation.gap is not None:
+        for name, gap in (("inherited", validation.gap.inherited), ("retrained", validation.gap.retrained)):
+            for part, value in gap.to_dict().items():
+                metrics[f"validation/gap_{name}/{part}"] = value
     return metrics

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-from raysearch.space.choice import Option
-from raysearch.store.candidates import best_rows
+from raysearch.report.places import Place, Value, ordered, places
+from raysearch.store.candidates import CandidateRow, best_rows
 
 LEAST = 20
 """Candidates that must have competed before their best say anything."""
-
-Row = Mapping[str, Any]
-Place = tuple[str, int | None]
-"""A decision: its name, and the block counted from 0; None for a decision about the whole net."""
+SKIP = "skip"
+"""Name of the decision to leave a block out, as spaces call it; told of blocks alone that some subnet leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +39,13 @@ class InCommon:
     """With how many they are compared."""
     compared_with: str
     """Who these are, in words."""
-    shares: Mapping[Place, Mapping[Option, Share]]
-    """By decision and value; values ascend, words by the alphabet."""
+    shares: Mapping[Place, Mapping[Value, Share]]
+    """By decision and value, in the order of a table."""
     present: Mapping[Place, float]
     """Share of the best that have the decision."""
 
 
-def in_common(rows: Sequence[Row]) -> InCommon | None:
+def in_common(rows: Sequence[CandidateRow]) -> InCommon | None:
     """Choices of the best 20 (of fewer than 200 candidates: the best tenth, at least 5); None while too few competed.
 
     They are compared with the candidates that were drawn by chance, or with all where fewer than 20 were.
@@ -58,45 +54,38 @@ def in_common(rows: Sequence[Row]) -> InCommon | None:
     if len(competing) < LEAST:
         return None
     best = competing[: min(20, max(5, len(competing) // 10))]
-    random = [row for row in rows if row["origin"] == "random"]
+    random = [row for row in rows if row.origin == "random"]
     others, words = (random, "random candidates") if len(random) >= LEAST else (rows, "all candidates")
     chosen, background = _counts(best), _counts(others)
-    shares: dict[Place, dict[Option, Share]] = {}
+    shares: dict[Place, dict[Value, Share]] = {}
     for place in sorted(chosen.keys() | background.keys(), key=_order([*chosen, *background])):
-        ours, theirs = chosen.get(place, Counter[Any]()), background.get(place, Counter[Any]())
-        if not ours.total():
+        ours, theirs = chosen.get(place, Counter[Value]()), background.get(place, Counter[Value]())
+        if not ours.total() or (place.name == SKIP and True not in ours | theirs):
             continue
         shares[place] = {
             value: Share(ours[value] / ours.total(), theirs[value] / theirs.total() if theirs.total() else None)
-            for value in sorted(ours.keys() | theirs.keys())
+            for value in ordered(ours.keys() | theirs.keys())
         }
     present = {place: chosen[place].total() / len(best) for place in shares}
     return InCommon(len(best), len(others), words, shares, present)
 
 
-def _order(places: Iterable[Place]) -> Any:
-    """Sort key: decisions as the architecture names them, blocks ascending."""
-    names = list(dict.fromkeys(name for name, _ in places))
-    return lambda place: (names.index(place[0]), -1 if place[1] is None else place[1])
+def _order(found: Iterable[Place]) -> Callable[[Place], tuple[int, ...]]:
+    """Sort key: decisions as the architecture names them, stages and blocks ascending."""
+    names = list(dict.fromkeys(place.name for place in found))
+    return lambda place: (names.index(place.name), *(-1 if at is None else at for at in (place.stage, place.block)))
 
 
-def _counts(rows: Iterable[Row]) -> dict[Place, Counter[Any]]:
-    """How often each value was chosen, by decision. Depth is counted where an architecture has lists of one length."""
-    counts: dict[Place, Counter[Any]] = {}
+def _counts(rows: Iterable[CandidateRow]) -> dict[Place, Counter[Value]]:
+    """How often each value was chosen, by decision; of a block that is left out, that it is."""
+    counts: dict[Place, Counter[Value]] = {}
     for row in rows:
-        arch = cast(dict[str, Any], json.loads(row["arch"]))
-        lists = {name: cast(list[Any], value) for name, value in arch.items() if isinstance(value, list)}
-        values: dict[Place, Any] = {(name, None): value for name, value in arch.items() if name not in lists}
-        staged = any(isinstance(item, list) for items in lists.values() for item in items)
-        if "depth" not in arch and not staged and len({len(items) for items in lists.values()}) == 1:
-            values["depth", None] = len(next(iter(lists.values())))
-        for name, items in lists.items():
-            for i, item in enumerate(items):
-                if isinstance(item, list):
-                    values |= {(f"{name}, stage {i + 1},", block): value for block, value in enumerate(cast(list[Any], item))}
-                else:
-                    values[name, i] = item
-        for place, value in values.items():
-            if value is not None:  # of a block that is left out
+        skipped: dict[Place, bool] = {}
+        for place, value in places(row.arch).items():
+            if place.block is not None:
+                skipped[Place(SKIP, place.stage, place.block)] = value is None
+            if value is not None:
                 counts.setdefault(place, Counter())[value] += 1
+        for place, left_out in skipped.items():
+            counts.setdefault(place, Counter())[left_out] += 1
     return counts

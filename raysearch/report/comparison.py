@@ -13,11 +13,13 @@ from typing import Any
 import plotly.graph_objects as go
 from rich.table import Table
 
-from raysearch.report.pictures import is_share, plain_figure
-from raysearch.report.sheet import document, section
-from raysearch.report.tables import count_text, duration_text, score_text, value_text
+from raysearch.report.pictures import plain_figure
+from raysearch.report.places import value_text
+from raysearch.report.sheet import picture, render
+from raysearch.report.tables import count_text, duration_text
 from raysearch.statistics import Interval
 from raysearch.store.files import write_whole
+from raysearch.store.scores import Scale
 
 COLORS = ("#12365e", "#c2410c", "#3f8f6b", "#8b5fa8", "#b08a1e", "#5b8fc7", "#7b8794")
 """Of the groups, in their order; they begin again after the last."""
@@ -69,8 +71,10 @@ class Comparison:
     ideal: tuple[float, float]
     """Best score and fewest parameters of all runs."""
     command: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """What a reader must know about these runs, a sentence each."""
+    scale: Scale = field(default_factory=Scale)
+    """How their scores are written."""
 
 
 def interval_words(groups: Sequence[ComparedGroup]) -> str:
@@ -87,20 +91,20 @@ def interval_words(groups: Sequence[ComparedGroup]) -> str:
 
 def score_words(comparison: Comparison) -> str:
     """What the reached score, the seconds and the hypervolume mean here."""
-    (score, params), (best, fewest) = comparison.reference, comparison.ideal
+    (score, params), (best, fewest), scale = comparison.reference, comparison.ideal, comparison.scale
     return (
-        f"to {score_text(comparison.score)}: candidates asked until one has this score, and the seconds that all evaluators "
+        f"to {scale.text(comparison.score)}: candidates asked until one has this score, and the seconds that all evaluators "
         "together spent on them (no wall time: several work at once, and waiting is not counted); hypervolume: what the front "
-        f"covers of the rectangle from {score_text(score)} and {count_text(params)} parameters to {score_text(best)} and "
+        f"covers of the rectangle from {scale.text(score)} and {count_text(params)} parameters to {scale.text(best)} and "
         f"{count_text(fewest)}"
     )
 
 
 def columns(comparison: Comparison) -> dict[str, str]:
     """Titles of the table's columns by the name of the number."""
-    goal = score_text(comparison.score)
+    goal = comparison.scale.text(comparison.score)
     return {
-        "best": "best score",
+        "best": comparison.scale.titled("best score"),
         "hypervolume": "hypervolume",
         "evaluations_to_score": f"candidates to {goal}",
         "seconds_to_score": f"evaluator time to {goal}",
@@ -109,27 +113,27 @@ def columns(comparison: Comparison) -> dict[str, str]:
     }
 
 
-def number_text(name: str, value: float) -> str:
+def number_text(name: str, value: float, scale: Scale) -> str:
     """A number of a run as people read it."""
     if math.isinf(value):
         return "not reached"
     if name == "best":
-        return score_text(value)
+        return scale.text(value)
     if name == "hypervolume":
         return f"{value:.1%}"
     return duration_text(value) if name.startswith("seconds") else f"{value:,.0f}"
 
 
-def cell_texts(group: ComparedGroup, name: str) -> tuple[str, str]:
+def cell_texts(group: ComparedGroup, name: str, scale: Scale) -> tuple[str, str]:
     """Median and interval of one number; the interval is empty with one seed."""
     found = group.values[name]
-    middle = number_text(name, found.value)
+    middle = number_text(name, found.value, scale)
     if found.low == found.high:
         return middle, ""
     reached = ""
     if missed := sum(math.isinf(getattr(run, name)) for run in group.runs):
         reached = f", {len(group.runs) - missed} of {len(group.runs)} reach it"
-    return middle, f"{number_text(name, found.low)} to {number_text(name, found.high)}{reached}"
+    return middle, f"{number_text(name, found.low, scale)} to {number_text(name, found.high, scale)}{reached}"
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -140,7 +144,8 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(group.label, justify="right")
     table.add_row("seeds", *(str(len(group.runs)) for group in comparison.groups))
     for name, title in columns(comparison).items():
-        table.add_row(title, *("\n".join(filter(None, cell_texts(group, name))) for group in comparison.groups))
+        cells = [cell_texts(group, name, comparison.scale) for group in comparison.groups]
+        table.add_row(title, *("\n".join(filter(None, texts)) for texts in cells))
     return table
 
 
@@ -156,28 +161,23 @@ def _searches(comparison: Comparison) -> str:
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
     """Write the page to ``path``, whole or not at all."""
-    page = document(
-        f"{comparison.recipe}: searches side by side",
-        [
-            f"<h1>{html.escape(comparison.recipe)}: {_searches(comparison)} side by side</h1>",
-            _table(comparison),
-            section(
-                "Fronts",
-                _fronts(comparison),
-                "Score with inherited weights on the search images, against parameters: each line is the front of one search, "
-                "searches that differ in their seed alone have one colour. Point at a corner to see whose it is.",
-                name="fronts",
-            ),
-            section(
-                "Best score so far",
-                _progress(comparison),
-                "By candidates asked. Thin lines are single searches, thick ones medians over seeds as far as all of them go; "
-                "the dotted line is the score that the table counts to.",
-                name="progress",
-            ),
-            _runs(comparison),
-            f"<h2>How to repeat it</h2>\n<pre>{html.escape(comparison.command)}</pre>",
+    names, scale = columns(comparison), comparison.scale
+    page = render(
+        "comparison.html",
+        recipe=comparison.recipe,
+        searches=_searches(comparison),
+        groups=[(_color(i), group) for i, group in enumerate(comparison.groups)],
+        rows=[(title, [cell_texts(group, name, scale) for group in comparison.groups]) for name, title in names.items()],
+        words=comparison_lines(comparison),
+        fronts=picture(_fronts(comparison), name="fronts"),
+        progress=picture(_progress(comparison), name="progress"),
+        titles=[*names.values()],
+        runs=[
+            (_color(i), run, [number_text(name, getattr(run, name), scale) for name in names])
+            for i, group in enumerate(comparison.groups)
+            for run in group.runs
         ],
+        command=comparison.command,
     )
     write_whole(path, page)
 
@@ -186,46 +186,9 @@ def _color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def _table(comparison: Comparison) -> str:
-    heads = [
-        f'<th><i style="background:{_color(i)}"></i>{html.escape(group.label)}</th>'
-        for i, group in enumerate(comparison.groups)
-    ]
-    rows = ["<td>seeds</td>" + "".join(f"<td>{len(group.runs)}</td>" for group in comparison.groups)]
-    for name, title in columns(comparison).items():
-        cells = [f"<td>{html.escape(title)}</td>"]
-        for group in comparison.groups:
-            middle, interval = (html.escape(text) for text in cell_texts(group, name))
-            cells.append(f"<td>{middle}{f'<br><small class=quiet>{interval}</small>' if interval else ''}</td>")
-        rows.append("".join(cells))
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    words = "<br>".join(map(html.escape, comparison_lines(comparison)))
-    return (
-        f"<div class=scroll><table class=groups><thead><tr><th></th>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>"
-        f"</div>\n<p class=quiet>{words}</p>"
-    )
-
-
-def _runs(comparison: Comparison) -> str:
-    """Every search by itself."""
-    names = columns(comparison)
-    head = "<th>search</th><th>seed</th>" + "".join(f"<th>{html.escape(title)}</th>" for title in names.values())
-    body = "".join(
-        f'<tr><td><i style="background:{_color(i)}"></i>{html.escape(run.name)}</td><td>{run.seed}</td>'
-        + "".join(f"<td>{html.escape(number_text(name, getattr(run, name)))}</td>" for name in names)
-        + "</tr>"
-        for i, group in enumerate(comparison.groups)
-        for run in group.runs
-    )
-    return (
-        "<h2>Every search</h2>\n<div class=scroll><table class=groups>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
 def _fronts(comparison: Comparison) -> go.Figure:
-    scores = [run.best for group in comparison.groups for run in group.runs]
-    figure = plain_figure(x_title="parameters", y_title="search score", y_percent=is_share(scores))
+    scale = comparison.scale
+    figure = plain_figure(x_title="parameters", y_title=scale.titled("search score"), y_percent=scale.is_share)
     figure.update_layout(height=480, hovermode="closest")
     for i, group in enumerate(comparison.groups):
         for n, run in enumerate(group.runs):
@@ -241,7 +204,7 @@ def _fronts(comparison: Comparison) -> go.Figure:
                 opacity=0.85,
                 text=[
                     f"<b>{html.escape(group.label)}</b><br>{html.escape(run.name)}, seed {run.seed}<br>{arch}<br>"
-                    f"score {score_text(score)}<br>{count_text(params)} parameters"
+                    f"score {scale.text(score)}<br>{count_text(params)} parameters"
                     for params, score, arch in run.front
                 ],
                 hovertemplate="%{text}<extra></extra>",
@@ -250,8 +213,8 @@ def _fronts(comparison: Comparison) -> go.Figure:
 
 
 def _progress(comparison: Comparison) -> go.Figure:
-    scores = [run.best for group in comparison.groups for run in group.runs]
-    figure = plain_figure(x_title="candidates asked", y_title="best search score so far", y_percent=is_share(scores))
+    title, percent = comparison.scale.titled("best search score"), comparison.scale.is_share
+    figure = plain_figure(x_title="candidates asked", y_title=f"{title} so far", y_percent=percent)
     figure.update_layout(hovermode="closest")
     for i, group in enumerate(comparison.groups):
         curves = [run.best_so_far for run in group.runs]

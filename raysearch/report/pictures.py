@@ -1,19 +1,21 @@
-"""The pictures of a report as plotly figures. Rows are those of ``candidates.parquet``."""
+"""The pictures of a report as plotly figures."""
 
 from __future__ import annotations
 
 import html
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from raysearch.report.common import Row
-from raysearch.report.tables import count_text, score_text, value_text
+from raysearch.report.places import value_text
+from raysearch.report.tables import count_text
 from raysearch.search.front import nondominated
-from raysearch.store.candidates import best_rows
+from raysearch.store.candidates import CandidateRow, best_rows
+from raysearch.store.scores import Scale
+from raysearch.store.summary import EpochRecord
+from raysearch.store.validation import RetrainedSubnet, Validation
 
 INK, FAINT, LINE, ACCENT = "#1f2933", "#7b8794", "#e4e7eb", "#c2410c"
 BLUES = [[0.0, "#c9dcf0"], [0.5, "#5b8fc7"], [1.0, "#12365e"]]
@@ -47,54 +49,55 @@ def plain_figure(*, x_title: str, y_title: str, y_percent: bool) -> go.Figure:
     return figure
 
 
-def is_share(scores: Sequence[float]) -> bool:
-    """Whether scores are shares of 1, to be shown in per cent."""
-    return all(0 <= s <= 1 for s in scores)
+def _arch_text(arch: Mapping[str, Any]) -> str:
+    """A line per choice, as plotly's labels are written."""
+    return "<br>".join(f"{html.escape(name)}: {html.escape(value_text(value))}" for name, value in arch.items())
 
 
-def _hover(row: Row) -> str:
-    arch = "<br>".join(f"{name}: {html.escape(value_text(v))}" for name, v in json.loads(row["arch"]).items())
-    latency = latency_of(row)
+def _hover(row: CandidateRow, scale: Scale) -> str:
     return (
-        f"<b>{row['id']}</b><br>score {score_text(row['score'])}<br>{count_text(row['params'])} parameters, "
-        f"{count_text(row['macs'])} MACs{'' if latency is None else f'<br>{latency:.3g} ms'}<br>"
-        f"generation {row['generation']}, {html.escape(row['origin'])}<br>{arch}"
+        f"<b>{row.id}</b><br>score {scale.text(row.score)}<br>{count_text(row.params)} parameters, "
+        f"{count_text(row.macs)} MACs{'' if row.latency is None else f'<br>{row.latency:.3g} ms'}<br>"
+        f"generation {row.generation}, {html.escape(row.origin)}<br>{_arch_text(row.arch)}"
     )
 
 
-def latency_of(row: Row) -> float | None:
-    """Milliseconds: measured, or else predicted; None where there are neither."""
-    return row["predicted_latency_ms"] if row["latency_ms"] is None else row["latency_ms"]
+def _score(row: CandidateRow) -> float:
+    """The score of one that competed."""
+    assert row.score is not None
+    return row.score
 
 
-SIZES: Mapping[str, tuple[str, Callable[[Row], float | None]]] = {
-    "params": ("parameters", lambda row: row["params"]),
-    "macs": ("MACs", lambda row: row["macs"]),
-    "latency": ("milliseconds", latency_of),
+SIZES: Mapping[str, tuple[str, Callable[[CandidateRow], float | None]]] = {
+    "params": ("parameters", lambda row: row.params),
+    "macs": ("MACs", lambda row: row.macs),
+    "latency": ("milliseconds", lambda row: row.latency),
 }
 """What a front weighs against the score: title of its axis, and the value of a candidate."""
 
 
-def front_rows(scored: Sequence[Row], size: str) -> list[Row]:
+def front_rows(scored: Sequence[CandidateRow], size: str) -> list[CandidateRow]:
     """The candidates that no other beats in score and this one of :data:`SIZES`, smallest first."""
     value = SIZES[size][1]
     known = [(row, v) for row in best_rows(scored) if (v := value(row)) is not None]
-    return nondominated([row for row, _ in known], [(-row["score"], v) for row, v in known])
+    return nondominated([row for row, _ in known], [(-_score(row), v) for row, v in known])
 
 
-def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: str = "params") -> go.Figure:
+def score_against_size(
+    scored: Sequence[CandidateRow], champion_id: str | None, scale: Scale, *, size: str = "params"
+) -> go.Figure:
     """Every scored candidate, the Pareto front among them, and the champion."""
     title, value = SIZES[size]
-    figure = plain_figure(x_title=title, y_title="search score", y_percent=is_share([r["score"] for r in scored]))
+    figure = plain_figure(x_title=title, y_title=scale.titled("search score"), y_percent=scale.is_share)
     figure.update_layout(height=480, hovermode="closest")
-    ordered = [r for r in sorted(scored, key=lambda r: r["index"]) if value(r) is not None]
-    generations = [r["generation"] for r in ordered]
+    ordered = [r for r in sorted(scored, key=lambda r: r.index) if value(r) is not None]
+    generations = [r.generation for r in ordered]
     last = max(1, *generations)
     bar = {**BAR, "title": {"text": "generation", "side": "right"}, "tick0": 0, "dtick": -(-last // 8), "tickformat": "d"}
     figure.add_scatter(
         name="candidate",
         x=[value(r) for r in ordered],
-        y=[r["score"] for r in ordered],
+        y=[_score(r) for r in ordered],
         mode="markers",
         marker={
             "size": 8,
@@ -105,44 +108,44 @@ def score_against_size(scored: Sequence[Row], champion_id: str | None, *, size: 
             "line": {"width": 0.5, "color": "white"},
             "colorbar": bar,
         },
-        text=[_hover(r) for r in ordered],
+        text=[_hover(r, scale) for r in ordered],
         hovertemplate="%{text}<extra></extra>",
     )
     edge = front_rows(scored, size)
     figure.add_scatter(
         name="Pareto front",
         x=[value(r) for r in edge],
-        y=[r["score"] for r in edge],
+        y=[_score(r) for r in edge],
         mode="lines+markers",
         line={"color": ACCENT, "width": 2, "shape": "hv"},
         marker={"size": 9, "color": "white", "line": {"width": 2, "color": ACCENT}},
-        text=[_hover(r) for r in edge],
+        text=[_hover(r, scale) for r in edge],
         hovertemplate="%{text}<extra></extra>",
     )
-    best = [r for r in ordered if r["id"] == champion_id]
+    best = [r for r in ordered if r.id == champion_id]
     if best:
         figure.add_scatter(
             name="champion",
             x=[value(r) for r in best],
-            y=[r["score"] for r in best],
+            y=[_score(r) for r in best],
             mode="markers",
             marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
-            text=[_hover(r) for r in best],
+            text=[_hover(r, scale) for r in best],
             hovertemplate="%{text}<extra></extra>",
         )
     return figure
 
 
-def latency_against_macs(measured: Sequence[Row], champion_id: str | None) -> go.Figure:
+def latency_against_macs(measured: Sequence[CandidateRow], champion_id: str | None, scale: Scale) -> go.Figure:
     """Each measured candidate by its multiply-accumulates and its milliseconds, darker with a higher score."""
     figure = plain_figure(x_title="MACs", y_title="milliseconds, measured", y_percent=False)
     figure.update_layout(hovermode="closest")
-    ordered = sorted(measured, key=lambda r: r["score"])
-    scores = [r["score"] for r in ordered]
+    ordered = sorted(measured, key=_score)
+    scores = [_score(r) for r in ordered]
     figure.add_scatter(
         name="candidate",
-        x=[r["macs"] for r in ordered],
-        y=[r["latency_ms"] for r in ordered],
+        x=[r.macs for r in ordered],
+        y=[r.latency_ms for r in ordered],
         mode="markers",
         marker={
             "size": 8,
@@ -154,32 +157,32 @@ def latency_against_macs(measured: Sequence[Row], champion_id: str | None) -> go
             "colorbar": {
                 **BAR,
                 "title": {"text": "score", "side": "right"},
-                **({"tickformat": ".1%"} if is_share(scores) else {}),
+                **({"tickformat": ".1%"} if scale.is_share else {}),
             },
         },
-        text=[_hover(r) for r in ordered],
+        text=[_hover(r, scale) for r in ordered],
         hovertemplate="%{text}<extra></extra>",
     )
-    best = [r for r in ordered if r["id"] == champion_id]
+    best = [r for r in ordered if r.id == champion_id]
     if best:
         figure.add_scatter(
             name="champion",
-            x=[r["macs"] for r in best],
-            y=[r["latency_ms"] for r in best],
+            x=[r.macs for r in best],
+            y=[r.latency_ms for r in best],
             mode="markers",
             marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
-            text=[_hover(r) for r in best],
+            text=[_hover(r, scale) for r in best],
             hovertemplate="%{text}<extra></extra>",
         )
     return figure
 
 
-def images_by_generation(rows: Sequence[Row]) -> go.Figure:
+def images_by_generation(rows: Sequence[CandidateRow]) -> go.Figure:
     """Share of the images of full scoring that each generation saw."""
     groups: dict[int, list[int]] = {}
     for row in rows:
-        if row["status"] != "failed":
-            groups.setdefault(row["generation"], []).append(row["images_seen"])
+        if row.status != "failed":
+            groups.setdefault(row.generation, []).append(row.images_seen)
     generations, whole = sorted(groups), max(max(seen) for seen in groups.values())
     shares = [statistics.fmean(groups[g]) / whole for g in generations]
     figure = plain_figure(x_title="generation", y_title="images", y_percent=False)
@@ -199,16 +202,16 @@ def images_by_generation(rows: Sequence[Row]) -> go.Figure:
     return figure
 
 
-def score_by_generation(scored: Sequence[Row]) -> go.Figure:
+def score_by_generation(scored: Sequence[CandidateRow], scale: Scale) -> go.Figure:
     """Best so far, best and median of each generation, and the span of its middle half."""
     groups: dict[int, list[float]] = {}
     for row in scored:
-        groups.setdefault(row["generation"], []).append(row["score"])
+        groups.setdefault(row.generation, []).append(_score(row))
     generations = sorted(groups)
     scores = [sorted(groups[g]) for g in generations]
     best = [max(s) for s in scores]
     quarters = [statistics.quantiles(s, n=4, method="inclusive") if len(s) > 1 else [s[0]] * 3 for s in scores]
-    figure = plain_figure(x_title="generation", y_title="search score", y_percent=is_share(best))
+    figure = plain_figure(x_title="generation", y_title=scale.titled("search score"), y_percent=scale.is_share)
     figure.update_layout(hovermode="x unified", xaxis={"tickformat": "d"})
     half = {"x": generations, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     figure.add_scatter(y=[q[0] for q in quarters], showlegend=False, **half)
@@ -224,10 +227,10 @@ def score_by_generation(scored: Sequence[Row]) -> go.Figure:
     return figure
 
 
-def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+def training_curve(history: Sequence[EpochRecord]) -> go.Figure:
     """Loss of the supernet by epoch, with the learning rate behind it."""
     figure = plain_figure(x_title="epoch", y_title="training loss", y_percent=False)
-    epochs = [record["epoch"] + 1 for record in history]
+    epochs = [record.epoch + 1 for record in history]
     figure.update_layout(
         hovermode="x unified",
         margin={"r": 80},
@@ -246,42 +249,44 @@ def training_curve(history: Sequence[Mapping[str, Any]]) -> go.Figure:
             "rangemode": "tozero",
         },
     )
-    rates, losses = [record["lr"] for record in history], [record["loss"] for record in history]
+    rates, losses = [record.lr for record in history], [record.loss for record in history]
     pale, dark = {"color": "#b8c2cc", "width": 1.5}, {"color": "#12365e", "width": 2}
     figure.add_scatter(name="learning rate", x=epochs, y=rates, yaxis="y2", mode="lines", line=pale)
     figure.add_scatter(name="loss", x=epochs, y=losses, mode="lines", line=dark)
     return figure
 
 
-def retrained_against_inherited(subnets: Sequence[Row]) -> go.Figure:
-    """Each retrained subnet by the accuracy it inherits and the accuracy of its own training."""
-    scores = [row[name] for row in subnets for name in ("inherited", "retrained")]
-    figure = plain_figure(x_title="accuracy, inherited weights", y_title="accuracy, retrained", y_percent=is_share(scores))
-    figure.update_layout(hovermode="closest", xaxis={"tickformat": ".1%"} if is_share(scores) else {})
-    sizes = [row["params"] for row in subnets]
+def retrained_against_inherited(validation: Validation) -> go.Figure:
+    """Each retrained subnet by the score it inherits and the score of its own training."""
+    subnets, scale, score = validation.subnets, validation.scale, validation.score_name
+    figure = plain_figure(x_title=f"{score}, inherited weights", y_title=f"{score}, retrained", y_percent=scale.is_share)
+    figure.update_layout(hovermode="closest", xaxis={"tickformat": ".1%"} if scale.is_share else {})
+    sizes = [subnet.params for subnet in subnets]
     # The champion and the best random candidate may be at the same place: one is drawn around the other.
     marks = {"drawn": ("circle", 10), "best random": ("diamond-open", 24), "champion": ("star", 16)}
     for role, (symbol, size) in marks.items():
-        rows = [row for row in subnets if row["role"] == role]
+        members = [subnet for subnet in subnets if subnet.role == role]
         marker: dict[str, Any] = {"size": size, "symbol": symbol, "color": ACCENT, "line": {"width": 1, "color": "white"}}
         if role == "best random":
             marker |= {"color": INK, "line": {"width": 2, "color": INK}}
         if role == "drawn":
             bar = {**BAR, "title": {"text": "parameters", "side": "right"}, "tickformat": ".2s"}
-            marker |= {"color": [r["params"] for r in rows], "cmin": min(sizes), "cmax": max(sizes), "colorscale": BLUES}
+            marker |= {"color": [s.params for s in members], "cmin": min(sizes), "cmax": max(sizes), "colorscale": BLUES}
             marker |= {"colorbar": bar}
         figure.add_scatter(
             name=role,
-            x=[r["inherited"] for r in rows],
-            y=[r["retrained"] for r in rows],
+            x=[s.inherited for s in members],
+            y=[s.retrained for s in members],
             mode="markers",
             marker=marker,
-            text=[
-                f"<b>{r['id']}</b><br>inherited {score_text(r['inherited'])}<br>retrained {score_text(r['retrained'])}<br>"
-                f"{count_text(r['params'])} parameters<br>"
-                + "<br>".join(f"{name}: {html.escape(value_text(v))}" for name, v in r["arch"].items())
-                for r in rows
-            ],
+            text=[_retrained_hover(s, scale) for s in members],
             hovertemplate="%{text}<extra></extra>",
         )
     return figure
+
+
+def _retrained_hover(subnet: RetrainedSubnet, scale: Scale) -> str:
+    return (
+        f"<b>{subnet.id}</b><br>inherited {scale.text(subnet.inherited)}<br>retrained {scale.text(subnet.retrained)}<br>"
+        f"{count_text(subnet.params)} parameters<br>{_arch_text(subnet.arch)}"
+    )

@@ -1,34 +1,22 @@
-"""Numbers as people read them, and the closing table of a search."""
+"""Numbers as people read them, and the tables and sentences of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 from rich.table import Table
 
-from raysearch.report.common import Place, Row, in_common
-from raysearch.space.choice import Option
+from raysearch.report.common import in_common
+from raysearch.report.places import choice_text
+from raysearch.statistics import Interval
+from raysearch.store.candidates import CandidateRow
+from raysearch.store.scores import Scale
+from raysearch.store.summary import Finalists, LatencyRecord, Network, ProxyAgreement, RacingSavings, Summary, Tau, Usage
+from raysearch.store.validation import Validation
 
-NETWORKS = {"champion": "champion", "largest": "largest subnet", "smallest": "smallest subnet", "random": "random, median"}
-"""Rows of the closing table: key in ``summary["networks"]`` and name."""
 COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
+"""Of the closing table."""
 FINALIST_COLUMNS = ("network", "rank", "score in search", "score", "behind", "p", "parameters", "MACs")
-
-
-def score_text(score: float | None) -> str:
-    """A score: a share of 1 in per cent, anything else with four digits; a dash when there is none."""
-    if score is None:
-        return "–"  # noqa: RUF001  # a dash in a table
-    return f"{100 * score:.2f} %" if 0 <= score <= 1 else f"{score:.4g}"
-
-
-def value_text(value: Any) -> str:
-    """One choice of an architecture, short: numbers per block side by side, stages apart."""
-    if isinstance(value, list):
-        values = cast(list[Any], value)
-        return (" | " if any(isinstance(v, list) for v in values) else " ").join(map(value_text, values))
-    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)  # noqa: RUF001
 
 
 def count_text(count: float) -> str:
@@ -47,26 +35,29 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def closing_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The cells under :data:`COLUMNS`, champion first; networks that the search did not compare are left out."""
-    rows: list[tuple[str, ...]] = []
-    for key, name in NETWORKS.items():
-        network = summary["networks"].get(key)
-        if network is None:
-            continue
-        if key == "random":
-            name = f"{name} of {network['subnets']}"
-        scores = score_text(network["score"]), score_text(network["test_score"])
-        rows.append((name, *scores, count_text(network["params"]), count_text(network["macs"])))
+def closing_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """The cells under :data:`COLUMNS`, champion first; none before the end of a search."""
+    if (networks := summary.networks) is None:
+        return []
+    named: list[tuple[str, Network]] = [("champion", networks.champion)]
+    named += [("largest subnet", networks.largest), ("smallest subnet", networks.smallest)]
+    scale = summary.scale
+    rows = [
+        (name, scale.text(n.score), scale.text(n.test_score), count_text(n.params), count_text(n.macs)) for name, n in named
+    ]
+    if (drawn := networks.random) is not None:
+        scores = scale.text(drawn.score), scale.text(drawn.test_score)
+        rows.append((f"random, median of {drawn.subnets}", *scores, count_text(drawn.params), count_text(drawn.macs)))
     return rows
 
 
-def closing_table(summary: Mapping[str, Any]) -> Table:
+def closing_table(summary: Summary) -> Table:
     """Champion, largest, smallest and median random subnet, side by side for the terminal."""
-    counts = summary["counts"]
+    counts = summary.counts
+    test = "" if counts.test_images is None else f", then once on {counts.test_images:,} test images"
     table = Table(
-        title=f"{summary['recipe']}: {summary['constraint']}",
-        caption=f"scored on {counts['search_images']:,} search images, then once on {counts['test_images']:,} test images",
+        title=f"{summary.recipe}: {summary.constraint}",
+        caption=f"{summary.scale.titled('scored')} on {counts.search_images:,} search images{test}",
         title_justify="left",
         caption_justify="left",
     )
@@ -77,55 +68,48 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def finalist_rows(finalists: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def finalist_rows(finalists: Finalists, scale: Scale) -> list[tuple[str, ...]]:
     """The cells under :data:`FINALIST_COLUMNS`, best first: scores on all search images, and a p-value against the champion."""
-    rows = sorted(finalists["rows"], key=lambda row: (row["behind_champion"], row["rank_in_search"]))
     return [
         (
-            row["id"],
-            str(row["rank_in_search"]),
-            score_text(row["score_in_search"]),
-            score_text(row["score"]),
-            f"{100 * row['behind_champion']:.2f}",
-            f"{row['p_value']:.2g}",
-            count_text(row["params"]),
-            count_text(row["macs"]),
+            row.id,
+            str(row.rank_in_search),
+            scale.text(row.score_in_search),
+            scale.text(row.score),
+            scale.difference(row.behind_champion),
+            f"{row.p_value:.2g}",
+            count_text(row.params),
+            count_text(row.macs),
         )
-        for row in rows
+        for row in sorted(finalists.rows, key=lambda row: (row.behind_champion, row.rank_in_search))
     ]
 
 
-def racing_line(racing: Mapping[str, Any]) -> str:
+def racing_line(racing: RacingSavings) -> str:
     """What racing saved."""
-    saved = 1 - racing["images_seen"] / max(racing["images_of_full_scoring"], 1)
+    saved = 1 - racing.images_seen / max(racing.images_of_full_scoring, 1)
     return (
-        f"racing stopped {racing['raced']:,} of {racing['candidates']:,} candidates early and saved {saved:.1%} of the images "
-        f"(error {racing['error']:g}, blocks of {racing['block']})"
+        f"racing stopped {racing.raced:,} of {racing.candidates:,} candidates early and saved {saved:.1%} of the images "
+        f"(error {racing.error:g}, blocks of {racing.block})"
     )
 
 
-def finalists_line(finalists: Mapping[str, Any]) -> str:
+def finalists_line(finalists: Finalists, scale: Scale) -> str:
     """How far chance goes: what the finalists' scores lost on further images, and whom the champion beats beyond chance."""
-    images, part = finalists["images"], finalists["images_in_search"]
+    images, part = finalists.images, finalists.images_in_search
     line = (
-        f"finalists: by a paired test on {images:,} search images the champion is better than {finalists['beaten']} of "
-        f"{finalists['others']} others beyond chance (p < 0.05)"
+        f"finalists: by a paired test on {images:,} search images the champion is better than {finalists.beaten} of "
+        f"{finalists.others} others beyond chance (p < 0.05)"
     )
     if part < images:
         line += (
             f"; the search scored on {part:,} of them, and on all of them the finalists' scores changed by "
-            f"{-100 * finalists['selection_bias']:+.2f} points on average"
+            f"{scale.difference(-finalists.selection_bias, sign='+')}{scale.points} on average"
         )
     return line
 
 
-def choice_text(place: Place, value: Option) -> str:
-    """What was chosen, in words: ``heads 4 in block 3``."""
-    name, block = place
-    return f"{name} {value_text(value)}" + ("" if block is None else f" in block {block + 1}")
-
-
-def common_line(rows: Sequence[Row]) -> str | None:
+def common_line(rows: Sequence[CandidateRow]) -> str | None:
     """The three choices that tell the best candidates most from others; None while fewer than 20 competed.
 
     Named are choices that at least three quarters of the best share, and a quarter more of them than of the others.
@@ -146,67 +130,71 @@ def common_line(rows: Sequence[Row]) -> str | None:
     return f"what the best {found.best} share, in brackets how many of them and of {found.compared_with}: {', '.join(parts)}"
 
 
-def utilisation_line(utilisation: Mapping[str, Any]) -> str:
+def utilisation_line(utilisation: Usage) -> str:
     """How much of the search its evaluators worked, and how much they waited where a generation ended."""
-    count, spent = utilisation["evaluators"], duration_text(utilisation["seconds"])
-    line = f"{count} evaluator{'s were' if count != 1 else ' was'} busy {utilisation['busy']:.0%} of {spent}"
-    waited = utilisation.get("waiting_at_barrier")
+    count, waited = utilisation.evaluators, utilisation.waiting_at_barrier
+    line = f"{count} evaluator{'s were' if count != 1 else ' was'} busy {utilisation.busy:.0%} of "
+    line += duration_text(utilisation.seconds)
     return line if waited is None else f"{line}; {waited:.0%} went into waiting for the end of a generation"
 
 
-def latency_line(latency: Mapping[str, Any]) -> str:
+def latency_line(latency: LatencyRecord) -> str:
     """The champion's latency, where it was measured, and how well the latency table predicts others."""
-    champion = "not measured" if latency["champion_ms"] is None else f"{latency['champion_ms']:.3g} ms"
+    champion = "not measured" if latency.champion_ms is None else f"{latency.champion_ms:.3g} ms"
     line = (
-        f"latency of the champion: {champion} (predicted {latency['champion_predicted_ms']:.3g}), batch of "
-        f"{latency['batch_size']} in {latency['precision']} on {latency['device']}"
+        f"latency of the champion: {champion} (predicted {latency.champion_predicted_ms:.3g}), batch of "
+        f"{latency.batch_size} in {latency.precision} on {latency.device}"
     )
-    if latency["median_error"] is not None:
+    if latency.median_error is not None:
         line += (
-            f"; table of {latency['fitted']} subnets is off by {latency['median_error']:.1%} in the median and at most "
-            f"{latency['largest_error']:.1%} on {latency['held_out']} others"
+            f"; table of {latency.fitted} subnets is off by {latency.median_error:.1%} in the median and at most "
+            f"{latency.largest_error:.1%} on {latency.held_out} others"
         )
-    return line + (f"; {latency['slow']} candidates were too slow when measured" if latency["slow"] else "")
+    return line + (f"; {latency.slow} candidates were too slow when measured" if latency.slow else "")
 
 
-def proxy_line(agreement: Mapping[str, Any]) -> str:
+def proxy_line(agreement: ProxyAgreement) -> str:
     """How well the proxy that opened a search, and parameter count, rank random subnets."""
 
-    def text(tau: Mapping[str, float] | None) -> str:
-        return "none" if tau is None else f"{tau['value']:+.2f} ({tau['low']:+.2f} to {tau['high']:+.2f})"
+    def text(tau: Tau | None) -> str:
+        return "none" if tau is None else f"{tau.value:+.2f} ({tau.low:+.2f} to {tau.high:+.2f})"
 
     return (
-        f"Kendall tau with the scores of {agreement['subnets']} random subnets: proxy {agreement['name']} "
-        f"{text(agreement['proxy'])}, parameter count {text(agreement['params'])}"
+        f"Kendall tau with the scores of {agreement.subnets} random subnets: proxy {agreement.name} "
+        f"{text(agreement.proxy)}, parameter count {text(agreement.params)}"
     )
 
 
-def validation_lines(validation: Mapping[str, Any]) -> list[str]:
+def validation_lines(validation: Validation) -> list[str]:
     """What retraining says of the ranking and of the champion, a sentence each."""
-    settings, lines = validation["settings"], list[str]()
-    epochs = f"{settings['epochs']} epochs"
-    if settings["epochs"] != validation["recipe_epochs"]:
-        epochs += f" (the supernet had {validation['recipe_epochs']})"
+    lines: list[str] = []
+    score, scale = validation.score_name, validation.scale
+    epochs = f"{validation.settings.epochs} epochs"
+    if validation.settings.epochs != validation.recipe_epochs:
+        epochs += f" (the supernet had {validation.recipe_epochs})"
     titles = {"all": "all subnets retrained", "drawn": "those drawn across the band alone, which no score chose"}
-    for group, taus in validation["agreement"].items():
+    for group, taus in validation.agreement.items():
         lines.append(
-            f"Kendall tau with the accuracy after {epochs} from scratch, {titles[group]} ({taus['subnets']}): "
-            f"inherited accuracy {_interval_text(taus['inherited'])}, parameters {_interval_text(taus['params'])}, "
-            f"the lead of the first {_interval_text(taus['lead'])}"
+            f"Kendall tau with the {score} after {epochs} from scratch, {titles[group]} ({taus.subnets}): "
+            f"inherited {score} {_interval_text(taus.inherited)}, parameters {_interval_text(taus.params)}, "
+            f"the lead of the first {_interval_text(taus.lead)}"
         )
-    if gap := validation["gap"]:
-        parts = [f"{100 * part['value']:+.2f} ± {100 * part['standard_error']:.2f} points" for part in gap.values()]
+    if (gap := validation.gap) is not None:
+        parts = [
+            f"{scale.difference(part.value, sign='+')} ± {scale.difference(part.standard_error)}{scale.points}"
+            for part in (gap.inherited, gap.retrained)
+        ]
         lines.append(
             f"champion minus best random candidate of the search: {parts[0]} with inherited weights, {parts[1]} retrained "
-            f"(± one standard error from {validation['search_images']:,} images; another training differs as well)"
+            f"(± one standard error from {validation.search_images:,} images; another training differs as well)"
         )
-    if failed := validation["failed"]:
+    if failed := validation.failed:
         reasons = "; ".join(f"{arch}: {reason}" for arch, reason in failed.items())
         lines.append(f"{len(failed)} subnets are left out ({reasons})")
     return lines
 
 
-def _interval_text(interval: Mapping[str, float] | None) -> str:
+def _interval_text(interval: Interval | None) -> str:
     if interval is None:
         return "undefined, as all values of one side are equal"
-    return f"{interval['value']:.2f} (95 %: {interval['low']:.2f} to {interval['high']:.2f})"
+    return f"{interval.value:.2f} (95 %: {interval.low:.2f} to {interval.high:.2f})"

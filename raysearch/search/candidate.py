@@ -8,6 +8,9 @@ from typing import Literal
 from raysearch.search.protocol import Failure, Proposal, Result
 from raysearch.space.cost import Cost
 
+Status = Literal["scored", "raced", "slow", "failed"]
+"""What became of a candidate; only scored ones compete."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -23,8 +26,8 @@ class Candidate:
         return self.outcome if isinstance(self.outcome, Result) else None
 
     @property
-    def status(self) -> Literal["scored", "raced", "slow", "failed"]:
-        """What became of it; only scored candidates compete."""
+    def status(self) -> Status:
+        """What became of it."""
         if self.result is None:
             return "failed"
         return self.result.excluded or "scored"

@@ -99,6 +99,10 @@ def outcome_from_dict(values: dict[str, Any]) -> Result | Failure:
     return Result(**told)
 
 
+Origin = Literal["random", "mutation", "crossover", "predicted", "seed"]
+"""How a candidate was made; a seed is one that the search was started with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """Where a candidate comes from."""
@@ -107,7 +111,7 @@ class Proposal:
     index: int
     """Place in the order asked, from 0."""
     generation: int
-    origin: Literal["random", "mutation", "crossover", "predicted", "seed"]
+    origin: Origin
     parents: tuple[str, ...] = ()
     """Ids of the architectures it was made from."""
 

@@ -11,10 +11,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from raysearch.store.files import make_folder, temporary_name, write_whole
+from raysearch.store.json_values import Record
 from raysearch.store.summary import EpochRecord, Summary
+
+R = TypeVar("R", bound=Record)
 
 CONFIG = "config.json"
 LOCK = ".lock"
@@ -33,6 +36,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_json_rows(path: Path) -> list[dict[str, Any]]:
     """Read a JSON list of objects of our own. Raises ValueError that names a missing or damaged file."""
     return cast(list[dict[str, Any]], _read(path, list))
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a dataclass that is a JSON file of its own. Raises ValueError that names a missing or damaged file."""
+    values = read_json(path)
+    try:
+        return kind.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def _read(path: Path, kind: type) -> Any:
@@ -105,10 +117,7 @@ class OutputFolder:
 
     def read_summary(self) -> Summary:
         """The closing numbers. Raises ValueError that names the file when it is missing or damaged."""
-        try:
-            return Summary.from_dict(read_json(self.summary))
-        except ValueError as error:
-            raise error if str(self.summary) in str(error) else ValueError(f"{self.summary} is damaged: {error}") from None
+        return read_record(self.summary, Summary)
 
     def write_history(self, history: Sequence[EpochRecord]) -> None:
         """Keep the records of all epochs."""

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, cast
 
-from pydantic import TypeAdapter, ValidationError
+from raysearch.search.protocol import Kind
+from raysearch.store.json_values import from_values
+from raysearch.store.scores import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class Summary:
     versions: dict[str, str]
     score_name: str = "accuracy"
     """What the score is called."""
+    score_kind: Kind = "bits"
+    """Of the outcomes whose mean the score is: a share of right answers, or the mean of numbers."""
     finished: str | None = None
     """ISO time."""
     written: str | None = None
@@ -232,6 +236,11 @@ class Summary:
     """Of the last run; None when a resumed search had nothing left to score."""
     latency: LatencyRecord | None = None
 
+    @property
+    def scale(self) -> Scale:
+        """How its scores are written."""
+        return Scale(self.score_name, self.score_kind)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
@@ -243,8 +252,4 @@ class Summary:
         if isinstance(finalists := upgraded.get("finalists"), dict) and "curse" in finalists:
             earlier = cast(dict[str, Any], finalists)
             upgraded["finalists"] = {**earlier, "selection_bias": earlier["curse"]}
-        try:
-            return TypeAdapter(cls).validate_python(upgraded)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return from_values(cls, upgraded)

@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
-from raysearch.store.candidates import best_rows
+from raysearch.store.candidates import best_rows, read_candidates
 
 A = TypeVar("A", bound=Architecture)
-
-_COLUMNS = ["index", "arch", "status", "score", "loss", "params"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +39,15 @@ def best_of_search(path: Path, problem: SearchProblem[A], *, count: int) -> Warm
         ValueError: the file is missing or no table of candidates.
 
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; give the candidates.parquet of an earlier search") from None
-    except (OSError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise ValueError(f"{path} is no candidates.parquet of a search: {reason}") from None
-    if missing := [name for name in _COLUMNS if name not in table.column_names]:
-        raise ValueError(f"{path} is no candidates.parquet of a search: it has no column {missing[0]}")
-    rows: list[dict[str, Any]] = table.select(_COLUMNS).to_pylist()
+    if not path.exists():
+        raise ValueError(f"{path} is missing; give the candidates.parquet of an earlier search")
     found: list[A] = []
     skipped = 0
-    for row in best_rows(rows):
+    for row in best_rows(read_candidates(path)):
         if len(found) == count:
             break
         try:
-            arch = problem.space.architecture.from_json(row["arch"])
+            arch = problem.space.architecture.from_dict(row.arch)
         except ValueError:  # of another family of spaces
             skipped += 1
             continue

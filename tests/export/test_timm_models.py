@@ -30,6 +30,7 @@ from raysearch.spaces.autoformer import (
 )
 from raysearch.spaces.autoformer.timm_folder import folder_config
 from raysearch.spaces.autoformer.timm_models import AutoFormer
+from raysearch.store.model_card import ModelCard
 from raysearch.tasks.images import IMAGENET, Normalisation
 from raysearch.tasks.images.transforms import evaluation_crop, to_array
 from raysearch.training.supernets import SupernetFile
@@ -53,8 +54,14 @@ def supernet() -> AutoFormerSupernet:
 @pytest.fixture
 def config(supernet: AutoFormerSupernet, tmp_path: Path) -> Path:
     """JSON of a subnet beside its weights."""
-    card = {"arch": ARCH.to_dict(), "classes": list("abcd"), "preprocessing": {**PREPARED, "crop_pct": 0.9}}
-    save_subnet(tmp_path / "model.json", supernet.extract(ARCH), family=FAMILY, settings=supernet.settings(), card=card)
+    card = ModelCard(
+        family="autoformer",
+        settings=supernet.settings(),
+        arch=ARCH.to_dict(),
+        classes=list("abcd"),
+        preprocessing={**PREPARED, "crop_pct": 0.9},
+    )
+    save_subnet(tmp_path / "model.json", supernet.extract(ARCH), family=FAMILY, card=card)
     return tmp_path / "model.json"
 
 

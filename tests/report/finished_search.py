@@ -9,7 +9,7 @@ from typing import Any
 from raysearch.search import Candidate, Failure, Proposal, Result, champion, pareto_front
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
-from raysearch.store.candidates import row_of, write_candidates
+from raysearch.store.candidates import CandidateRow, write_candidates
 from raysearch.store.folder import write_json
 
 
@@ -55,7 +55,7 @@ def finish(folder: Path, *, generations: int, population: int, failures: int = 0
     best = champion(candidates)
     folder.mkdir(parents=True, exist_ok=True)
     write_candidates(folder / "candidates.parquet", candidates)
-    write_json(folder / "front.json", [row_of(c) for c in pareto_front(candidates)])
+    write_json(folder / "front.json", [CandidateRow.of(c).columns() for c in pareto_front(candidates)])
     write_json(folder / "summary.json", _summary(best, candidates, failures))
     return candidates
 

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import pyarrow.parquet as pq
 import pytest
 from finished_search import candidates_of, finish
 from plotly.offline import get_plotlyjs
@@ -14,8 +13,9 @@ from rich.console import Console
 
 from raysearch.report import closing_table, common_line, utilisation_line, write_report
 from raysearch.search import pareto_front
-from raysearch.store.candidates import row_of, write_candidates
-from raysearch.store.summary import Summary
+from raysearch.store.candidates import CandidateRow, read_candidates, write_candidates
+from raysearch.store.folder import read_record
+from raysearch.store.summary import Summary, Usage
 
 
 class Page(HTMLParser):
@@ -124,7 +124,7 @@ def test_a_short_search_with_a_given_supernet_has_a_report(tmp_path):
 def test_the_terminal_gets_the_same_table(tmp_path):
     finish(tmp_path, generations=1, population=3)
     output = io.StringIO()
-    Console(width=100, file=output).print(closing_table(json.loads((tmp_path / "summary.json").read_text())))
+    Console(width=100, file=output).print(closing_table(read_record(tmp_path / "summary.json", Summary)))
     assert re.search(r"champion .* 98\.75 %", output.getvalue())
     assert re.search(r"random, median of 25 .* 96\.50 % .* 96\.01 % .* 64,000 .* 2\.50 G", output.getvalue())
     assert "50,000 <= params <= 80,000" in output.getvalue()
@@ -157,14 +157,14 @@ def test_what_the_best_share_is_told_beside_chance(tmp_path):
     by_chance = sum(c.proposal.arch.num_heads[0] == 4 for c in candidates[:100]) / 100
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert f'title="num_heads 4 in block 1: best {four:.0%}; random candidates {by_chance:.0%}"' in html
-    line = common_line(pq.read_table(tmp_path / "candidates.parquet").to_pylist())
+    line = common_line(read_candidates(tmp_path / "candidates.parquet"))
     assert line.startswith("what the best 20 share, in brackets how many of them and of random candidates: ")
     assert f"num_heads 4 in block 1 ({four:.0%}, {by_chance:.0%})" in line
-    assert common_line([row_of(c) for c in candidates[:19]]) is None
+    assert common_line([CandidateRow.of(c) for c in candidates[:19]]) is None
 
 
 def test_choices_that_chance_makes_as_often_are_not_called_common():
-    rows = [row_of(c) for c in candidates_of(generations=1, population=200)]
+    rows = [CandidateRow.of(c) for c in candidates_of(generations=1, population=200)]
     assert common_line(rows) == "the best 20 share no choice that random candidates do not have about as often"
 
 
@@ -207,7 +207,7 @@ def test_finalists_and_utilisation_are_told(tmp_path):
     page = Page(write_report(tmp_path, Summary.from_dict(summary)).read_text(encoding="utf-8"))
     assert ["abc", "2", "99.00 %", "98.00 %", "0.75", "0.031", "60,000", "1.00 M"] in page.rows
     assert [cells[0] for cells in page.rows if cells and cells[0] in ("abc", "def")] == ["def", "abc"]
-    line = utilisation_line(summary["utilisation"])
+    line = utilisation_line(Usage(**summary["utilisation"]))
     assert line == "2 evaluators were busy 87% of 36.0 s; 5% went into waiting for the end of a generation"
     assert line in " ".join(page.text)
     assert "on all 397 search images, of which the search used 200; the 400 test images" in " ".join(page.text)

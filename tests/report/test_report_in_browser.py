@@ -8,6 +8,7 @@ from finished_search import finish
 
 from raysearch.report import write_report
 from raysearch.store.candidates import write_candidates
+from raysearch.store.summary import Summary
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,6 @@ def test_a_search_in_progress_can_be_looked_at(report, browser_page, tmp_path):
     del summary["networks"], summary["finished"]
     summary |= {"written": "2026-11-22T12:00:00+00:00"}
     summary["progress"] = {"generation": 3, "generations": 6, "candidates": 100, "total": 300}
-    browser_page.goto(write_report(tmp_path, summary, candidates=candidates[:100]).as_uri())
+    browser_page.goto(write_report(tmp_path, Summary.from_dict(summary), candidates=candidates[:100]).as_uri())
     assert browser_page.locator("h1").text_content() == "digits: in progress"
     assert browser_page.locator("#front .scatterlayer .trace").first.locator(".point").count() == 100

@@ -65,11 +65,11 @@ def test_what_is_no_table_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"none.parquet is missing; give the candidates.parquet"):
         best_of_search(tmp_path / "none.parquet", PROBLEM, count=1)
     (tmp_path / "text.parquet").write_text("not a table\nat all")
-    with pytest.raises(ValueError, match=r"text.parquet is no candidates.parquet of a search: .+") as caught:
+    with pytest.raises(ValueError, match=r"text.parquet is damaged or no table of candidates: .+") as caught:
         best_of_search(tmp_path / "text.parquet", PROBLEM, count=1)
     assert "\n" not in str(caught.value)
     pq.write_table(pa.table({"index": [1], "arch": ["{}"]}), tmp_path / "bare.parquet")
-    with pytest.raises(ValueError, match="it has no column status"):
+    with pytest.raises(ValueError, match=r"bare\.parquet is damaged .*: it has no column id"):
         best_of_search(tmp_path / "bare.parquet", PROBLEM, count=1)
 
 
