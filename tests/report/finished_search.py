@@ -52,12 +52,17 @@ def candidates_of(*, generations: int, population: int, failures: int = 0, laten
 def finish(folder: Path, *, generations: int, population: int, failures: int = 0, latency: bool = False) -> list[Candidate]:
     """Write what a search leaves behind, its report excepted."""
     candidates = candidates_of(generations=generations, population=population, failures=failures, latency=latency)
-    best = champion(candidates)
+    leave(folder, candidates)
+    return candidates
+
+
+def leave(folder: Path, candidates: list[Candidate]) -> None:
+    """Write the files of a search with these candidates, its report excepted."""
     folder.mkdir(parents=True, exist_ok=True)
     write_candidates(folder / "candidates.parquet", candidates)
     write_json(folder / "front.json", [CandidateRow.of(c).columns() for c in pareto_front(candidates)])
-    write_json(folder / "summary.json", _summary(best, candidates, failures))
-    return candidates
+    failures = sum(c.status == "failed" for c in candidates)
+    write_json(folder / "summary.json", _summary(champion(candidates), candidates, failures))
 
 
 def _summary(best: Candidate, candidates: list[Candidate], failures: int) -> dict[str, Any]:
