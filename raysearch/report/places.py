@@ -79,7 +79,7 @@ def value_text(value: Any) -> str:
 
 
 def choice_text(place: Place, value: Value) -> str:
-    """What was chosen, in words: ``num_heads 4 in block 3``."""
+    """What was chosen, in words: ``heads 4 in block 3``."""
     return f"{place.name} {value_text(value)}{place.words}"
 
 
