@@ -10,15 +10,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import ray
 from ray import cloudpickle
 from ray._private import state as ray_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysearch.spaces import Family
-from raysearch.tasks import Task
+if TYPE_CHECKING:  # they import PyTorch, which the pool and its like start without
+    from raysearch.spaces import Family
+    from raysearch.tasks import Task
 
 log = logging.getLogger(__name__)
 

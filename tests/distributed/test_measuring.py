@@ -191,7 +191,7 @@ def test_a_search_within_a_latency_limit(tmp_path: Path, monkeypatch: pytest.Mon
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
 
     command = replace(command, recipe=replace(recipe, constraint=Constraint(max_latency_ms=1e4)))
-    summary = run(command, line="search", console=console)
+    summary = run(command, line="search", console=console).to_dict()
     rows = pq.read_table(tmp_path / "run" / "candidates.parquet").to_pylist()
     assert len(rows) == 3
     assert all(row["latency_ms"] > 0 and row["predicted_latency_ms"] > 0 and row["status"] == "scored" for row in rows)
@@ -210,7 +210,7 @@ def test_a_search_within_a_latency_limit(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "run" / name).unlink()
     slower = {name: 2 * value for name, value in table["coefficients"].items()}
     write_json(tmp_path / "run" / "latency.json", {**table, "coefficients": slower})
-    again = run(replace(command, resume=True), line="search", console=console)["latency"]
+    again = run(replace(command, resume=True), line="search", console=console).to_dict()["latency"]
     assert again["champion_predicted_ms"] == pytest.approx(2 * latency["champion_predicted_ms"])  # the table that was there
     assert again["champion_ms"] == latency["champion_ms"]  # nothing was measured anew
 
