@@ -1,7 +1,8 @@
-"""Before a search computes anything: what its folder holds is whole, and its record in MLflow is open."""
+"""Before a search computes anything: what it is, that its folder is whole, and its record in MLflow."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from raysearch.distributed.files import content_digest
@@ -9,11 +10,29 @@ from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.recipes import flat_settings
 from raysearch.spaces import Family
+from raysearch.spaces.family import is_built_in
 from raysearch.store.folder import OutputFolder
 from raysearch.store.journal import Journal
 from raysearch.tracking import Tracker, default_uri
 from raysearch.training import checkpoint
 from raysearch.training.supernets import read_supernet
+
+
+def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> dict[str, Any]:
+    """What ``config.json`` says of a search: with another recipe, images, weights or family it cannot be resumed."""
+    family = plan.recipe.family
+    own = {} if is_built_in(family) or family.source is None else {"family_source": content_digest(family.source)[:12]}
+    return {
+        "command": line,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe": {
+            **plan.recipe.to_dict(),
+            "images": plan.splits.digest[:12],
+            "warm_start": [arch.id for arch in plan.initial],
+            "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
+            **own,
+        },
+    }
 
 
 def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:

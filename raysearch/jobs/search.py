@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from random import Random
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from raysearch.distributed.cluster import carry, connected
-from raysearch.distributed.files import NodeFile, content_digest, serve, share
+from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
@@ -21,7 +20,7 @@ from raysearch.distributed.training import TrainingJob, train_supernet, trained_
 from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, show_summary
 from raysearch.jobs.finalists import choose
 from raysearch.jobs.latency_table import plan_latency
-from raysearch.jobs.opening import check_held, open_tracker
+from raysearch.jobs.opening import check_held, configuration, open_tracker
 from raysearch.jobs.plan import Plan, SearchCommand, output_path, plan_search
 from raysearch.jobs.progress import phase
 from raysearch.jobs.watching import Watcher
@@ -32,7 +31,6 @@ from raysearch.scoring.subnets import calibration_items
 from raysearch.search import Candidate, Failure, make_algorithm, pareto_front
 from raysearch.search.front import SCORE_AND_PARAMS
 from raysearch.space import Constraint
-from raysearch.spaces.family import is_built_in
 from raysearch.store.candidates import CANDIDATES, CandidateRow, write_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, write_json
 from raysearch.store.summary import EpochRecord, Summary
@@ -50,15 +48,14 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
     recipe = plan.recipe
     output = output_path(command)
     nothing_yet = not (output / CONFIG).exists()
-    configuration = _configuration(plan, command, line)
-    with open_folder(output, configuration, resume=command.resume, upgrade=upgraded) as folder:
+    with open_folder(output, configuration(plan, command, line), resume=command.resume, upgrade=upgraded) as folder:
         if command.resume and nothing_yet:  # killed before it wrote anything, or a slip of the pen
             console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
         if folder.finished:
             if folder.spool.exists():
                 open_tracker(command, plan, folder).close()  # what MLflow did not take at its end
-            console.print(f"{folder.path} is finished already:")
             summary = folder.read_summary()
+            console.print(f"{folder.path} is finished already:")
             show_summary(summary, folder, console)
             return summary
         check_held(folder, recipe.family)
@@ -89,23 +86,6 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
         folder.finish()
     show_summary(summary, folder, console)
     return summary
-
-
-def _configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> dict[str, Any]:
-    """What ``config.json`` says of a search: with another recipe, images, weights or family it cannot be resumed."""
-    family = plan.recipe.family
-    own = {} if is_built_in(family) or family.source is None else {"family_source": content_digest(family.source)[:12]}
-    return {
-        "command": line,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "recipe": {
-            **plan.recipe.to_dict(),
-            "images": plan.splits.digest[:12],
-            "warm_start": [arch.id for arch in plan.initial],
-            "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
-            **own,
-        },
-    }
 
 
 # --- the supernet -----------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ def attend(
         return ((q * scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
     if q.device.type == "cpu":
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
-    # The fused kernels of GPUs take widths that are multiples of 8.
+    # The fused kernels of GPUs take widths that are multiples of 8, else PyTorch falls back to plain products. Zeros change
+    # no logit, and the outputs that they add are cut off again; the scale is given, as the kernel would take it from the width.
     q, k, wide = (F.pad(t, (0, -t.shape[-1] % 8)) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, wide, scale=scale)[..., : v.shape[-1]]
 
@@ -74,8 +75,14 @@ def attention(
     if position is None:
         out = attend(q, k, v, scale=head_dim**-0.5, form=form)
     else:
-        # Relative position only widens q, k and v: q by its products with the K vectors to each row and column, k and v by
-        # the row and the column of each token.
+        # Shaw et al. 2018 add to each pair's logit a product of q with a vector of the pair's distance, and to each output a
+        # vector per pair, weighted as the values are: read so, both need a tensor (tokens, tokens, dim), which is most of the
+        # published code's time and memory. But a pair's vector is the sum of one for its row distance and one for its column
+        # distance, and all keys of one row share the first. So, for one query, its products with a vector per row and per
+        # column of the grid are all there is (`to_places`, gathered from the products with the tables, which know distances),
+        # and a key picks its two by a 0/1 membership: logits = scale (q k + to_places places). That is one longer product,
+        # so relative position only widens q, k and v, and any fused kernel computes it. On the value side the same membership
+        # collects, for each query, how much weight went to each row and column, which the value tables then turn into vectors.
         places = position.membership.to(k.dtype).expand(*k.shape[:2], -1, -1)
         to_places = (q @ position.key.t()).gather(-1, position.entries.expand(*q.shape[:2], -1, -1))
         wide = attend(

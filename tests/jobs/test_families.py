@@ -29,7 +29,7 @@ from raysearch.jobs.export import ExportCommand, export
 from raysearch.jobs.search import run
 from raysearch.jobs.validate import ValidateCommand, validate
 from raysearch.recipes.autoformer import DIGITS_RECIPE
-from raysearch.report.tables import value_text
+from raysearch.report.places import value_text
 from raysearch.spaces import find_family
 from raysearch.store.folder import CONFIG, read_json
 from raysearch.store.summary import Summary

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.export.programs import write_torch_export
 from raysearch.report import write_report
-from raysearch.report.tables import value_text
+from raysearch.report.places import value_text
 from raysearch.search import Candidate, Proposal, Result
 from raysearch.space import Architecture, SearchSpace
 from raysearch.spaces import Family, Geometry, Subnet, Supernet, build_subnet
