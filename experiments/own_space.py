@@ -105,7 +105,7 @@ def build(config: MixerConfig, ends: Ends) -> Geometry[MixerArchitecture]:
     grid, rest = divmod(height, config.patch)
     if height != width or rest or grid > 32:
         raise ValueError(f"--patch {config.patch} makes no grid of at most 32 x 32 patches of {height} x {width} pixels")
-    kinds = Choice("activation", config.activation, per="block", weight_free=True)
+    kinds = Choice("activation", config.activation, per="block")
     choices = [Choice("width", config.width), Choice("hidden", config.hidden, per="block"), kinds]
     space = SearchSpace(MixerArchitecture, choices, depth=config.blocks)
     sizes = {"in_chans": chans, "patch": config.patch, "patches": grid**2, "outputs": ends.outputs}

@@ -95,10 +95,10 @@ def cost(sizes: dict[str, Any], arch: StagedArchitecture) -> Cost:
 def build(config: StagedConfig, ends: Ends) -> Geometry[StagedArchitecture]:
     chans, height, _ = ends.input_shape
     choices = [
-        Choice("pool", ("mean", "max"), weight_free=True),
+        Choice("pool", ("mean", "max")),
         Choice("chans", config.chans, per="stage"),
         Choice("hidden", config.hidden, per="block"),
-        Choice("activation", ("relu", "gelu"), per="block", weight_free=True),
+        Choice("activation", ("relu", "gelu"), per="block"),
     ]
     space = SearchSpace(StagedArchitecture, choices, depth=config.blocks, skippable=(1,))
     sizes = {"in_chans": chans, "img_size": height, "outputs": ends.outputs, "largest": space.largest().to_dict()}
