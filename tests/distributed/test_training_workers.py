@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
 
     disturbed, whole = by_two(job(3), path, meanwhile=kill), trained(3)
     assert 1 <= len(finished) < EPOCHS
-    assert [record.to_dict() for record in disturbed.records][: len(finished)] == finished  # their seconds too: trained once
+    assert [asdict(record) for record in disturbed.records][: len(finished)] == finished  # their seconds too: trained once
     assert [(r.epoch, r.loss, r.lr) for r in disturbed.records] == [(r.epoch, r.loss, r.lr) for r in whole.records]
     assert disturbed.state.keys() == whole.state.keys()
     assert all(torch.equal(disturbed.state[name], whole.state[name]) for name in whole.state)

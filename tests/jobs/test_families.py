@@ -134,7 +134,7 @@ def test_the_example_runs_to_its_end(tmp_path: Path) -> None:
     validation = validate(
         ValidateCommand(folder, subnets=3, epochs=1, family=str(family), tracking_uri=store_beside(folder)), console=quiet()
     )
-    inherited = {row["id"]: row["inherited"] for row in validation["subnets"]}
+    inherited = {row.id: row.inherited for row in validation.subnets}
     assert inherited[champion.id] == champion.score
     assert len(inherited) == 3
 
@@ -182,7 +182,7 @@ def test_one_champion_has_one_score_wherever_it_is_asked(calibrated: Path, tmp_p
     folder = shutil.copytree(calibrated.parent, tmp_path, dirs_exist_ok=True) / calibrated.name
     command = ValidateCommand(folder, subnets=3, epochs=1, family=str(BATCHNORM), tracking_uri=store_beside(folder))
     validation = validate(command, console=quiet())
-    inherited = {row["id"]: row["inherited"] for row in validation["subnets"]}
+    inherited = {row.id: row.inherited for row in validation.subnets}
     assert inherited[champion["id"]] == champion["score"]
 
     # The champion's file is at hand; another candidate is extracted and calibrated anew.
