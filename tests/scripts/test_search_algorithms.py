@@ -30,13 +30,14 @@ AGEING = (
 )
 
 
-def search(output: Path, *flags: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A search that trains its own supernet: its summary and its candidates, which the record and the report know too."""
-    summary, _ = searched(*TRAINED, *flags, *NO_MODELS, output=output)
+def search(output: Path, *flags: str, supernet: Path | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Summary and candidates of a search, which record and report know too; it trains a supernet unless one is given."""
+    given = () if supernet is None else ("--supernet", str(supernet))
+    summary, _ = searched(*TRAINED, *flags, *given, *NO_MODELS, output=output)
     rows = pq.read_table(output / "candidates.parquet").to_pylist()
     assert [row["index"] for row in rows] == list(range(len(rows)))
     assert summary["counts"]["candidates"] == len({row["id"] for row in rows}) == len(rows)
-    assert summary["training"]["epochs"] == 2
+    assert summary["training"]["epochs"] == (2 if supernet is None else 0)
 
     best = max((row for row in rows if row["status"] == "scored"), key=lambda row: row["score"])
     champion = summary["networks"]["champion"]
@@ -81,8 +82,8 @@ def test_nsga2_spreads_along_the_front_that_was_asked_for(tmp_path: Path) -> Non
     assert "as few MACs" in page
 
 
-def test_ageing_evolution_breeds_from_the_latest(tmp_path: Path) -> None:
-    summary, rows = search(tmp_path / "run", *AGEING)
+def test_ageing_evolution_breeds_from_the_latest(finished_search: Path, tmp_path: Path) -> None:
+    summary, rows = search(tmp_path / "run", *AGEING, supernet=finished_search / "supernet.safetensors")
     assert summary["counts"]["scored"] == 24
     assert [row["origin"] for row in rows[:6]] == ["random"] * 6
     index = {row["id"]: row["index"] for row in rows}
@@ -93,10 +94,10 @@ def test_ageing_evolution_breeds_from_the_latest(tmp_path: Path) -> None:
         assert 4 <= row["index"] - index[parent] < 4 + 6  # told by then, and not too old
 
 
-def test_ageing_evolution_races(tmp_path: Path) -> None:
+def test_ageing_evolution_races(finished_search: Path, tmp_path: Path) -> None:
     """With so high an error level that candidates of a hardly trained supernet are told apart by a few images."""
     races = ("--racing.enabled", "--racing.error", "0.8", "--racing.block", "10")
-    summary, rows = search(tmp_path / "run", *AGEING, *races)
+    summary, rows = search(tmp_path / "run", *AGEING, *races, supernet=finished_search / "supernet.safetensors")
     raced = [row for row in rows if row["status"] == "raced"]
     assert raced
     assert all(10 <= row["images_seen"] < 397 for row in raced)
