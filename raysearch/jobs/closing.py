@@ -33,6 +33,7 @@ from raysearch.report import (
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.subnets import Subnets, open_subnets
 from raysearch.search import Candidate, Result
+from raysearch.search.protocol import Kind
 from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import OutputFolder, write_json
@@ -146,8 +147,11 @@ def _subnets(plan: Plan, folder: OutputFolder) -> Subnets[Any]:
     )
 
 
-def save_champion(plan: Plan, folder: OutputFolder, network: Network) -> None:
-    """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``."""
+def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: Kind) -> None:
+    """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``.
+
+    ``kind``: of the outcomes whose mean its scores are.
+    """
     task, splits, where = plan.recipe.task, plan.splits, plan.latency
     card = ModelCard(
         family=plan.recipe.family.name,
@@ -173,6 +177,7 @@ def save_champion(plan: Plan, folder: OutputFolder, network: Network) -> None:
         versions=package_versions(),
         latency=None if where is None else LatencyPlace(where.device, where.batch_size, where.precision),
         score_name=task.score_name,
+        score_kind=kind,
     )
     subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
     save_subnet(folder.path / "champion.json", subnet, family=plan.recipe.family, card=card)

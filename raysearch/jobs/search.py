@@ -192,7 +192,8 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
             # Only here, when the choice is made, are the test images read.
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
             networks = compare(plan, champion, candidates, service, console)
-            save_champion(plan, folder, networks.champion)
+            assert champion.result is not None  # it competed
+            save_champion(plan, folder, networks.champion, kind=champion.result.kind)
     return close(
         plan,
         folder,

@@ -84,6 +84,8 @@ def test_numbers_are_searched_resumed_reported_and_recorded(tmp_path: Path) -> N
 
     page = (folder / "report.html").read_text()
     assert f"{champion.score:.4g}" in page
+    card = (folder / "champion.md").read_text()
+    assert f"| {Balance.score_name}, search split | {champion.score:.4g} (150 images) |" in card.splitlines()
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "balance")
     runs = client.search_runs([experiment.experiment_id], "tags.`raysearch.champion` = 'true'")
