@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import chain
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -31,7 +31,7 @@ from raysearch.report import (
     write_report,
 )
 from raysearch.scoring.latency import LatencyTable
-from raysearch.scoring.subnets import Subnets, open_subnets
+from raysearch.scoring.subnets import open_subnets_of
 from raysearch.search import Candidate, Result
 from raysearch.search.protocol import Kind
 from raysearch.space import Architecture
@@ -138,15 +138,6 @@ def _medians(drawn: Sequence[Network]) -> RandomNetworks | None:
     )
 
 
-def _subnets(plan: Plan, folder: OutputFolder) -> Subnets[Any]:
-    return open_subnets(
-        folder.supernet,
-        plan.recipe.family,
-        task=plan.recipe.task,
-        calibration=folder.calibration if folder.calibration.exists() else None,
-    )
-
-
 def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: Kind) -> None:
     """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``.
 
@@ -179,7 +170,7 @@ def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: K
         score_name=task.score_name,
         score_kind=kind,
     )
-    subnet = _subnets(plan, folder).extract(plan.architecture(network.arch))
+    subnet = open_subnets_of(folder, plan.recipe.family, task).extract(plan.architecture(network.arch))
     save_subnet(folder.path / "champion.json", subnet, family=plan.recipe.family, card=card)
 
 
@@ -220,7 +211,7 @@ def close(
         latency=None if plan.latency is None else _latency(plan, plan.latency, networks.champion, candidates),
     )
     write_json(folder.summary, summary.to_dict())
-    write_report(folder.path)
+    write_report(folder.path, summary, candidates=candidates)
     for name in RECORDED:
         tracker.log_artifact(folder.path / name)
     tracker.log_metrics(_numbers(networks), step=0)
@@ -255,7 +246,7 @@ def _register(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Netw
     """The champion and the front, under the recipe's name; each maps normalised inputs in batches to outputs."""
     shape = plan.recipe.task.ends(plan.splits).input_shape
     inputs = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
-    subnets = _subnets(plan, folder)
+    subnets = open_subnets_of(folder, plan.recipe.family, plan.recipe.task)
     rest = [c for c in front if c.proposal.arch.id != champion.id]
     told: list[tuple[Architecture, Network | CandidateRow]] = [
         (plan.architecture(champion.arch), champion),

@@ -14,10 +14,10 @@ from raysearch.export.card import Form, write_markdown
 from raysearch.export.programs import check_onnx_installed, write_onnx, write_torch_export
 from raysearch.export.subnet_file import load_subnet, read_card, save_subnet
 from raysearch.recipes.stored import family_of_files, stored_search
-from raysearch.scoring.subnets import open_subnets
+from raysearch.scoring.subnets import open_subnets_of
 from raysearch.spaces import Family, find_family
 from raysearch.store.candidates import CANDIDATES, read_candidates
-from raysearch.store.folder import CONFIG, read_json, read_record, write_json
+from raysearch.store.folder import CONFIG, OutputFolder, read_json, read_record, write_json
 from raysearch.store.model_card import ModelCard
 from raysearch.store.summary import Summary
 
@@ -136,13 +136,9 @@ def _found(command: ExportCommand) -> tuple[Family[Any, Any], ModelCard, nn.Modu
         return family, card, load_subnet(champion, family=family)
     card = _of_network(source, command.subnet, card)
     arch = family.architecture.from_dict(card.arch)
-    calibration = source / "calibration.arrow"
-    subnets = open_subnets(
-        source / "supernet.safetensors",
-        family,
-        task=stored_search(read_json(source / CONFIG)["recipe"], source / CONFIG, given).recipe.task,
-        calibration=calibration if calibration.exists() else None,
-    )
+    folder = OutputFolder(source, read_json(source / CONFIG))
+    task = stored_search(folder.config["recipe"], source / CONFIG, given).recipe.task
+    subnets = open_subnets_of(folder, family, task)
     cost = subnets.supernet.cost(arch)
     return family, replace(card, params=cost.params, macs=cost.macs), subnets.extract(arch)
 

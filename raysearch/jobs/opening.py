@@ -10,7 +10,6 @@ from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.recipes import flat_settings
 from raysearch.spaces import Family
-from raysearch.spaces.family import is_built_in
 from raysearch.store.folder import OutputFolder
 from raysearch.store.journal import Journal
 from raysearch.tracking import Tracker, default_uri
@@ -21,7 +20,7 @@ from raysearch.training.supernets import read_supernet
 def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> dict[str, Any]:
     """What ``config.json`` says of a search: with another recipe, images, weights or family it cannot be resumed."""
     family = plan.recipe.family
-    own = {} if is_built_in(family) or family.source is None else {"family_source": content_digest(family.source)[:12]}
+    own = {} if family.source is None else {"family_source": content_digest(family.source)[:12]}
     return {
         "command": line,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -13,7 +13,6 @@ from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import Phase
 from raysearch.report import write_report
 from raysearch.search import Candidate, planned_generations
-from raysearch.search.protocol import Kind
 from raysearch.store.folder import OutputFolder
 from raysearch.store.summary import Counts, EpochRecord, Progress, Summary, Training
 from raysearch.store.versions import package_versions
@@ -32,7 +31,7 @@ def known_so_far(
 ) -> Summary:
     """What was asked, how many candidates have what status, how the supernet was trained, with which versions."""
     statuses = Counter(c.status for c in candidates)
-    kinds: list[Kind] = [c.result.kind for c in candidates if c.result is not None]
+    first = next((c.result for c in candidates if c.result is not None), None)
     return Summary(
         recipe=plan.recipe.name,
         seed=plan.recipe.seed,
@@ -53,7 +52,7 @@ def known_so_far(
         training=Training(len(history), list(history)),
         versions=package_versions(),
         score_name=plan.recipe.task.score_name,
-        score_kind=kinds[0] if kinds else "bits",
+        score_kind="bits" if first is None else first.kind,
     )
 
 

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+# torch has no public base of all layers with running statistics.
 from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 
 M = TypeVar("M", bound=nn.Module)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raysearch.space import Architecture
 from raysearch.spaces import Family, Supernet
 from raysearch.spaces.supernet import Calibration
+from raysearch.store.folder import OutputFolder
 from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.task import Normalise, Task
 from raysearch.training.supernets import read_supernet
@@ -83,6 +84,12 @@ def open_subnets(
     if calibration is None:
         raise ValueError(f"subnets of the family {family.name} need calibration inputs, and none are given beside {weights}")
     return Subnets(supernet, CalibrationBatches(open_cache(calibration).images, task.normalise, device or torch.device("cpu")))
+
+
+def open_subnets_of(folder: OutputFolder, family: Family[Any, A], task: Task) -> Subnets[A]:
+    """The subnets of a search's supernet, on the CPU. Raises ValueError as :func:`open_subnets` does."""
+    calibration = folder.calibration if folder.calibration.exists() else None
+    return open_subnets(folder.supernet, family, task=task, calibration=calibration)
 
 
 def calibration_items(items: Any, *, seed: int) -> Any:

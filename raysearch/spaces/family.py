@@ -127,7 +127,7 @@ class Family(Generic[C, A]):
     timm: TimmNames | None = None
     """How timm knows the family's networks; None: it does not."""
     source: Path | None = None
-    """The file of a family of your own; set when it is found."""
+    """The file of a family of your own; set when it is found. None: of this package, so every process finds it by its name."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a name that files cannot carry and for a configuration that is no dataclass with defaults."""
@@ -203,7 +203,7 @@ def _told(reference: str, file: str) -> Generator[None]:
     """Say of an error in code of the user's own where it is and what it was, as a ValueError of one line."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # the user's code may raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         if isinstance(error, SyntaxError) and error.filename == file:
             lines = [error.lineno]
@@ -234,11 +234,6 @@ def _exported(module: ModuleType, reference: str) -> Family[Any, Any]:
         )
     object.__setattr__(chosen, "source", Path(module.__file__))
     return chosen
-
-
-def is_built_in(chosen: Family[Any, Any]) -> bool:
-    """Whether every process finds it by its name; one of the user's own travels with what needs it."""
-    return chosen.source is None
 
 
 def build_subnet(chosen: Family[Any, Any], settings: Mapping[str, Any], arch: Mapping[str, Any]) -> Subnet:

@@ -60,7 +60,7 @@ def _read(path: Path, kind: type) -> Any:
 
 
 class OutputFolder:
-    """One search's folder. Made by :func:`open_folder`."""
+    """One search's folder. Made by :func:`open_folder`, which locks it; to read from it needs no lock."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path

@@ -9,7 +9,7 @@ import pytest
 
 from raysearch.spaces import family, find_family
 from raysearch.spaces.autoformer import FAMILY as AUTOFORMER
-from raysearch.spaces.family import BUILT_IN, is_built_in
+from raysearch.spaces.family import BUILT_IN
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "experiments" / "own_space.py"
@@ -36,7 +36,7 @@ def test_families_of_the_package_are_found_by_name() -> None:
     for name in BUILT_IN:
         found = find_family(name)
         assert found is family(name)
-        assert (found.name, is_built_in(found)) == (name, True)
+        assert (found.name, found.source) == (name, None)
     with pytest.raises(ValueError, match=r"unknown space family 'resnet'; known: autoformer.* --family FILE.py"):
         family("resnet")
 
@@ -45,7 +45,7 @@ def test_a_file_and_a_module_are_families_of_ones_own(mine: Path) -> None:
     (mine / "raysearch_test_module.py").write_text(PLAIN.replace("NAME", "'plain'"))
     for reference in (str(EXAMPLE), "raysearch_test_module", str(mine / "raysearch_test_module.py")):
         found = find_family(reference)
-        assert not is_built_in(found)
+        assert found.source is not None
         assert found.source is not None
         assert found.source.exists()
     assert find_family("raysearch_test_module").source == mine / "raysearch_test_module.py"
@@ -106,4 +106,4 @@ def test_an_error_in_a_module_names_its_line(mine: Path) -> None:
 
 def test_the_packages_own_is_not_marked_as_a_users() -> None:
     assert find_family("raysearch.spaces.autoformer") is AUTOFORMER
-    assert is_built_in(AUTOFORMER)
+    assert AUTOFORMER.source is None
