@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raysearch.errors import UserError
 from raysearch.nn.drop_path import drop_path
 from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, EntangledPatchEmbed
 from raysearch.space import Architecture, Choice, Cost, SearchSpace
@@ -104,7 +105,7 @@ def build(config: MixerConfig, ends: Ends) -> Geometry[MixerArchitecture]:
     chans, height, width = ends.input_shape
     grid, rest = divmod(height, config.patch)
     if height != width or rest or grid > 32:
-        raise ValueError(f"--patch {config.patch} makes no grid of at most 32 x 32 patches of {height} x {width} pixels")
+        raise UserError(f"--patch {config.patch} makes no grid of at most 32 x 32 patches of {height} x {width} pixels")
     kinds = Choice("activation", config.activation, per="block")
     choices = [Choice("width", config.width), Choice("hidden", config.hidden, per="block"), kinds]
     space = SearchSpace(MixerArchitecture, choices, depth=config.blocks)

@@ -12,6 +12,7 @@ The data's way through the package:
 ``recipes`` holds whole configurations, ``jobs`` runs one from beginning to end, ``cli`` starts it from a command line.
 """
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture, Choice, Constraint, Cost, MutationRates, SearchSpace
 
-__all__ = ["Architecture", "Choice", "Constraint", "Cost", "MutationRates", "SearchSpace"]
+__all__ = ["Architecture", "Choice", "Constraint", "Cost", "MutationRates", "SearchSpace", "UserError"]

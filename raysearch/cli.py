@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, Union
 import tyro
 from rich.console import Console
 
+from raysearch.errors import UserError
 from raysearch.jobs.compare import CompareCommand, compare_searches
 from raysearch.jobs.export import ExportCommand
 from raysearch.jobs.export import export as run_export
@@ -117,7 +118,7 @@ def _reported(*, continues: str) -> Generator[None]:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         if os.environ.get("RAYSEARCH_TRACEBACK"):
             raise
         fail(str(error))

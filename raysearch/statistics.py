@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
+from raysearch.errors import UserError
+
 RESAMPLES = 2_000
 """Bootstrap resamples: enough for two digits of an interval's ends."""
 FLIPS = 9_999
@@ -121,15 +123,15 @@ def kendall_intervals(
         An interval by name, None for a ranking without a tau, and the interval of the lead, None without two taus.
 
     Raises:
-        ValueError: there are fewer than 3 subnets, or a ranking of another length.
+        UserError: there are fewer than 3 subnets, or a ranking of another length.
 
     """
     columns = {name: np.asarray(values, float) for name, values in rankings.items()}
     target = np.asarray(truth, float)
     if len(target) < 3:
-        raise ValueError(f"{len(target)} subnets cannot be ranked against each other; take at least 3")
+        raise UserError(f"{len(target)} subnets cannot be ranked against each other; take at least 3")
     if different := [name for name, values in columns.items() if len(values) != len(target)]:
-        raise ValueError(f"{different[0]} has {len(columns[different[0]])} values for {len(target)} subnets")
+        raise UserError(f"{different[0]} has {len(columns[different[0]])} values for {len(target)} subnets")
     intervals = {
         name: bootstrap(lambda places, column=column: _taus(column, target, places), len(target), seed=seed, level=level)
         for name, column in columns.items()

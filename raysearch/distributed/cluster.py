@@ -17,6 +17,8 @@ from ray import cloudpickle
 from ray._private import state as ray_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysearch.errors import UserError
+
 if TYPE_CHECKING:  # they import PyTorch, which the pool and its like start without
     from raysearch.spaces import Family
     from raysearch.tasks import Task
@@ -40,7 +42,7 @@ def connected(address: str | None) -> Generator[None]:
     """A Ray connection for the length of a ``with`` block; an existing one of this process is used and left open.
 
     ``address`` is a cluster's, ``auto``, ``local``, or None for Ray's own rule: ``RAY_ADDRESS``, a cluster running on this
-    node, else a new one on this machine. Raises ValueError when no cluster answers there.
+    node, else a new one on this machine. Raises UserError when no cluster answers there.
     """
     if ray.is_initialized():
         yield
@@ -49,7 +51,7 @@ def connected(address: str | None) -> Generator[None]:
     try:
         ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {_first_line(error)}") from error
+        raise UserError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {_first_line(error)}") from error
     try:
         yield
     finally:
@@ -72,14 +74,14 @@ def carry(family: Family[Any, Any], task: Task) -> None:
 
 
 def _probe(address: str | None) -> None:
-    """Raises ValueError when nothing listens at ``HOST:PORT``, for which Ray would wait for minutes."""
+    """Raises UserError when nothing listens at ``HOST:PORT``, for which Ray would wait for minutes."""
     host, separator, port = (address or "").rpartition(":")
     if not separator or not port.isdigit() or "/" in host:
         return  # auto, local, a client's URI: Ray's own business
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise ValueError(f"no Ray cluster at {address}: {error}; start one or correct --ray-address") from None
+        raise UserError(f"no Ray cluster at {address}: {error}; start one or correct --ray-address") from None
 
 
 def _first_line(error: BaseException) -> str:

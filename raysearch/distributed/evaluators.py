@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.usage import Span, UsageLog
+from raysearch.errors import UserError
 from raysearch.nn.precision import Precision
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.search.racing import Race
@@ -48,13 +49,13 @@ class EvaluatorConfig:
     """Most evaluators at a time; as many as the cluster holds when not given."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for sizes and counts that cannot be."""
+        """Raises UserError for sizes and counts that cannot be."""
         if self.batch_size < 1:
-            raise ValueError(f"evaluators.batch-size is {self.batch_size}, must be at least 1")
+            raise UserError(f"evaluators.batch-size is {self.batch_size}, must be at least 1")
         if not self.cpus > 0:
-            raise ValueError(f"evaluators.cpus is {self.cpus}, must be above 0")
+            raise UserError(f"evaluators.cpus is {self.cpus}, must be above 0")
         if self.max_evaluators is not None and self.max_evaluators < 1:
-            raise ValueError(f"evaluators.max-evaluators is {self.max_evaluators}, must be at least 1")
+            raise UserError(f"evaluators.max-evaluators is {self.max_evaluators}, must be at least 1")
 
 
 def plan_evaluators(config: EvaluatorConfig) -> tuple[int, dict[str, Any]]:

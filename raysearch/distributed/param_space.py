@@ -24,7 +24,7 @@ def tune_space(space: SearchSpace[Any]) -> dict[str, Any]:
 
 
 def architecture_from(space: SearchSpace[A], config: Mapping[str, Any]) -> A:
-    """The architecture of a trial's configuration. Raises ValueError for a decision that is missing or none of its options."""
+    """The architecture of a trial's configuration. Raises UserError for a decision that is missing or none of its options."""
     return space.from_params(config)
 
 

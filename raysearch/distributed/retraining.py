@@ -15,6 +15,7 @@ from ray.exceptions import RayTaskError
 from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
+from raysearch.errors import UserError
 from raysearch.scoring.score import score
 from raysearch.scoring.subnets import open_subnets
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
@@ -125,7 +126,7 @@ def retrain(job: RetrainingJob, archs: Sequence[A]) -> Iterator[Retrained[A]]:
     """Train each of ``archs`` from scratch, as many at once as the cluster holds; yields each as it is done, in no order.
 
     A process takes one GPU of those kept for training, or one CPU where there are none; one that is lost starts its subnet
-    again. Raises ValueError in one line when an image cannot be read or the splits are not those of the job.
+    again. Raises UserError in one line when an image cannot be read or the splits are not those of the job.
     """
     room = share_of("training")
     options: dict[str, Any] = {"num_gpus": 1, "resources": room.per_gpu} if room.gpus >= 1 else {"num_cpus": 1}
@@ -137,8 +138,8 @@ def retrain(job: RetrainingJob, archs: Sequence[A]) -> Iterator[Retrained[A]]:
         try:
             values: dict[str, Any] = ray.get(done)
         except RayTaskError as error:
-            if isinstance(error.cause, ValueError):
-                raise ValueError(str(error.cause)) from None
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from None
             raise
         yield Retrained(
             waiting.pop(done),

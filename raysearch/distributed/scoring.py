@@ -28,7 +28,7 @@ class ScoringService:
         config: the evaluators' size and number.
         name: of the pool, unique in the cluster.
         journal: path of the journal.
-        weights: digest of the weights that are scored. Raises ValueError when the journal holds the scores of others.
+        weights: digest of the weights that are scored. Raises UserError when the journal holds the scores of others.
         calibration: digest of the calibration inputs, for families that need them; as for the weights.
 
     """

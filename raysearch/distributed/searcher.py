@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, cast
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from raysearch.errors import UserError
 from raysearch.search.protocol import Failure, Result
 from raysearch.space import Architecture, SearchSpace
 from raysearch.space.problem import SearchProblem
@@ -95,7 +96,7 @@ class TuneSearcher(Searcher):
         config: makes a trial's configuration, where it should hold other things than the above.
 
     Raises:
-        ValueError: neither or both of ``metric`` and ``outcome``, no such mode.
+        UserError: neither or both of ``metric`` and ``outcome``, no such mode.
 
     """
 
@@ -113,9 +114,9 @@ class TuneSearcher(Searcher):
         # Without metric and mode: Tune ends the whole run when a trial does not report the metric of its searcher.
         super().__init__()
         if (metric is None) == (outcome is None):
-            raise ValueError('give metric, the name of the reported score as metric="accuracy", or else outcome')
+            raise UserError('give metric, the name of the reported score as metric="accuracy", or else outcome')
         if mode not in ("max", "min"):
-            raise ValueError(f"mode is {mode!r}; give max or min")
+            raise UserError(f"mode is {mode!r}; give max or min")
         self.algorithm = algorithm
         self._config: MakeConfig = config or _Decisions(algorithm.problem.space)
         self._outcome: ReadOutcome = outcome or _Numbers(
@@ -136,11 +137,11 @@ class TuneSearcher(Searcher):
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """What Tune makes of its own settings; nothing here comes from them.
 
-        Raises ValueError for a parameter of ``param_space`` that the searcher decides.
+        Raises UserError for a parameter of ``param_space`` that the searcher decides.
         """
         decided = self._config(self.algorithm.problem.space.largest())  # which lacks no block
         if taken := sorted(decided.keys() & config.keys()):
-            raise ValueError(f"param_space has {', '.join(taken)}, which the searcher decides; rename it there")
+            raise UserError(f"param_space has {', '.join(taken)}, which the searcher decides; rename it there")
         return False  # Tune refuses a param_space that leaves anything else to the searcher
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -200,7 +201,7 @@ class TuneSearcher(Searcher):
         write_json(path, state)
 
     def restore(self, checkpoint_path: str) -> None:
-        """Continue from what :meth:`save` wrote. Raises ValueError for another file, and for a search of other settings."""
+        """Continue from what :meth:`save` wrote. Raises UserError for another file, and for a search of other settings."""
         architecture = self.algorithm.problem.space.architecture
         try:
             state = json.loads(Path(checkpoint_path).read_text())
@@ -208,7 +209,7 @@ class TuneSearcher(Searcher):
             lost = [architecture.from_dict(arch) for arch in state["lost"]]
             algorithm = state["algorithm"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{checkpoint_path} is no state of this search ({error}); start the search anew") from None
+            raise UserError(f"{checkpoint_path} is no state of this search ({error}); start the search anew") from None
         self.algorithm.load_state_dict(algorithm)
         self._running, self._lost, self._latest = running, deque(lost), {}
         self._unconfirmed, self._waited = set(running), False

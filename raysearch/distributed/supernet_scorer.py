@@ -12,6 +12,7 @@ import torch
 from raysearch.distributed.device_lock import DeviceLock
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, node_folder
+from raysearch.errors import UserError
 from raysearch.scoring.latency import LatencyRule, device_name, measure
 from raysearch.scoring.score import compile_blocks, score
 from raysearch.scoring.subnets import open_subnets
@@ -44,7 +45,7 @@ class SupernetScorer:
         task: what counts as good, and how cached inputs become network inputs.
         config: batch size and precision.
         calibration: cached training inputs from which running statistics are estimated, for families that have them.
-        latency: how candidates are measured once they are scored; None: they are not. Raises ValueError when this process
+        latency: how candidates are measured once they are scored; None: they are not. Raises UserError when this process
             computes on another device than the one whose latency table the search uses.
 
     """
@@ -62,7 +63,7 @@ class SupernetScorer:
         self.task, self.config, self.latency = task, config, latency
         self.device, self.lock = evaluator_device(config)
         if latency is not None and (here := device_name(self.device)) != latency.device:
-            raise ValueError(
+            raise UserError(
                 f"this evaluator computes on {here}, but the search predicts the latency of {latency.device}: "
                 "keep evaluators on one kind of device, or start a new search"
             )

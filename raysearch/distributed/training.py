@@ -18,6 +18,7 @@ import torch
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from raysearch.distributed.cluster import Actor, answer, beside_caller, share_of
+from raysearch.errors import UserError
 from raysearch.space import SearchSpace
 from raysearch.spaces import Family
 from raysearch.store.summary import EpochRecord
@@ -93,7 +94,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         return  # Ray Train starts lost processes again, and knows no error that makes this useless
     try:
         _train(config["job"], keeper, threads=config["threads"])
-    except ValueError as error:
+    except UserError as error:
         ray.get(keeper.complain.remote(str(error)))
         raise
 
@@ -171,7 +172,7 @@ def _scaling(config: TrainingConfig) -> tuple[ray.train.ScalingConfig, int]:
         threads = max(1, free // count)
         scaling = ray.train.ScalingConfig(num_workers=count, resources_per_worker={"CPU": 1})
     if config.batch_size % count:
-        raise ValueError(f"train.batch-size {config.batch_size} is not a multiple of {count} training workers")
+        raise UserError(f"train.batch-size {config.batch_size} is not a multiple of {count} training workers")
     return scaling, threads
 
 
@@ -179,7 +180,7 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
     """Train the supernet of ``job``, from the last epoch in ``path`` if there is one.
 
     ``on_epoch`` is called for every finished epoch, from another thread, those of an earlier run included. Returns all epochs'
-    records; ``path`` then holds the trained weights (:func:`trained_weights`). Raises ValueError when the training diverged or
+    records; ``path`` then holds the trained weights (:func:`trained_weights`). Raises UserError when the training diverged or
     an image could not be read, RuntimeError when processes were lost more often than the recipe allows.
     """
     keeper = beside_caller(CheckpointKeeper, path.resolve())
@@ -222,7 +223,7 @@ def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRec
             stop.set()
             watcher.join()
         if complaint := answer(keeper.complained.remote()):
-            raise ValueError(complaint)
+            raise UserError(complaint)
         if failure is not None:
             raise failure
         shown = show()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from raysearch.errors import UserError
 from raysearch.store.files import written_whole
 from raysearch.store.model_card import ModelCard
 
@@ -26,15 +27,15 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_onnx_installed() -> None:
-    """Raises ValueError with the remedy where a package that writes or runs ONNX is absent."""
+    """Raises UserError with the remedy where a package that writes or runs ONNX is absent."""
     if absent := [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"ONNX needs packages that are not installed: pip install {' '.join(absent)}, or choose other formats")
+        raise UserError(f"ONNX needs packages that are not installed: pip install {' '.join(absent)}, or choose other formats")
 
 
 def write_torch_export(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int]) -> float:
     """Write ``subnet`` as a ``.pt2`` file that takes any batch size; returns the largest difference of its logits.
 
-    ``image_shape``: channels, height, width. Raises ValueError, and leaves no file, above :data:`TORCH_EXPORT_TOLERANCE`.
+    ``image_shape``: channels, height, width. Raises UserError, and leaves no file, above :data:`TORCH_EXPORT_TOLERANCE`.
     """
     program = torch.export.export(subnet.eval(), (torch.zeros(2, *image_shape),), dynamic_shapes=({0: Dim("batch")},))
     with written_whole(path) as temporary:
@@ -56,7 +57,7 @@ def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int],
     metadata. ``image_shape``: channels, height, width.
 
     Raises:
-        ValueError: above :data:`ONNX_TOLERANCE`, and no file is left; or where a package is not installed.
+        UserError: above :data:`ONNX_TOLERANCE`, and no file is left; or where a package is not installed.
 
     """
     check_onnx_installed()
@@ -97,9 +98,9 @@ def _difference(run: Callable[[Tensor], Tensor], subnet: nn.Module, image_shape:
 
 
 def _checked(path: Path, difference: float, tolerance: float) -> float:
-    """``difference``. Raises ValueError when it is above ``tolerance``, so that the file is not kept."""
+    """``difference``. Raises UserError when it is above ``tolerance``, so that the file is not kept."""
     if not difference <= tolerance:
-        raise ValueError(
+        raise UserError(
             f"{path} was not written: its logits differ from the network's by {difference:.1e}, more than {tolerance:.0e}; "
             "choose another format, and report this"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from raysearch.errors import UserError
 from raysearch.export.card import write_markdown
 from raysearch.spaces import Family, build_subnet, find_family
 from raysearch.spaces import family as family_named
@@ -40,10 +41,10 @@ def save_subnet(path: Path, subnet: nn.Module, *, family: Family[Any, Any], card
 
 
 def read_card(path: Path) -> ModelCard:
-    """What ``champion.json`` holds. Raises ValueError when the file is missing, damaged or another's."""
+    """What ``champion.json`` holds. Raises UserError when the file is missing, damaged or another's."""
     values = read_json(path)
     if absent := {"family", "settings", "weights", "arch"} - values.keys():
-        raise ValueError(f"{path} describes no subnet ({', '.join(sorted(absent))} missing); give a file such as champion.json")
+        raise UserError(f"{path} describes no subnet ({', '.join(sorted(absent))} missing); give a file such as champion.json")
     return read_record(path, ModelCard)
 
 
@@ -55,7 +56,7 @@ def load_subnet(path: Path, *, family: Family[Any, Any] | str | None = None) -> 
         family: needed for one of your own: the object, its file or its module. Reading the files themselves executes nothing.
 
     Raises:
-        ValueError: a file is missing, damaged or another's, or the family is not known.
+        UserError: a file is missing, damaged or another's, or the family is not known.
 
     """
     card = read_card(path)
@@ -66,5 +67,5 @@ def load_subnet(path: Path, *, family: Family[Any, Any] | str | None = None) -> 
     try:
         subnet.load_state_dict(tensors)
     except RuntimeError:
-        raise ValueError(f"{weights} does not hold the weights of {path}; copy both files again") from None
+        raise UserError(f"{weights} does not hold the weights of {path}; copy both files again") from None
     return subnet.eval()

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from raysearch.errors import UserError
 from raysearch.recipes.recipe import SETTINGS_OF, Recipe, flat_settings
 from raysearch.recipes.stored import stored_search
 from raysearch.report.comparison import (
@@ -63,29 +64,29 @@ class CompareCommand:
     """MLflow store of run ids. Default: MLFLOW_TRACKING_URI, or SQLite in the folder runs."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for numbers that cannot be."""
+        """Raises UserError for numbers that cannot be."""
         if len(self.runs) < 2:
-            raise ValueError("give two or more searches: output folders or MLflow run ids")
+            raise UserError("give two or more searches: output folders or MLflow run ids")
         if self.reference is not None and not self.reference[1] > 0:
-            raise ValueError(f"--reference: {self.reference[1]:g} parameters; give a score and a number above 0, as 0.9 6e6")
+            raise UserError(f"--reference: {self.reference[1]:g} parameters; give a score and a number above 0, as 0.9 6e6")
         if self.output.is_dir() or self.output.suffix != ".html":
-            raise ValueError(f"--output {self.output} is no page; name a file that ends in .html")
+            raise UserError(f"--output {self.output} is no page; name a file that ends in .html")
         if not self.output.absolute().parent.is_dir():
-            raise ValueError(f"--output {self.output}: there is no folder {self.output.parent}; make it first")
+            raise UserError(f"--output {self.output}: there is no folder {self.output.parent}; make it first")
 
 
 def compare_searches(command: CompareCommand, *, line: str, console: Console) -> Comparison:
     """Print the table and write the page; returns what they hold.
 
-    Raises ValueError, in one line with the remedy, for runs that are not there, not finished or not comparable.
+    Raises UserError, in one line with the remedy, for runs that are not there, not finished or not comparable.
     """
     held = [_read(run, command) for run in command.runs]
     if repeated := [name for name, count in Counter(h.search_id for h in held).items() if count > 1]:
         names = [h.name for h in held if h.search_id == repeated[0]]
-        raise ValueError(f"{' and '.join(names)} are the same search; give each once")
+        raise UserError(f"{' and '.join(names)} are the same search; give each once")
     for other in held[1:]:
         if (difference := _difference(held[0], other)) is not None:
-            raise ValueError(
+            raise UserError(
                 f"{held[0].name} and {other.name} cannot be compared: {difference}; compare searches on the same images"
             )
     comparison = _compare(held, command, line=line)
@@ -134,14 +135,14 @@ def _read(run: str, command: CompareCommand) -> _Held:
     family = None if command.family is None else find_family(command.family)
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
+            raise UserError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
         if not (path / CANDIDATES).is_file():
-            raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
+            raise UserError(f"the search in {path} is not finished; continue it with --resume first")
         held = _held(run, path / CONFIG, path / CANDIDATES, family=family, journal=path / "journal.jsonl")
         summary = path / "summary.json"
         return replace(held, told_kind=read_record(summary, Summary).score_kind) if summary.exists() else held
     if path.exists() or not re.fullmatch("[0-9a-f]{32}", run):
-        raise ValueError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
+        raise UserError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
     uri = command.tracking_uri or default_uri(Path("runs"))
     with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
         config, candidates = (artifact_of_run(uri, run, name, folder=Path(folder)) for name in (CONFIG, CANDIDATES))
@@ -151,7 +152,7 @@ def _read(run: str, command: CompareCommand) -> _Held:
 def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | None, journal: Path | None = None) -> _Held:
     values = read_json(config)
     if not isinstance(values.get("recipe"), dict) or not isinstance(values.get("search_id"), str):
-        raise ValueError(f"{config} is no configuration of raysearch; restore it")
+        raise UserError(f"{config} is no configuration of raysearch; restore it")
     stored = stored_search(values["recipe"], config, family)
     weights = stored.supernet if journal is None or not journal.is_file() else _weights(journal)
     held = _Held(
@@ -165,7 +166,7 @@ def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | No
         candidates=tuple(_candidate(row, stored.recipe.family.architecture) for row in read_candidates(table)),
     )
     if not held.competing:
-        raise ValueError(f"{name} has no candidate that was scored on all images; leave it out")
+        raise UserError(f"{name} has no candidate that was scored on all images; leave it out")
     return held
 
 
@@ -175,7 +176,7 @@ def _weights(journal: Path) -> str:
         try:
             return str(json.loads(lines.readline())["weights"])[:12]
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{journal} line 1 is damaged; restore it") from None
+            raise UserError(f"{journal} line 1 is damaged; restore it") from None
 
 
 def _candidate(row: CandidateRow, architecture: type[Architecture]) -> Candidate:
@@ -247,7 +248,7 @@ def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
 
 
 def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
-    """Searches that differ in their seed alone. Raises ValueError for a group that has a seed twice."""
+    """Searches that differ in their seed alone. Raises UserError for a group that has a seed twice."""
     groups: dict[str, tuple[Settings, list[_Held]]] = {}
     shared = _share_supernets(held)
     for run in held:
@@ -266,7 +267,7 @@ def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
             seeds = Counter(run.recipe.seed for run in part)
             if twice := [seed for seed, count in seeds.items() if count > 1]:
                 names = " and ".join(run.name for run in part if run.recipe.seed == twice[0])
-                raise ValueError(f"{names} have the same settings and seed {twice[0]}: a repetition; leave one out")
+                raise UserError(f"{names} have the same settings and seed {twice[0]}: a repetition; leave one out")
             found.append(({**settings, "supernet": digest}, part))
     return found
 

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from torch import nn
 
+from raysearch.errors import UserError
 from raysearch.export.card import Form, write_markdown
 from raysearch.export.programs import check_onnx_installed, write_onnx, write_torch_export
 from raysearch.export.subnet_file import load_subnet, read_card, save_subnet
@@ -46,21 +47,21 @@ class ExportCommand:
     """Folder of the files. Default: export/ID in the folder of the search."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where no format is given."""
+        """Raises UserError where no format is given."""
         if not self.format:
-            raise ValueError("--format is empty; give at least one of " + ", ".join(FILES))
+            raise UserError("--format is empty; give at least one of " + ", ".join(FILES))
 
 
 def export(command: ExportCommand, *, console: Console) -> Path:
     """Write the files; returns their folder.
 
-    Programs are compared with the network before they are kept. Raises ValueError, in one line with the remedy.
+    Programs are compared with the network before they are kept. Raises UserError, in one line with the remedy.
     """
     if "onnx" in command.format:
         check_onnx_installed()
     family, card, subnet = _found(command)
     if family.timm is None and command.format == ("timm",):
-        raise ValueError(f"--format timm: networks of the family {family.name} have no names in timm; choose another format")
+        raise UserError(f"--format timm: networks of the family {family.name} have no names in timm; choose another format")
     base = command.source if command.source.is_dir() else command.source.parent
     output = command.output or base / "export" / str(card.id)
     shape = _image_shape(command, card)
@@ -68,7 +69,7 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--output {output} cannot be made: {error.strerror}") from None
+        raise UserError(f"--output {output} cannot be made: {error.strerror}") from None
 
     card = save_subnet(output / "model.json", subnet, family=family, card=card)
     _say(console, output / "model.json", "architecture, scores, preprocessing; the same for people in model.md")
@@ -88,12 +89,12 @@ def export(command: ExportCommand, *, console: Console) -> Path:
 
 
 def _image_shape(command: ExportCommand, card: ModelCard) -> tuple[int, int, int]:
-    """Channels, height, width of what goes in; zeros where no format asks. Raises ValueError where a card does not say."""
+    """Channels, height, width of what goes in; zeros where no format asks. Raises UserError where a card does not say."""
     how = card.preprocessing or {}
     if {"in_chans", "img_size"} <= how.keys():
         return how["in_chans"], how["img_size"], how["img_size"]
     if asking := [form for form in command.format if form != "safetensors"]:
-        raise ValueError(f"--format {' '.join(asking)}: the network takes no images; choose --format safetensors")
+        raise UserError(f"--format {' '.join(asking)}: the network takes no images; choose --format safetensors")
     return 0, 0, 0
 
 
@@ -102,16 +103,16 @@ def _say(console: Console, path: Path, words: str) -> None:
 
 
 def _check_output(output: Path, card: ModelCard) -> None:
-    """Raises ValueError for a file, for the folder of a search, and for a folder that holds another subnet."""
+    """Raises UserError for a file, for the folder of a search, and for a folder that holds another subnet."""
     if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file, not a folder")
+        raise UserError(f"--output {output} is a file, not a folder")
     config, held = output / "config.json", output / "model.json"
     if config.exists() and not held.exists():
-        raise ValueError(f"--output {output} holds a config.json of something else; choose another folder")
+        raise UserError(f"--output {output} holds a config.json of something else; choose another folder")
     if held.exists():
         other = read_card(held)
         if (other.id, other.search_id) != (card.id, card.search_id):
-            raise ValueError(f"--output {output} holds another subnet ({other.id}); choose another folder")
+            raise UserError(f"--output {output} holds another subnet ({other.id}); choose another folder")
 
 
 # --- which subnet -----------------------------------------------------------------------------------------------------
@@ -123,14 +124,14 @@ def _found(command: ExportCommand) -> tuple[Family[Any, Any], ModelCard, nn.Modu
     given = None if command.family is None else find_family(command.family)
     if source.suffix == ".json":
         if command.subnet != "champion":
-            raise ValueError(f"--subnet {command.subnet}: {source} is one subnet; give the folder of the search instead")
+            raise UserError(f"--subnet {command.subnet}: {source} is one subnet; give the folder of the search instead")
         family, card = _card(source, given)
         return family, card, load_subnet(source, family=family)
     champion = source / "champion.json"
     if not (source / CONFIG).is_file():
-        raise ValueError(f"{source} is no output folder of a search; give the folder that experiments/search.py named")
+        raise UserError(f"{source} is no output folder of a search; give the folder that experiments/search.py named")
     if not champion.is_file():
-        raise ValueError(f"the search in {source} has no champion yet; continue it with --resume first")
+        raise UserError(f"the search in {source} has no champion yet; continue it with --resume first")
     family, card = _card(champion, given)
     if command.subnet in ("champion", card.id):
         return family, card, load_subnet(champion, family=family)
@@ -144,19 +145,19 @@ def _found(command: ExportCommand) -> tuple[Family[Any, Any], ModelCard, nn.Modu
 
 
 def _card(path: Path, given: Family[Any, Any] | None) -> tuple[Family[Any, Any], ModelCard]:
-    """Family and model card with its id. Raises ValueError where classes or preprocessing are absent, as without a search."""
+    """Family and model card with its id. Raises UserError where classes or preprocessing are absent, as without a search."""
     card = read_card(path)
     if absent := [name for name in ("classes", "preprocessing") if getattr(card, name) is None]:
-        raise ValueError(f"the subnet's JSON file lacks {', '.join(absent)}; export it from the folder of its search")
+        raise UserError(f"the subnet's JSON file lacks {', '.join(absent)}; export it from the folder of its search")
     try:
         family = family_of_files(card.family, given)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     return family, replace(card, id=family.architecture.from_dict(card.arch).id)
 
 
 def _of_network(folder: Path, which: str, champion: ModelCard) -> ModelCard:
-    """The champion's card with what the search's files say of another network. Raises ValueError when they do not name it."""
+    """The champion's card with what the search's files say of another network. Raises UserError when they do not name it."""
     summary = read_record(folder / "summary.json", Summary)
     counts, networks = summary.counts, summary.networks
     card = replace(champion, score_images=counts.search_images, test_images=counts.test_images, latency_ms=None)
@@ -180,7 +181,7 @@ def _of_network(folder: Path, which: str, champion: ModelCard) -> ModelCard:
                 return replace(card, id=which, arch=arch, score=score, test_score=test_score, origin=origin)
     row = next((row for row in read_candidates(folder / CANDIDATES) if row.id == which), None)
     if row is None:
-        raise ValueError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
+        raise UserError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
     return replace(
         card,
         id=which,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
+from raysearch.errors import UserError
 from raysearch.jobs.progress import phase
 from raysearch.search import Candidate, Result, ranked
 from raysearch.search.front import preference
@@ -26,12 +27,12 @@ def choose(
     """The champion, and how it was chosen.
 
     The ``count`` best candidates of the search are scored on the images of ``split``; the order of these scores decides, by the
-    rule that ranks candidates. One that is too slow when measured again is passed over where others are not. Raises ValueError
+    rule that ranks candidates. One that is too slow when measured again is passed over where others are not. Raises UserError
     when no candidate competes.
     """
     best = ranked(candidates)[:count]
     if not best:
-        raise ValueError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
+        raise UserError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
     scored: list[tuple[Candidate, Result]] = []
     with phase(console, "finalists", len(best)) as shown:
         outcomes = service.score(split, [c.proposal.arch for c in best])
@@ -40,7 +41,7 @@ def choose(
             if isinstance(outcome, Result):
                 scored.append((candidate, outcome))
     if not scored:
-        raise ValueError("no finalist could be scored on all search images; start again with --resume")
+        raise UserError("no finalist could be scored on all search images; start again with --resume")
     in_time = [(c, r) for c, r in scored if r.competes] or scored
     champion, of_champion = min(in_time, key=lambda entry: preference(entry[1], index=entry[0].proposal.index))
     right = of_champion.by_item(of_champion.items_seen)

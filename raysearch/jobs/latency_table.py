@@ -7,6 +7,7 @@ from itertools import count
 from rich.console import Console
 
 from raysearch.distributed.measuring import LatencyJob, measure_subnets
+from raysearch.errors import UserError
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import phase
 from raysearch.scoring.latency import LatencyTable, architectures_to_measure
@@ -14,18 +15,18 @@ from raysearch.store.folder import OutputFolder, read_json, write_json
 
 
 def read_latency(folder: OutputFolder) -> LatencyTable:
-    """The latency table of an earlier run. Raises ValueError that names a damaged file."""
+    """The latency table of an earlier run. Raises UserError that names a damaged file."""
     values = read_json(folder.latency)
     try:
         return LatencyTable.from_dict(values)
     except KeyError as error:
-        raise ValueError(f"{folder.latency} is damaged (it lacks {error}); remove it to measure anew") from None
+        raise UserError(f"{folder.latency} is damaged (it lacks {error}); remove it to measure anew") from None
 
 
 def plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
     """Fit the latency table, or take that of an earlier run, so that a resumed search predicts the same.
 
-    Raises ValueError, with nothing left in a new folder, when no subnet is predicted to keep the limit.
+    Raises UserError, with nothing left in a new folder, when no subnet is predicted to keep the limit.
     """
     if folder.latency.exists():
         return plan.with_latency(read_latency(folder))

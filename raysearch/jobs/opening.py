@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from raysearch.distributed.files import content_digest
+from raysearch.errors import UserError
 from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.recipes import flat_settings
@@ -35,7 +36,7 @@ def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> di
 
 
 def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:
-    """Raises ValueError for a damaged file of an earlier run, before anything is computed or recorded."""
+    """Raises UserError for a damaged file of an earlier run, before anything is computed or recorded."""
     _ = folder.seconds
     if folder.latency.exists():
         read_latency(folder)
@@ -46,7 +47,7 @@ def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:
             calibration = content_digest(folder.calibration) if family.calibrates and folder.calibration.exists() else None
             Journal(folder.journal, weights=content_digest(folder.supernet), calibration=calibration)
     elif folder.journal.exists():
-        raise ValueError(
+        raise UserError(
             f"{folder.supernet} is missing, whose scores {folder.journal} holds; restore it or choose another --output"
         )
     elif folder.training.exists():

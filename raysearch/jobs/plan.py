@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from raysearch.errors import UserError
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.recipes import Recipe
 from raysearch.scoring.latency import LatencyTable
@@ -93,10 +94,10 @@ class Plan:
 
 
 def plan_search(command: SearchCommand[Any, Any]) -> Plan:
-    """Check a command against its images, files and budget. Raises ValueError, in one line with the remedy."""
+    """Check a command against its images, files and budget. Raises UserError, in one line with the remedy."""
     recipe = command.recipe
     if recipe.racing.enabled and recipe.algorithm not in ("evolution", "ageing"):
-        raise ValueError(
+        raise UserError(
             f"racing.enabled does not fit algorithm {recipe.algorithm}, which needs the whole score of every candidate; "
             "choose algorithm evolution or ageing"
         )
@@ -108,12 +109,12 @@ def plan_search(command: SearchCommand[Any, Any]) -> Plan:
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
-        raise ValueError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
+        raise UserError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
     plan = Plan(recipe, splits, geometry, problem, given)
     if command.warm_start is None:
         return plan
     if command.warm_start_count < 1:
-        raise ValueError(f"--warm-start-count is {command.warm_start_count}, must be at least 1")
+        raise UserError(f"--warm-start-count is {command.warm_start_count}, must be at least 1")
     if command.warm_start in PROXIES:
         proxy = ProxyStart(
             command.warm_start,
@@ -129,14 +130,14 @@ def plan_search(command: SearchCommand[Any, Any]) -> Plan:
 
 
 def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits) -> SupernetFile:
-    """The supernet of a file. Raises ValueError when it does not fit the recipe, or may know the search and test images."""
+    """The supernet of a file. Raises UserError when it does not fit the recipe, or may know the search and test images."""
     given = read_supernet(path, recipe.family)
     sizes = geometry.settings
     if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
         pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)
-        raise ValueError(f"--supernet {path} does not fit the recipe {recipe.name}: {pairs}")
+        raise UserError(f"--supernet {path} does not fit the recipe {recipe.name}: {pairs}")
     if given.images not in (None, splits.digest):
-        raise ValueError(
+        raise UserError(
             f"--supernet {path} was trained on other images, or on another division of these: it may know "
             "search and test images of this search; repeat the --seed, --data and --dataset flags of its training"
         )
@@ -144,7 +145,7 @@ def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits
 
 
 def _initial(command: SearchCommand[Any, Any], source: str, problem: SearchProblem[Any]) -> tuple[Architecture, ...]:
-    """What ``--warm-start`` names, best first. Raises ValueError when that is nothing which this search can use."""
+    """What ``--warm-start`` names, best first. Raises UserError when that is nothing which this search can use."""
     count, path = command.warm_start_count, Path(source)
     if path.suffix == ".json":
         return listed_architectures(path, problem)[:count]
@@ -154,18 +155,18 @@ def _initial(command: SearchCommand[Any, Any], source: str, problem: SearchProbl
             path = artifact_of_run(uri, source, CANDIDATES, folder=Path(folder))
         found = best_of_search(path / CANDIDATES if path.is_dir() else path, problem, count=count).architectures
     if not found:
-        raise ValueError(f"--warm-start {source} has no scored candidate inside this space and {problem.constraint}")
+        raise UserError(f"--warm-start {source} has no scored candidate inside this space and {problem.constraint}")
     return found
 
 
 def output_path(command: SearchCommand[Any, Any]) -> Path:
-    """The folder for a command's results. Raises ValueError when there is nothing to resume."""
+    """The folder for a command's results. Raises UserError when there is nothing to resume."""
     if command.output is not None:
         return command.output
     name = command.recipe.name
     if command.resume:
         earlier = sorted(p.parent for p in Path("runs").glob(f"{name}-*/config.json"))
         if not earlier:
-            raise ValueError(f"--resume: there is no search of {name} in runs/; name its folder with --output")
+            raise UserError(f"--resume: there is no search of {name} in runs/; name its folder with --output")
         return earlier[-1]
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"  # local time: a person reads it

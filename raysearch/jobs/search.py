@@ -17,6 +17,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
+from raysearch.errors import UserError
 from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, show_summary
 from raysearch.jobs.finalists import choose
 from raysearch.jobs.latency_table import plan_latency
@@ -41,7 +42,7 @@ from raysearch.training.supernets import SupernetFile
 def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Summary:
     """Run or continue a search; returns what ``summary.json`` holds.
 
-    Raises ValueError, in one line with the remedy, for what the user can mend; nothing of an earlier search is changed then.
+    Raises UserError, in one line with the remedy, for what the user can mend; nothing of an earlier search is changed then.
     """
     started = time.perf_counter()
     plan = plan_search(command)
@@ -216,7 +217,7 @@ def _candidates(
     *,
     history: Sequence[EpochRecord],
 ) -> Sequence[Candidate]:
-    """Every candidate of the search, in the order asked. Raises ValueError when none could be scored."""
+    """Every candidate of the search, in the order asked. Raises UserError when none could be scored."""
     recipe = plan.recipe
     algorithm = make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
     with phase(console, "search", algorithm.total) as shown:
@@ -233,10 +234,10 @@ def _candidates(
         watcher.end_generation()
     if all(c.result is None for c in run.candidates):
         reasons = sorted({c.outcome.reason for c in run.candidates if isinstance(c.outcome, Failure)})
-        raise ValueError(f"no candidate could be scored ({'; '.join(reasons)}): is this supernet trained?")
+        raise UserError(f"no candidate could be scored ({'; '.join(reasons)}): is this supernet trained?")
     slow = [c.result.latency_ms for c in run.candidates if c.status == "slow" and c.result and c.result.latency_ms]
     if slow and all(c.status != "scored" for c in run.candidates):
-        raise ValueError(
+        raise UserError(
             f"no candidate keeps {plan.problem.constraint}: the fastest took {min(slow):.3g} ms; "
             "raise constraint.max-latency-ms and start again in a new output folder"
         )

@@ -17,6 +17,7 @@ from raysearch.distributed.cluster import carry, connected
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
 from raysearch.distributed.search_run import SEARCH_SPLIT
+from raysearch.errors import UserError
 from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand, plan_search
 from raysearch.jobs.progress import phase
@@ -67,24 +68,24 @@ class ValidateCommand:
     """Ray cluster. Default: Ray's own rule, a cluster that runs on this node or else a new one on this machine."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for numbers that cannot be."""
+        """Raises UserError for numbers that cannot be."""
         if self.subnets < 3:
-            raise ValueError(f"--subnets is {self.subnets}, must be at least 3; 12 tell something")
+            raise UserError(f"--subnets is {self.subnets}, must be at least 3; 12 tell something")
         if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"--epochs is {self.epochs}, must be at least 1")
+            raise UserError(f"--epochs is {self.epochs}, must be at least 1")
 
 
 def validate(command: ValidateCommand, *, console: Console) -> Validation:
     """Run or continue a validation; returns what ``validation.json`` holds.
 
     Every finished retraining is a line of ``validation.jsonl`` in the folder, and is not repeated by a later call. The test
-    split is not read. Raises ValueError, in one line with the remedy, for what the user can mend.
+    split is not read. Raises UserError, in one line with the remedy, for what the user can mend.
     """
     path = command.folder
     if not (path / CONFIG).is_file():
-        raise ValueError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
+        raise UserError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
     if not (path / ".finished").exists():
-        raise ValueError(f"the search in {path} is not finished; continue it with --resume first")
+        raise UserError(f"the search in {path} is not finished; continue it with --resume first")
     config = read_json(path / CONFIG)
     with open_folder(path, config, resume=True) as folder:
         plan = _plan(folder, command.family)
@@ -124,13 +125,13 @@ def validate(command: ValidateCommand, *, console: Console) -> Validation:
 
 
 def _plan(folder: OutputFolder, family: str | None) -> Plan:
-    """The plan that the search had. Raises ValueError when its images are no longer those."""
+    """The plan that the search had. Raises UserError when its images are no longer those."""
     given = None if family is None else find_family(family)
     stored = stored_search(folder.config["recipe"], folder.path / CONFIG, given)
     recipe = stored.recipe
     plan = plan_search(SearchCommand(recipe))
     if stored.images is not None and not plan.splits.digest.startswith(stored.images):
-        raise ValueError(
+        raise UserError(
             f"the data of {recipe.task.data_name} in {recipe.task.data_source} are not those "
             f"that {folder.path} searched with; restore them"
         )
@@ -154,7 +155,7 @@ def _choose(plan: Plan, folder: OutputFolder, *, count: int, seed: int) -> dict[
             break
     drawn = across_band(plan.problem, count=count - len(chosen), seed=seed, exclude=list(chosen))
     if len(chosen) + len(drawn) < count:
-        raise ValueError(f"the band has no {count} subnets; give --subnets {len(chosen) + len(drawn)} or fewer")
+        raise UserError(f"the band has no {count} subnets; give --subnets {len(chosen) + len(drawn)} or fewer")
     for arch in drawn:
         chosen[arch] = "drawn"
     return chosen
@@ -190,7 +191,7 @@ def across_band(problem: SearchProblem[Any], *, count: int, seed: int, exclude: 
 class _Lines:
     """``validation.jsonl``: the settings, then one line per retrained subnet; a line that a crash cut short is dropped.
 
-    Raises ValueError for a damaged line, and when the settings are not those that the file was started with.
+    Raises UserError for a damaged line, and when the settings are not those that the file was started with.
     """
 
     def __init__(self, path: Path, settings: ValidationSettings) -> None:
@@ -205,7 +206,7 @@ class _Lines:
         earlier: dict[str, Any] = self._lines.header.get("settings") or {}
         if changed := [name for name, value in asdict(settings).items() if earlier.get(name) != value]:
             name = changed[0]
-            raise ValueError(
+            raise UserError(
                 f"{path} holds subnets retrained with {name} {earlier.get(name)}, not {getattr(settings, name)}; "
                 "repeat its settings, or remove it to start anew"
             )

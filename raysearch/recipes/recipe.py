@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 import tyro
 
 from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.errors import UserError
 from raysearch.scoring.latency import LatencyConfig
 from raysearch.search import (
     AgeingConfig,
@@ -44,9 +45,9 @@ class ReportConfig:
     """Register champion and front (ten at most) as models in MLflow; a second or more for each at the end of the search."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a negative number."""
+        """Raises UserError for a negative number."""
         if self.random_subnets < 0:
-            raise ValueError(f"report.random-subnets is {self.random_subnets}, must be at least 0")
+            raise UserError(f"report.random-subnets is {self.random_subnets}, must be at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,11 @@ class FinalistsConfig:
     """On how many images of the search split the search scores its candidates; on all when not given."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for numbers below one."""
+        """Raises UserError for numbers below one."""
         if self.count < 1:
-            raise ValueError(f"finalists.count is {self.count}, must be at least 1")
+            raise UserError(f"finalists.count is {self.count}, must be at least 1")
         if self.search_images is not None and self.search_images < 1:
-            raise ValueError(f"finalists.search-images is {self.search_images}, must be at least 1")
+            raise UserError(f"finalists.search-images is {self.search_images}, must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,13 @@ class Recipe(Generic[T, C]):
     def of_family(self, family: Family[Any, Any], *, taken: Iterable[str] = ()) -> Recipe[T, Any]:
         """The same search in the space of another family, in its own configuration; the budget was this family's and goes.
 
-        Raises ValueError where a setting of the family has the name of one that every search has, or one of ``taken``.
+        Raises UserError where a setting of the family has the name of one that every search has, or one of ``taken``.
         """
         if family is self.family:
             return self
         known = {f.name for part in (self, self.task) for f in fields(cast(Any, part))} | BESIDE | {*taken}
         if both := [f.name for f in fields(family.config) if f.name in known]:
-            raise ValueError(
+            raise UserError(
                 f"family {family.name}: {family.config.__name__}.{both[0]} has the name of a setting that every search has; "
                 "choose another"
             )

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from raysearch.errors import UserError
 from raysearch.recipes.recipe import BESIDE, Recipe, flat_settings
 from raysearch.spaces import Family
 from raysearch.spaces import family as built_in_family
@@ -38,19 +39,19 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_search(values: Mapping[str, Any], place: Path, family: Family[Any, Any] | None = None) -> StoredSearch:
-    """From the group ``recipe`` of the configuration at ``place``, which a ValueError of :func:`stored_recipe` then names."""
+    """From the group ``recipe`` of the configuration at ``place``, which a UserError of :func:`stored_recipe` then names."""
     stored = {name: value for name, value in values.items() if name not in BESIDE}
     try:
         recipe = stored_recipe(stored, family)
     except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
+        raise UserError(f"{place}: {error}") from None
     return StoredSearch(recipe, values.get("images"), values.get("supernet"), tuple(values.get("warm_start") or ()))
 
 
 def stored_recipe(values: Mapping[str, Any], family: Family[Any, Any] | None = None) -> Recipe[Any, Any]:
     """Inverse of ``Recipe.to_dict``. Settings that an earlier version did not have take their defaults.
 
-    ``family`` is needed for one of the user's own: reading a configuration executes nothing. Raises ValueError that names a
+    ``family`` is needed for one of the user's own: reading a configuration executes nothing. Raises UserError that names a
     setting which is not known, missing or impossible.
     """
     left = upgraded(values)
@@ -62,20 +63,20 @@ def stored_recipe(values: Mapping[str, Any], family: Family[Any, Any] | None = N
     hints = typing.get_type_hints(Recipe)
     own = [f.name for f in fields(Recipe) if f.name not in ("family", "task", "config")]
     if unknown := [name for name in left if name not in own]:
-        raise ValueError(f"recipe.{unknown[0]} is no setting of this version; use the version that made the search")
+        raise UserError(f"recipe.{unknown[0]} is no setting of this version; use the version that made the search")
     if absent := [name for name in ("name", "train") if name not in left]:
-        raise ValueError(f"recipe lacks settings ({absent[0]}); use the version that made the search")
+        raise UserError(f"recipe lacks settings ({absent[0]}); use the version that made the search")
     return Recipe(family=kind, **parts, **{name: _read(hints[name], value, f"recipe.{name}") for name, value in left.items()})
 
 
 def family_of_files(name: str, given: Family[Any, Any] | None) -> Family[Any, Any]:
-    """The family that files name. Raises ValueError when it is the user's own and not given, or another than the given."""
+    """The family that files name. Raises UserError when it is the user's own and not given, or another than the given."""
     if given is not None:
         if given.name != name:
-            raise ValueError(f"it is of the family {name!r}, but --family gives {given.name!r}")
+            raise UserError(f"it is of the family {name!r}, but --family gives {given.name!r}")
         return given
     if name not in BUILT_IN:
-        raise ValueError(f"it is of a family of your own, {name!r}: give its file with --family FILE.py")
+        raise UserError(f"it is of a family of your own, {name!r}: give its file with --family FILE.py")
     return built_in_family(name)
 
 
@@ -87,12 +88,12 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         first = error.errors()[0]
         where = ".".join([place, *map(str, first["loc"])])
         if first["type"] == "missing":
-            raise ValueError(f"{where} is missing; use the version that made the search") from None
-        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise UserError(f"{where} is missing; use the version that made the search") from None
+        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     if isinstance(value, Mapping):
         known = _names(read)
         if unknown := [name for name in flat_settings(cast(Mapping[str, Any], value)) if name not in known]:
-            raise ValueError(f"{place}.{unknown[0]} is no setting of this version; use the version that made the search")
+            raise UserError(f"{place}.{unknown[0]} is no setting of this version; use the version that made the search")
     return read
 
 

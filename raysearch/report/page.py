@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from raysearch.errors import UserError
 from raysearch.report.common import InCommon, Share, in_common
 from raysearch.report.pictures import (
     SIZES,
@@ -58,7 +59,7 @@ def write_report(folder: Path, summary: Summary | None = None, *, candidates: Se
         candidates: those known so far; ``candidates.parquet`` is read when they are not given.
 
     Raises:
-        ValueError: a file is missing or damaged; it is named.
+        UserError: a file is missing or damaged; it is named.
 
     """
     if summary is None:
@@ -77,7 +78,7 @@ def write_report(folder: Path, summary: Summary | None = None, *, candidates: Se
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise ValueError(f"{path} is missing: a report needs the folder of a finished search")
+        raise UserError(f"{path} is missing: a report needs the folder of a finished search")
     return path
 
 

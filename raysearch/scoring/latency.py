@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raysearch.errors import UserError
 from raysearch.nn.precision import Precision, autocast
 from raysearch.search import SearchProblem
 from raysearch.space import Architecture
@@ -53,10 +54,10 @@ class LatencyConfig:
     """Further subnets, which tell the table's error."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for counts that measure nothing."""
+        """Raises UserError for counts that measure nothing."""
         for name, least in (("batch_size", 1), ("warmup", 0), ("repetitions", 1), ("fitted", 2), ("held_out", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"latency.{name.replace('_', '-')} is {getattr(self, name)}, must be at least {least}")
+                raise UserError(f"latency.{name.replace('_', '-')} is {getattr(self, name)}, must be at least {least}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
 from raysearch.spaces import Supernet
@@ -102,11 +103,11 @@ def proxy_best(
         seed: of the draws.
 
     Raises:
-        ValueError: ``count`` is above ``draws``.
+        UserError: ``count`` is above ``draws``.
 
     """
     if count > draws:
-        raise ValueError(f"count is {count}, but only {draws} architectures are drawn; raise draws")
+        raise UserError(f"count is {count}, but only {draws} architectures are drawn; raise draws")
     values: dict[A, float] = {}
     for i in range(draws):
         arch = problem.sample(Random(f"{seed}/proxy/{i}"), values)

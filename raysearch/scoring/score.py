@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raysearch.errors import UserError
 from raysearch.nn.precision import Precision, autocast
 from raysearch.search.protocol import ByItem, Failure, Result, pack
 from raysearch.search.racing import Race
@@ -50,7 +51,7 @@ def score(
     rounding of other batches (the loss to about 1e-6 of itself in float32).
 
     Returns a Failure when losses or outcomes are not finite: such a candidate is recorded as failed, it does not end a search.
-    Raises ValueError for a task that does not judge item by item.
+    Raises UserError for a task that does not judge item by item.
     """
     started = time.perf_counter()
     device = images.device
@@ -102,11 +103,11 @@ def score(
 
 
 def _require_by_item(outcomes: Tensor, loss: Tensor, *, task: Task, items: int) -> None:
-    """Raises ValueError unless both hold one value per item, of the kinds that a task may give."""
+    """Raises UserError unless both hold one value per item, of the kinds that a task may give."""
     for name, values, kinds in (("outcomes", outcomes, (torch.bool, torch.float32)), ("losses", loss, (torch.float32,))):
         if values.shape != (items,) or values.dtype not in kinds:
             wanted = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
-            raise ValueError(
+            raise UserError(
                 f"{type(task).__name__}.judge returned {name} of shape {tuple(values.shape)} and {values.dtype} for {items} "
                 f"items; return shape ({items},), {wanted}"
             )

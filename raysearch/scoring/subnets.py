@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture
 from raysearch.spaces import Family, Supernet
 from raysearch.spaces.supernet import Calibration
@@ -75,19 +76,19 @@ def open_subnets(
         device: where statistics are estimated; the CPU when not given.
 
     Raises:
-        ValueError: a file is missing, damaged or another's; or the family calibrates and there is nothing to do so with.
+        UserError: a file is missing, damaged or another's; or the family calibrates and there is nothing to do so with.
 
     """
     supernet = read_supernet(weights, family).build()
     if not family.calibrates:
         return Subnets(supernet)
     if calibration is None:
-        raise ValueError(f"subnets of the family {family.name} need calibration inputs, and none are given beside {weights}")
+        raise UserError(f"subnets of the family {family.name} need calibration inputs, and none are given beside {weights}")
     return Subnets(supernet, CalibrationBatches(open_cache(calibration).images, task.normalise, device or torch.device("cpu")))
 
 
 def open_subnets_of(folder: OutputFolder, family: Family[Any, A], task: Task) -> Subnets[A]:
-    """The subnets of a search's supernet, on the CPU. Raises ValueError as :func:`open_subnets` does."""
+    """The subnets of a search's supernet, on the CPU. Raises UserError as :func:`open_subnets` does."""
     calibration = folder.calibration if folder.calibration.exists() else None
     return open_subnets(folder.supernet, family, task=task, calibration=calibration)
 

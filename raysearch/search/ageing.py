@@ -40,7 +40,7 @@ class AgeingConfig:
     """Mutations tried per candidate before a random one takes its place."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a count that makes no search."""
+        """Raises UserError for a count that makes no search."""
         require_at_least(self, 1, "candidates", "population", "sample", "look_ahead", "max_tries")
         require_at_least(self, 0, "redraws")
 
@@ -69,7 +69,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
 
     Raises:
         InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than the population holds.
+        UserError: an initial architecture is outside the space or the band, or there are more than the population holds.
 
     """
 
@@ -102,7 +102,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         return self._ledger.ask()
 
     def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
-        """The outcome of an asked candidate, in any order. Raises ValueError for any other."""
+        """The outcome of an asked candidate, in any order. Raises UserError for any other."""
         self._ledger.tell(arch, outcome)
         self._plan()
 
@@ -143,7 +143,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError when it comes from a search of other settings."""
+        """Continue where ``state`` was taken. Raises UserError when it comes from a search of other settings."""
         require_same_settings(self._settings(), state["settings"])
         self._ledger = Ledger.from_state_dict(self.problem.space.architecture, state)
         self._population.clear()

@@ -51,7 +51,7 @@ def make_algorithm(
 
     Raises:
         InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than a generation holds.
+        UserError: an initial architecture is outside the space or the band, or there are more than a generation holds.
 
     """
     match config:

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.settings import require_at_least
@@ -34,12 +35,12 @@ class EvolutionConfig:
     """Attempts per mutation and per crossover, on average, before random candidates take the places that are left."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a count that makes no search."""
+        """Raises UserError for a count that makes no search."""
         require_at_least(self, 1, "population", "generations", "parents", "max_tries")
         require_at_least(self, 0, *(name for name in ("mutations", "crossovers") if getattr(self, name) is not None))
         mutations, crossovers = self.shares
         if mutations + crossovers > self.population:
-            raise ValueError(
+            raise UserError(
                 f"{mutations} mutations and {crossovers} crossovers do not fit into a population of {self.population}"
             )
 

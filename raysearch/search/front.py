@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Result
 
@@ -33,13 +34,13 @@ def preference(result: Result, *, index: int) -> tuple[float, float, int, int]:
 
 
 def require_objectives(objectives: Sequence[Objective]) -> None:
-    """Raises ValueError unless there are two or more objectives, none of them twice."""
+    """Raises UserError unless there are two or more objectives, none of them twice."""
     if len(objectives) < 2 or len(set(objectives)) < len(objectives):
-        raise ValueError(f"objectives are {' '.join(objectives) or 'none'}; name two or more, each once, as: score params")
+        raise UserError(f"objectives are {' '.join(objectives) or 'none'}; name two or more, each once, as: score params")
 
 
 def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """One number per objective, lower is better. Raises ValueError for a latency neither measured nor predicted."""
+    """One number per objective, lower is better. Raises UserError for a latency neither measured nor predicted."""
     values: list[float] = []
     for objective in objectives:
         if objective == "score":
@@ -47,7 +48,7 @@ def objective_values(result: Result, cost: Cost, objectives: Sequence[Objective]
         elif objective == "latency":
             latency = cost.latency_ms if result.latency_ms is None else result.latency_ms
             if latency is None:
-                raise ValueError("objective latency: neither measured nor predicted; measure it or choose macs instead")
+                raise UserError("objective latency: neither measured nor predicted; measure it or choose macs instead")
             values.append(latency)
         else:
             values.append(result.params if objective == "params" else result.macs)
@@ -67,10 +68,10 @@ def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def champion(candidates: Iterable[Candidate]) -> Candidate:
-    """The best candidate that competes. Raises ValueError when there is none."""
+    """The best candidate that competes. Raises UserError when there is none."""
     best = ranked(candidates)
     if not best:
-        raise ValueError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
+        raise UserError("no candidate competes, so there is no champion: the reasons stand in the candidate table")
     return best[0]
 
 
@@ -92,7 +93,7 @@ def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Object
     """The candidates that no other beats in all objectives at once, ascending in the second (as: fewest parameters first).
 
     Of candidates equal in all objectives the preferred one stands for all: lower loss, fewer parameters, asked earlier. Raises
-    ValueError for objectives that make no front.
+    UserError for objectives that make no front.
     """
     require_objectives(objectives)
     competing = _competing(candidates)
@@ -114,12 +115,12 @@ def hypervolume(
         objectives: what the front weighs.
 
     Raises:
-        ValueError: the reference does not have one value per objective.
+        UserError: the reference does not have one value per objective.
 
     """
     require_objectives(objectives)
     if len(reference) != len(objectives):
-        raise ValueError(f"reference {tuple(reference)} does not have one value for each of {' '.join(objectives)}")
+        raise UserError(f"reference {tuple(reference)} does not have one value for each of {' '.join(objectives)}")
     import moocore
 
     points = [objective_values(result, c.cost, objectives) for c, result in _competing(candidates)]

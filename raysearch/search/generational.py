@@ -51,7 +51,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
 
     Raises:
         InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than a generation holds.
+        UserError: an initial architecture is outside the space or the band, or there are more than a generation holds.
 
     """
 
@@ -98,7 +98,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
     def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
         """The outcome of an asked candidate, in any order within a generation.
 
-        Raises ValueError for any other, and for a result that lacks an objective, as a latency that was not measured.
+        Raises UserError for any other, and for a result that lacks an objective, as a latency that was not measured.
         """
         if isinstance(outcome, Result) and outcome.competes:
             # Not of this candidate: one without a prediction is of a problem without predictions.
@@ -144,7 +144,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError when it comes from a search of other settings."""
+        """Continue where ``state`` was taken. Raises UserError when it comes from a search of other settings."""
         require_same_settings(self._settings(), state["settings"])
         self._ledger = Ledger.from_state_dict(self.problem.space.architecture, state)
         self._generation = state["generation"]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.search.protocol import Failure, Proposal, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Architecture
 
@@ -73,15 +74,15 @@ class Ledger(Generic[A]):
         return self._archs[self._asked - 1]
 
     def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
-        """Record an outcome. Raises ValueError for a candidate not asked or told before, and for a score that is not finite."""
+        """Record an outcome. Raises UserError for a candidate not asked or told before, and for a score that is not finite."""
         index = self._index.get(arch, self._asked)
         if index >= self._asked:
-            raise ValueError(f"told about {arch}, which was never asked")
+            raise UserError(f"told about {arch}, which was never asked")
         if index in self._outcomes:
-            raise ValueError(f"candidate {index} ({arch.id}) was told before")
+            raise UserError(f"candidate {index} ({arch.id}) was told before")
         if isinstance(outcome, Result):
             if not math.isfinite(outcome.score):
-                raise ValueError(f"candidate {index} ({arch.id}) has score {outcome.score}; tell a Failure instead")
+                raise UserError(f"candidate {index} ({arch.id}) has score {outcome.score}; tell a Failure instead")
             # Outcomes by item would be most of the state, and no decision of an algorithm reads them.
             outcome = replace(outcome, outcomes=b"", seconds=0.0)
         self._outcomes[index] = outcome

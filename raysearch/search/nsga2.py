@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.search.front import SCORE_AND_PARAMS, Objective, objective_values, preference, require_objectives
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.settings import redraw_rates, require_at_least
@@ -34,11 +35,11 @@ class NSGA2Config:
     """Children tried per candidate before a random one takes its place."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a count that makes no search and for objectives that make no front."""
+        """Raises UserError for a count that makes no search and for objectives that make no front."""
         require_at_least(self, 1, "population", "generations", "max_tries")
         require_at_least(self, 0, "redraws")
         if not 0 <= self.crossover <= 1:
-            raise ValueError(f"crossover is {self.crossover}; it is a share of 0 to 1")
+            raise UserError(f"crossover is {self.crossover}; it is a share of 0 to 1")
         require_objectives(self.objectives)
 
     @property

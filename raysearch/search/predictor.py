@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.regressor import Regressor, fitted
@@ -42,12 +43,12 @@ class PredictorConfig:
     """The regressor learns from the results of so many of the latest candidates: this bounds the time of a fit."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a count that makes no search."""
+        """Raises UserError for a count that makes no search."""
         require_at_least(self, 1, "population", "generations", "parents", "inner_population", "inner_generations")
         require_at_least(self, 0, "optimism", "redraws")
         require_at_least(self, 2, "memory")
         if not 0 <= self.explore <= 1:
-            raise ValueError(f"explore is {self.explore}; it is a share of 0 to 1")
+            raise UserError(f"explore is {self.explore}; it is a share of 0 to 1")
 
     @property
     def generation_size(self) -> int:

@@ -131,7 +131,7 @@ class SearchAlgorithm(Protocol):
         ...
 
     def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
-        """The outcome of a candidate that was asked. Raises ValueError for one that was not, or was told before."""
+        """The outcome of a candidate that was asked. Raises UserError for one that was not, or was told before."""
         ...
 
     def proposal(self, arch: Architecture) -> Proposal:

@@ -20,6 +20,7 @@ from random import Random
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from raysearch.errors import UserError
 from raysearch.search.protocol import ByItem, Kind, unpack
 
 STAKES = np.array([0.08, 0.2, 0.4, 0.6, 0.8])
@@ -42,11 +43,11 @@ class RacingConfig:
     """Items (images) between two looks."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what is no probability and no number of items."""
+        """Raises UserError for what is no probability and no number of items."""
         if not 0 <= self.error < 1:
-            raise ValueError(f"racing.error is {self.error}, must be at least 0 and below 1; 0.02 is usual")
+            raise UserError(f"racing.error is {self.error}, must be at least 0 and below 1; 0.02 is usual")
         if self.block < 1:
-            raise ValueError(f"racing.block is {self.block}, must be at least 1")
+            raise UserError(f"racing.block is {self.block}, must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)

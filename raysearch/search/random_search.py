@@ -26,7 +26,7 @@ class RandomConfig:
     """How many candidates may be waiting for their result at once."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a count below one."""
+        """Raises UserError for a count below one."""
         require_at_least(self, 1, "candidates", "batch")
 
     @property
@@ -49,7 +49,7 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
 
     Raises:
         InfeasibleError: no subnet of the band can be found.
-        ValueError: an initial architecture is outside the space or the band, or there are more than a batch holds.
+        UserError: an initial architecture is outside the space or the band, or there are more than a batch holds.
 
     """
 
@@ -74,7 +74,7 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
         return arch
 
     def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
-        """The outcome of an asked candidate, in any order. Raises ValueError for any other."""
+        """The outcome of an asked candidate, in any order. Raises UserError for any other."""
         self._ledger.tell(arch, outcome)
 
     def proposal(self, arch: Architecture) -> Proposal:
@@ -101,7 +101,7 @@ class RandomSearch(SearchAlgorithm, Generic[A]):
         return {"settings": self._settings(), **self._ledger.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError when it comes from a search of other settings."""
+        """Continue where ``state`` was taken. Raises UserError when it comes from a search of other settings."""
         require_same_settings(self._settings(), state["settings"])
         self._ledger = Ledger.from_state_dict(self.problem.space.architecture, state)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture, MutationRates, SearchSpace
 from raysearch.space.problem import SearchProblem
 
@@ -14,25 +15,25 @@ A = TypeVar("A", bound=Architecture)
 
 
 def require_at_least(config: Any, least: float, *names: str) -> None:
-    """Raises ValueError that names the first of these fields which is below ``least``."""
+    """Raises UserError that names the first of these fields which is below ``least``."""
     for name in names:
         if not getattr(config, name) >= least:
-            raise ValueError(f"{name} is {getattr(config, name)}; it is at least {least:g}")
+            raise UserError(f"{name} is {getattr(config, name)}; it is at least {least:g}")
 
 
 def checked_initial(initial: Sequence[A], problem: SearchProblem[A], *, places: int) -> tuple[A, ...]:
     """The architectures that open a search, each once.
 
-    Raises ValueError for one outside the space or the band, and for more than the ``places`` of a first generation.
+    Raises UserError for one outside the space or the band, and for more than the ``places`` of a first generation.
     """
     distinct = tuple(dict.fromkeys(initial))
     if len(distinct) > places:
-        raise ValueError(f"{len(distinct)} initial architectures, but a generation holds {places}")
+        raise UserError(f"{len(distinct)} initial architectures, but a generation holds {places}")
     for arch in distinct:
         if not problem.space.contains(arch):
-            raise ValueError(f"initial architecture {arch} is not in the space")
+            raise UserError(f"initial architecture {arch} is not in the space")
         if not problem.in_band(arch):
-            raise ValueError(f"initial architecture {arch} ({problem.cost(arch)}) is not within {problem.constraint}")
+            raise UserError(f"initial architecture {arch} ({problem.cost(arch)}) is not within {problem.constraint}")
     return distinct
 
 
@@ -52,7 +53,7 @@ def search_settings(
 
 
 def require_same_settings(ours: dict[str, Any], stored: dict[str, Any]) -> None:
-    """Raises ValueError that names the first setting in which a stored search differs from this one.
+    """Raises UserError that names the first setting in which a stored search differs from this one.
 
     A state of 0.1.0 also held the direction of its score, where only "max" is left, and with each choice a mark that decided
     nothing: neither is a difference.
@@ -63,7 +64,7 @@ def require_same_settings(ours: dict[str, Any], stored: dict[str, Any]) -> None:
     for name in sorted(ours.keys() | stored.keys()):
         mine, theirs = ours.get(name), stored.get(name)
         if mine != theirs:
-            raise ValueError(
+            raise UserError(
                 f"the stored search has {name} = {theirs}, this one {mine}: continue it with its own settings or start anew"
             )
 

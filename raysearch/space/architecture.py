@@ -11,6 +11,8 @@ import typing
 from dataclasses import fields
 from typing import Any, Self, cast
 
+from raysearch.errors import UserError
+
 
 def field_types(cls: type) -> dict[str, Any]:
     """The declared type of each field of a dataclass."""
@@ -31,10 +33,10 @@ def _normalised(hint: Any, value: Any, place: str) -> Any:
         try:
             items = tuple(value)
         except TypeError:
-            raise ValueError(f"{place} is {value!r}, not a sequence") from None
+            raise UserError(f"{place} is {value!r}, not a sequence") from None
         hints = itertools.repeat(arguments[0]) if arguments[-1] is Ellipsis else arguments
         if arguments[-1] is not Ellipsis and len(arguments) != len(items):
-            raise ValueError(f"{place} has {len(items)} entries, not {len(arguments)}")
+            raise UserError(f"{place} has {len(items)} entries, not {len(arguments)}")
         return tuple(_normalised(h, v, f"{place}[{i}]") for i, (h, v) in enumerate(zip(hints, items, strict=False)))
     if origin in (types.UnionType, typing.Union):
         if value is None and types.NoneType in arguments:
@@ -61,7 +63,7 @@ def _normalised(hint: Any, value: Any, place: str) -> Any:
             return number + 0.0  # -0.0 equals 0.0 but is written differently, which would give equal architectures two ids
     if hint is str and isinstance(value, str):
         return value
-    raise ValueError(f"{place} is {value!r}, not {getattr(hint, '__name__', hint)}")
+    raise UserError(f"{place} is {value!r}, not {getattr(hint, '__name__', hint)}")
 
 
 class Architecture:
@@ -74,7 +76,7 @@ class Architecture:
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        """Normalise every field; raises ValueError that names the field which does not fit."""
+        """Normalise every field; raises UserError that names the field which does not fit."""
         for name, hint in field_types(type(self)).items():
             object.__setattr__(self, name, _normalised(hint, getattr(self, name), name))
 
@@ -89,22 +91,22 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`. Raises ValueError for missing or unknown names."""
+        """Inverse of :meth:`to_dict`. Raises UserError for missing or unknown names."""
         names = set(field_types(cls))
         if set(values) != names:
             odd = ", ".join(sorted(names ^ set(values)))
-            raise ValueError(f"not a {cls.__name__}: missing or unknown {odd}")
+            raise UserError(f"not a {cls.__name__}: missing or unknown {odd}")
         return cls(**values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Inverse of :meth:`to_json`. Raises ValueError when the text is not such an architecture."""
+        """Inverse of :meth:`to_json`. Raises UserError when the text is not such an architecture."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"not a {cls.__name__}: {error}") from None
+            raise UserError(f"not a {cls.__name__}: {error}") from None
         if not isinstance(values, dict):
-            raise ValueError(f"not a {cls.__name__}: {text[:60]!r}")
+            raise UserError(f"not a {cls.__name__}: {text[:60]!r}")
         return cls.from_dict(cast(dict[str, Any], values))
 
     @property

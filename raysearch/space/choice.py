@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from raysearch.errors import UserError
+
 Option = int | float | str | bool
 """One value that a choice can take."""
 
@@ -24,12 +26,12 @@ class Choice:
     per: Literal["net", "stage", "block"] = "net"
 
     def __post_init__(self) -> None:
-        """Sort and check the options; raises ValueError when they are empty, repeated or per stage without stages."""
+        """Sort and check the options; raises UserError when they are empty, repeated or per stage without stages."""
         if not self.name.isidentifier():
-            raise ValueError(f"choice name {self.name!r} is not an identifier")
+            raise UserError(f"choice name {self.name!r} is not an identifier")
         if self.options and all(isinstance(o, tuple) for o in self.options):
             if self.per == "net":
-                raise ValueError(f"{self.name}: options per stage, but the choice is taken once per net")
+                raise UserError(f"{self.name}: options per stage, but the choice is taken once per net")
             grouped = cast(tuple[tuple[Option, ...], ...], self.options)
             options: Any = tuple(ordered(self.name, group) for group in grouped)
         else:
@@ -47,12 +49,12 @@ class Choice:
 
 
 def ordered(name: str, options: Sequence[Option]) -> tuple[Option, ...]:
-    """Options checked: numbers ascending, others as given. Raises ValueError when there are none or one is repeated."""
+    """Options checked: numbers ascending, others as given. Raises UserError when there are none or one is repeated."""
     values = tuple(options)
     if not values:
-        raise ValueError(f"{name} has no options")
+        raise UserError(f"{name} has no options")
     if len(set(values)) != len(values):
-        raise ValueError(f"{name} repeats an option: {values}")
+        raise UserError(f"{name} repeats an option: {values}")
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return tuple(sorted(cast(tuple[float, ...], values)))
     return values
@@ -70,11 +72,11 @@ class MutationRates:
     """Of each choice of each block, as heads and ratio."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a probability outside 0..1."""
+        """Raises UserError for a probability outside 0..1."""
         for name in ("depth", "net", "block"):
             rate = getattr(self, name)
             if not 0 <= rate <= 1:
-                raise ValueError(f"mutation rate {name}={rate} is not a probability")
+                raise UserError(f"mutation rate {name}={rate} is not a probability")
 
     @classmethod
     def published_code(cls) -> MutationRates:
@@ -96,6 +98,6 @@ def depth_options(depth: Sequence[int] | Sequence[Sequence[int]] | None, *, stag
     for group in groups:
         depths = cast(tuple[int, ...], ordered("depth", tuple(group)))
         if any(d != int(d) or d < 0 for d in depths):
-            raise ValueError(f"depth {depths} is not all whole numbers of blocks")
+            raise UserError(f"depth {depths} is not all whole numbers of blocks")
         options.append(depths)
     return tuple(options)

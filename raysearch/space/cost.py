@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from raysearch.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -34,16 +36,16 @@ class Constraint:
     """Most milliseconds per forward pass, measured on the evaluator's device."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a limit that is not positive and finite, and for min above max."""
+        """Raises UserError for a limit that is not positive and finite, and for min above max."""
         for name in ("params", "macs"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             for which, limit in (("min", low), ("max", high)):
                 if limit is not None and not (math.isfinite(limit) and limit >= 0):
-                    raise ValueError(f"constraint {which}-{name} is {limit}; give a number such as 6e6")
+                    raise UserError(f"constraint {which}-{name} is {limit}; give a number such as 6e6")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
+                raise UserError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
         if self.max_latency_ms is not None and not (math.isfinite(self.max_latency_ms) and self.max_latency_ms > 0):
-            raise ValueError(f"constraint max-latency-ms is {self.max_latency_ms}; give milliseconds such as 20")
+            raise UserError(f"constraint max-latency-ms is {self.max_latency_ms}; give milliseconds such as 20")
 
     def admits(self, cost: Cost) -> bool:
         """Whether ``cost`` keeps every limit."""

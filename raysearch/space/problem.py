@@ -8,6 +8,7 @@ from itertools import islice
 from random import Random
 from typing import Generic, TypeVar
 
+from raysearch.errors import UserError
 from raysearch.space.architecture import Architecture
 from raysearch.space.choice import MutationRates
 from raysearch.space.cost import Constraint, Cost
@@ -25,7 +26,7 @@ _STEPS = 2_000
 _REMEMBERED = 32_768
 
 
-class InfeasibleError(ValueError):
+class InfeasibleError(UserError):
     """No subnet of the space was found inside the band. The message says what the space offers instead."""
 
 

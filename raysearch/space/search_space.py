@@ -11,6 +11,7 @@ from functools import cached_property
 from random import Random
 from typing import Any, Generic, TypeVar, cast
 
+from raysearch.errors import UserError
 from raysearch.space.architecture import Architecture, field_types
 from raysearch.space.choice import Choice, MutationRates, Option, depth_options
 
@@ -56,7 +57,7 @@ class SearchSpace(Generic[A]):
         self.staged = stages is not None or (depth is not None and isinstance(depth[0] if len(depth) else 0, Sequence))
         self._depths = depth_options(depth, staged=self.staged)
         if stages is not None and depth is not None and stages != len(self._depths):
-            raise ValueError(f"{stages} stages, but depth is given for {len(self._depths)}")
+            raise UserError(f"{stages} stages, but depth is given for {len(self._depths)}")
         self.stages = len(self._depths) if depth is not None else (stages or 1)
         self.skippable = frozenset(skippable)
         self._net = [c for c in self.choices if c.per == "net"]
@@ -68,21 +69,21 @@ class SearchSpace(Generic[A]):
         names = [c.name for c in self.choices]
         expected = list(field_types(self.architecture))
         if sorted(names) != sorted(expected):
-            raise ValueError(f"choices {sorted(names)} are not the fields {sorted(expected)} of {self.architecture.__name__}")
+            raise UserError(f"choices {sorted(names)} are not the fields {sorted(expected)} of {self.architecture.__name__}")
         if bool(self._depths) != bool(self._block):
-            raise ValueError("a depth and per-block choices go together: one is declared without the other")
+            raise UserError("a depth and per-block choices go together: one is declared without the other")
         if self._stage and not self.staged:
-            raise ValueError(f"{self._stage[0].name} is taken per stage, but the space has no stages")
+            raise UserError(f"{self._stage[0].name} is taken per stage, but the space has no stages")
         for choice in self.choices:
             if choice.by_stage and len(choice.options) != self.stages:
-                raise ValueError(f"{choice.name} has options for {len(choice.options)} stages, the space has {self.stages}")
+                raise UserError(f"{choice.name} has options for {len(choice.options)} stages, the space has {self.stages}")
         if self._block and "depth" in names:
-            raise ValueError("depth is the number of blocks here and no choice's name; choose another")
+            raise UserError("depth is the number of blocks here and no choice's name; choose another")
         if self.skippable and "skip" in names:
-            raise ValueError("skip tells of skippable blocks here and is no choice's name; choose another")
+            raise UserError("skip tells of skippable blocks here and is no choice's name; choose another")
         deepest = max((d[-1] for d in self._depths), default=0)
         if any(not 0 <= position < deepest for position in self.skippable):
-            raise ValueError(f"skippable blocks {sorted(self.skippable)} are not all within depth {deepest}")
+            raise UserError(f"skippable blocks {sorted(self.skippable)} are not all within depth {deepest}")
 
     @property
     def depth(self) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
@@ -121,31 +122,31 @@ class SearchSpace(Generic[A]):
         return self.architecture(**values)
 
     def _genes(self, arch: A) -> _Genes:
-        """Raises ValueError when the shape of ``arch`` is not this space's."""
+        """Raises UserError when the shape of ``arch`` is not this space's."""
         genes = _Genes()
         for choice in self._net:
             genes.net[choice.name] = getattr(arch, choice.name)
         for choice in self._stage:
             values = getattr(arch, choice.name)
             if len(values) != self.stages:
-                raise ValueError(f"{choice.name} has {len(values)} stages, not {self.stages}")
+                raise UserError(f"{choice.name} has {len(values)} stages, not {self.stages}")
             genes.stage[choice.name] = list(values)
         if not self._block:
             return genes
         rows = {c.name: getattr(arch, c.name) if self.staged else (getattr(arch, c.name),) for c in self._block}
         for name, stages in rows.items():
             if len(stages) != self.stages:
-                raise ValueError(f"{name} has {len(stages)} stages, not {self.stages}")
+                raise UserError(f"{name} has {len(stages)} stages, not {self.stages}")
         for s in range(self.stages):
             lengths = {len(stages[s]) for stages in rows.values()}
             if len(lengths) != 1:
-                raise ValueError(f"per-block choices disagree about the depth: {sorted(lengths)}")
+                raise UserError(f"per-block choices disagree about the depth: {sorted(lengths)}")
             blocks: list[dict[str, Option] | None] = []
             for b in range(lengths.pop()):
                 block = {name: stages[s][b] for name, stages in rows.items()}
                 absent = [v is None for v in block.values()]
                 if any(absent) and not all(absent):
-                    raise ValueError(f"block {b} is left out by some choices only: {block}")
+                    raise UserError(f"block {b} is left out by some choices only: {block}")
                 blocks.append(None if all(absent) else cast(dict[str, Option], block))
             genes.blocks.append(blocks)
         return genes
@@ -304,13 +305,13 @@ class SearchSpace(Generic[A]):
     def from_params(self, params: Mapping[str, Option]) -> A:
         """The architecture of these decisions. Those for blocks beyond the depth, and for skipped ones, change nothing.
 
-        Raises ValueError for a decision that is missing or is none of its options.
+        Raises UserError for a decision that is missing or is none of its options.
         """
 
         def decided(name: str) -> Option:
             if name not in params or params[name] not in self.param_space[name]:
                 given = repr(params[name]) if name in params else "missing"
-                raise ValueError(f"{name} is {given}; give one of {self.param_space[name]}")
+                raise UserError(f"{name} is {given}; give one of {self.param_space[name]}")
             return params[name]
 
         genes = _Genes(

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture, Cost, SearchSpace
 from raysearch.spaces.supernet import Subnet, Supernet
 from raysearch.tasks.task import Ends
@@ -44,7 +45,7 @@ class Geometry(Generic[A]):
     settings: Mapping[str, Any]
     """Constructor arguments of the supernet as JSON values, but for ``drop_path_rate``."""
     cost: Callable[[A], Cost]
-    """Exactly what the extracted subnet holds and computes, in closed form. Raises ValueError for one that does not fit."""
+    """Exactly what the extracted subnet holds and computes, in closed form. Raises UserError for one that does not fit."""
     latency_features: Callable[[A], Mapping[str, float]] | None = None
     """Of one subnet: numbers of which its latency is a sum with nonnegative coefficients; None: of its size alone."""
     latency_parts: Sequence[tuple[Mapping[str, Any], Mapping[str, float]]] = ()
@@ -109,7 +110,7 @@ class Family(Generic[C, A]):
     architecture: type[A]
     """The frozen dataclass of a subnet."""
     build: Callable[[C, Ends], Geometry[A]]
-    """From a configuration and the ends of the network. Raises ValueError for what does not fit together."""
+    """From a configuration and the ends of the network. Raises UserError for what does not fit together."""
     supernet: Callable[..., Supernet[A]]
     """From ``**settings`` and ``drop_path_rate`` (0 where nothing is dropped)."""
     subnet: Callable[[Mapping[str, Any], A], Subnet]
@@ -123,21 +124,21 @@ class Family(Generic[C, A]):
     undecayed: tuple[str, ...] = ()
     """Last parts of the names of parameters of more than one dimension that weight decay leaves alone."""
     read_foreign: Callable[[Path], Foreign] | None = None
-    """Reads supernets of other programs without executing them. Raises ValueError for a file that is none."""
+    """Reads supernets of other programs without executing them. Raises UserError for a file that is none."""
     timm: TimmNames | None = None
     """How timm knows the family's networks; None: it does not."""
     source: Path | None = None
     """The file of a family of your own; set when it is found. None: of this package, so every process finds it by its name."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a name that files cannot carry and for a configuration that is no dataclass with defaults."""
+        """Raises UserError for a name that files cannot carry and for a configuration that is no dataclass with defaults."""
         if not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
-            raise ValueError(f"family name {self.name!r}: use letters, digits and dashes")
+            raise UserError(f"family name {self.name!r}: use letters, digits and dashes")
         if not is_dataclass(self.config):
-            raise ValueError(f"family {self.name}: config {self.config.__name__} is no dataclass")
+            raise UserError(f"family {self.name}: config {self.config.__name__} is no dataclass")
         required = [f.name for f in fields(self.config) if f.default is MISSING and f.default_factory is MISSING]
         if required:
-            raise ValueError(f"family {self.name}: {self.config.__name__}.{required[0]} has no default; each field is a flag")
+            raise UserError(f"family {self.name}: {self.config.__name__}.{required[0]} has no default; each field is a flag")
 
     def configured(self, recipe: str) -> C:
         """The configuration for a recipe: the preset of its name, else the defaults."""
@@ -145,9 +146,9 @@ class Family(Generic[C, A]):
 
 
 def family(name: str) -> Family[Any, Any]:
-    """A family of this package by name. Raises ValueError, with the remedy, for one that is not known."""
+    """A family of this package by name. Raises UserError, with the remedy, for one that is not known."""
     if name not in BUILT_IN:
-        raise ValueError(
+        raise UserError(
             f"unknown space family {name!r}; known: {', '.join(BUILT_IN)}. For one of your own give its file: --family FILE.py"
         )
     return _exported(importlib.import_module(BUILT_IN[name]), name)
@@ -156,7 +157,7 @@ def family(name: str) -> Family[Any, Any]:
 def find_family(reference: str) -> Family[Any, Any]:
     """A family by name, by the path of a Python file, or by the name of an importable module that sets ``FAMILY``.
 
-    The file is executed: it is code of the user's own. Raises ValueError, with the place, when there is none or it fails.
+    The file is executed: it is code of the user's own. Raises UserError, with the place, when there is none or it fails.
     """
     if reference in BUILT_IN:
         return family(reference)
@@ -168,7 +169,7 @@ def find_family(reference: str) -> Family[Any, Any]:
     except (ImportError, ValueError):  # of a package that is not there, or no name at all
         spec = None
     if spec is None or spec.origin is None:
-        raise ValueError(
+        raise UserError(
             f"--family {reference}: no family of that name ({', '.join(BUILT_IN)}), no file and no importable module"
         )
     with _told(reference, spec.origin):
@@ -178,7 +179,7 @@ def find_family(reference: str) -> Family[Any, Any]:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ValueError(f"--family {path} does not exist; give a Python file that sets FAMILY")
+        raise UserError(f"--family {path} does not exist; give a Python file that sets FAMILY")
     # The same file is the same module, so that what two calls give is equal; a changed one is another.
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()
     name = f"raysearch_family_{path.stem}_{digest[:12]}"
@@ -186,7 +187,7 @@ def _from_file(path: Path) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
-        raise ValueError(f"--family {path} is no Python file; give one that sets FAMILY")
+        raise UserError(f"--family {path} is no Python file; give one that sets FAMILY")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
@@ -200,7 +201,7 @@ def _from_file(path: Path) -> ModuleType:
 
 @contextmanager
 def _told(reference: str, file: str) -> Generator[None]:
-    """Say of an error in code of the user's own where it is and what it was, as a ValueError of one line."""
+    """Say of an error in code of the user's own where it is and what it was, as a UserError of one line."""
     try:
         yield
     except Exception as error:  # the user's code may raise anything
@@ -208,19 +209,19 @@ def _told(reference: str, file: str) -> Generator[None]:
         if isinstance(error, SyntaxError) and error.filename == file:
             lines = [error.lineno]
         place = f"--family {reference}, line {lines[-1]}" if lines else f"--family {reference}"
-        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         remedy = "; install it, also on the cluster" if isinstance(error, ModuleNotFoundError) else ""
-        raise ValueError(f"{place}: {reason}{remedy}") from error
+        raise UserError(f"{place}: {reason}{remedy}") from error
 
 
 def _exported(module: ModuleType, reference: str) -> Family[Any, Any]:
     if not hasattr(module, "FAMILY"):
-        raise ValueError(
+        raise UserError(
             f"--family {reference} sets no FAMILY; it must be a raysearch.spaces.Family (experiments/own_space.py is one)"
         )
     found: Any = module.FAMILY
     if not isinstance(found, Family):
-        raise ValueError(
+        raise UserError(
             f"--family {reference}: FAMILY is a {type(found).__name__}, not a raysearch.spaces.Family "
             "(experiments/own_space.py is one)"
         )
@@ -228,7 +229,7 @@ def _exported(module: ModuleType, reference: str) -> Family[Any, Any]:
     if module.__name__ in BUILT_IN.values() or module.__file__ is None:
         return chosen
     if chosen.name in BUILT_IN:
-        raise ValueError(
+        raise UserError(
             f"--family {reference}: its name {chosen.name!r} is that of a family of this package, as which its files would be "
             "read; choose another"
         )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raysearch.errors import UserError
 from raysearch.nn.calibration import estimate_statistics
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
@@ -131,7 +132,7 @@ NAMED = 3
 
 
 def check_layout(state_dict: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) -> None:
-    """Raises ValueError of one line when ``state_dict`` has not exactly the keys and shapes of ``expected``."""
+    """Raises UserError of one line when ``state_dict`` has not exactly the keys and shapes of ``expected``."""
     missing = [name for name in expected if name not in state_dict]
     unexpected = [name for name in state_dict if name not in expected]
     reshaped = [
@@ -145,4 +146,4 @@ def check_layout(state_dict: Mapping[str, Tensor], *, expected: Mapping[str, Ten
         if names
     ]
     if problems:
-        raise ValueError(f"weights do not fit this supernet: {'; '.join(problems)}")
+        raise UserError(f"weights do not fit this supernet: {'; '.join(problems)}")

@@ -11,6 +11,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysearch.errors import UserError
 from raysearch.search.candidate import Candidate, Status
 from raysearch.search.front import order
 from raysearch.search.protocol import Failure, Origin
@@ -117,26 +118,26 @@ def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
 def read_candidates(path: Path) -> list[CandidateRow]:
     """The rows of :data:`CANDIDATES`, in the order asked.
 
-    Raises ValueError of one line, which names the file, when it is missing, damaged or no table of candidates.
+    Raises UserError of one line, which names the file, when it is missing, damaged or no table of candidates.
     """
     if not path.exists():
-        raise ValueError(f"{path} is missing; restore it")
+        raise UserError(f"{path} is missing; restore it")
     try:
         table = pq.read_table(path)
         needed = [field.name for field in fields(CandidateRow) if field.default is MISSING]
         if missing := [name for name in needed if name not in table.column_names]:
-            raise ValueError(f"it has no column {missing[0]}")
+            raise UserError(f"it has no column {missing[0]}")
         known = [field.name for field in fields(CandidateRow) if field.name in table.column_names]
         return [_row(values) for values in table.select(known).to_pylist()]
     except (OSError, TypeError, ValueError, pa.ArrowException) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise ValueError(f"{path} is damaged or no table of candidates: {reason}; restore it") from None
+        raise UserError(f"{path} is damaged or no table of candidates: {reason}; restore it") from None
 
 
 def _row(values: dict[str, Any]) -> CandidateRow:
     arch = json.loads(values["arch"])
     if not isinstance(arch, dict):
-        raise ValueError(f"candidate {values['index']} has the architecture {values['arch'][:60]}")
+        raise UserError(f"candidate {values['index']} has the architecture {values['arch'][:60]}")
     told: dict[str, Any] = {**values, "arch": arch, "parents": tuple(values.get("parents") or ())}
     return CandidateRow(**told)
 

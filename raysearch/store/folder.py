@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from raysearch.errors import UserError
 from raysearch.store.files import make_folder, temporary_name, write_whole
 from raysearch.store.json_values import Record
 from raysearch.store.summary import EpochRecord, Summary
@@ -29,33 +30,33 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of our own. Raises ValueError that names a missing or damaged file."""
+    """Read a JSON object of our own. Raises UserError that names a missing or damaged file."""
     return cast(dict[str, Any], _read(path, dict))
 
 
 def read_json_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON list of objects of our own. Raises ValueError that names a missing or damaged file."""
+    """Read a JSON list of objects of our own. Raises UserError that names a missing or damaged file."""
     return cast(list[dict[str, Any]], _read(path, list))
 
 
 def read_record(path: Path, kind: type[R]) -> R:
-    """Read a dataclass that is a JSON file of its own. Raises ValueError that names a missing or damaged file."""
+    """Read a dataclass that is a JSON file of its own. Raises UserError that names a missing or damaged file."""
     values = read_json(path)
     try:
         return kind.from_dict(values)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def _read(path: Path, kind: type) -> Any:
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; restore it or choose another --output") from None
+        raise UserError(f"{path} is missing; restore it or choose another --output") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
+        raise UserError(f"{path} is damaged ({error}); restore it or choose another --output") from None
     if not isinstance(values, kind):
-        raise ValueError(f"{path} is damaged (it holds no JSON {kind.__name__}); restore it or choose another --output")
+        raise UserError(f"{path} is damaged (it holds no JSON {kind.__name__}); restore it or choose another --output")
     return values
 
 
@@ -116,7 +117,7 @@ class OutputFolder:
         return self.path / "tracking.jsonl"
 
     def read_summary(self) -> Summary:
-        """The closing numbers. Raises ValueError that names the file when it is missing or damaged."""
+        """The closing numbers. Raises UserError that names the file when it is missing or damaged."""
         return read_record(self.summary, Summary)
 
     def write_history(self, history: Sequence[EpochRecord]) -> None:
@@ -124,12 +125,12 @@ class OutputFolder:
         write_json(self.path / "training.json", {"history": [asdict(record) for record in history]})
 
     def read_history(self) -> list[EpochRecord]:
-        """The records of all epochs. Raises ValueError that names the file when it is missing or damaged."""
+        """The records of all epochs. Raises UserError that names the file when it is missing or damaged."""
         path = self.path / "training.json"
         try:
             return [EpochRecord(**record) for record in read_json(path)["history"]]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); restore it or choose another --output") from None
+            raise UserError(f"{path} is damaged ({error}); restore it or choose another --output") from None
 
     @contextmanager
     def timed(self, phase: str) -> Generator[None]:
@@ -166,23 +167,23 @@ def open_folder(
     were added since at the value that they stand for. So it is compared, and so it stands in :attr:`OutputFolder.config`; the
     file stays as it is.
 
-    Raises ValueError, before anything is changed, when another process uses the folder, when it holds an earlier search and
+    Raises UserError, before anything is changed, when another process uses the folder, when it holds an earlier search and
     ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
-    when a ValueError ends the block before anything was computed in it.
+    when a UserError ends the block before anything was computed in it.
     """
     file = path / CONFIG
     if path.exists() and not path.is_dir():
-        raise ValueError(f"--output {path} is a file, not a folder")
+        raise UserError(f"--output {path} is a file, not a folder")
     held = _held(file) if file.exists() else None
     if held is not None and upgrade is not None:
         held["recipe"] = upgrade(held["recipe"])
     of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
     if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
-        raise ValueError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
+        raise UserError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
     if held is not None and not resume:
-        raise ValueError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
+        raise UserError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
     if held is not None and (changed := _changes(held["recipe"], config["recipe"])):
-        raise ValueError(
+        raise UserError(
             f"--output {path} holds a search of another configuration ({'; '.join(changed)}); "
             "repeat its settings, or choose another folder"
         )
@@ -190,12 +191,12 @@ def open_folder(
         make_folder(path)
         lock = (path / LOCK).open("a")
     except OSError as error:
-        raise ValueError(f"--output {path} cannot be written: {error.strerror}") from None
+        raise UserError(f"--output {path} cannot be written: {error.strerror}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"--output {path} is in use by another search") from None
+            raise UserError(f"--output {path} is in use by another search") from None
         os.set_inheritable(lock.fileno(), False)
         if held is not None:
             yield OutputFolder(path, held)
@@ -204,7 +205,7 @@ def open_folder(
         write_json(file, held)
         try:
             yield OutputFolder(path, held)
-        except ValueError:
+        except UserError:
             if {p.name for p in path.iterdir()} == {CONFIG, LOCK}:
                 file.unlink()
             raise
@@ -214,7 +215,7 @@ def _held(file: Path) -> dict[str, Any]:
     """The configuration that a folder was made with."""
     values = read_json(file)
     if not isinstance(values.get("search_id"), str) or not isinstance(values.get("recipe"), dict):
-        raise ValueError(f"{file} is no configuration of raysearch; restore it or choose another --output")
+        raise UserError(f"{file} is no configuration of raysearch; restore it or choose another --output")
     return values
 
 

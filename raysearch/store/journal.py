@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from raysearch.errors import UserError
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.store.lines import JsonLines
 
@@ -17,7 +18,7 @@ class Journal:
 
     Args:
         path: the file; the first outcome makes it. A line that a crash cut short is dropped.
-        weights: digest of the supernet's weights. Raises ValueError when the file holds the scores of other weights.
+        weights: digest of the supernet's weights. Raises UserError when the file holds the scores of other weights.
         calibration: digest of the calibration inputs, for families that need them; as for the weights.
 
     """
@@ -27,9 +28,9 @@ class Journal:
         header = {"weights": weights, **({} if calibration is None else {"calibration": calibration})}
         self._lines = JsonLines(path, _entry, header=header, remedy=remedy)
         if self._lines.header.get("weights") != weights:
-            raise ValueError(f"{path} holds scores of other weights than the supernet's; choose another output folder")
+            raise UserError(f"{path} holds scores of other weights than the supernet's; choose another output folder")
         if self._lines.header.get("calibration") != calibration:
-            raise ValueError(f"{path} holds scores after another calibration; choose another output folder")
+            raise UserError(f"{path} holds scores after another calibration; choose another output folder")
         self.outcomes: dict[Key, Result | Failure] = dict(self._lines.rows)
 
     def append(self, key: Key, outcome: Result | Failure) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from raysearch.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -15,17 +17,17 @@ class Record(Protocol):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From JSON values. Raises ValueError that names what is missing or impossible."""
+        """From JSON values. Raises UserError that names what is missing or impossible."""
         ...
 
 
 def from_values(kind: type[T], values: Mapping[str, Any]) -> T:
     """The dataclass ``kind`` of these JSON values; names that it does not have are passed over.
 
-    Raises ValueError that names the first value which is missing or impossible.
+    Raises UserError that names the first value which is missing or impossible.
     """
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

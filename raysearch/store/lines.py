@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from raysearch.errors import UserError
 from raysearch.store.files import flush_folder, write_whole
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class JsonLines(Generic[T]):
         remedy: what the user may do about a damaged line, as ``remove that line``.
 
     Raises:
-        ValueError: a line is no JSON object, or ``parse`` raises KeyError, TypeError or ValueError for it. Names the line.
+        UserError: a line is no JSON object, or ``parse`` raises KeyError, TypeError or ValueError for it. Names the line.
 
     """
 
@@ -63,7 +64,7 @@ class JsonLines(Generic[T]):
                     self.rows.append(parse(cast(dict[str, Any], values)))
             except (KeyError, TypeError, ValueError):
                 mended = "restore it, or remove the file to start it anew" if is_header else remedy
-                raise ValueError(f"{path} line {number} is damaged; {mended}") from None
+                raise UserError(f"{path} line {number} is damaged; {mended}") from None
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Add one line; on disk when this returns. Raises OSError, and leaves whole lines only, when there is no room."""

@@ -99,5 +99,5 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`. Raises ValueError that names what is missing or impossible."""
+        """Inverse of :meth:`to_dict`. Raises UserError that names what is missing or impossible."""
         return from_values(cls, values)

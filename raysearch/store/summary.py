@@ -247,7 +247,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`; reads those of 0.1.0 too. Raises ValueError that names what is missing or impossible."""
+        """Inverse of :meth:`to_dict`; reads those of 0.1.0 too. Raises UserError that names what is missing or impossible."""
         upgraded = dict(values)
         if isinstance(finalists := upgraded.get("finalists"), dict) and "curse" in finalists:
             earlier = cast(dict[str, Any], finalists)

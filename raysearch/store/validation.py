@@ -100,5 +100,5 @@ class Validation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`. Raises ValueError that names what is missing or impossible."""
+        """Inverse of :meth:`to_dict`. Raises UserError that names what is missing or impossible."""
         return from_values(cls, values)

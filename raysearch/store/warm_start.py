@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
 from raysearch.store.candidates import best_rows, read_candidates
@@ -36,11 +37,11 @@ def best_of_search(path: Path, problem: SearchProblem[A], *, count: int) -> Warm
         count: how many at most.
 
     Raises:
-        ValueError: the file is missing or no table of candidates.
+        UserError: the file is missing or no table of candidates.
 
     """
     if not path.exists():
-        raise ValueError(f"{path} is missing; give the candidates.parquet of an earlier search")
+        raise UserError(f"{path} is missing; give the candidates.parquet of an earlier search")
     found: list[A] = []
     skipped = 0
     for row in best_rows(read_candidates(path)):
@@ -62,27 +63,27 @@ def listed_architectures(path: Path, problem: SearchProblem[A]) -> tuple[A, ...]
     """The architectures of a JSON list, in its order.
 
     An entry is an architecture's own object, or an object that holds one under "arch", itself or as text, as in
-    ``front.json``. Raises ValueError that names the first entry which is no architecture of the space and band: a list that
+    ``front.json``. Raises UserError that names the first entry which is no architecture of the space and band: a list that
     someone wrote is meant whole.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; give a JSON list of architectures") from None
+        raise UserError(f"{path} is missing; give a JSON list of architectures") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); give a JSON list of architectures") from None
+        raise UserError(f"{path} is no JSON ({error}); give a JSON list of architectures") from None
     if not isinstance(entries, list):
-        raise ValueError(f"{path} holds no list; give a JSON list of architectures")
+        raise UserError(f"{path} holds no list; give a JSON list of architectures")
     found: list[A] = []
     for i, entry in enumerate(cast(list[Any], entries)):
         values: Any = cast(dict[str, Any], entry).get("arch", entry) if isinstance(entry, dict) else entry
         try:
             arch = problem.space.architecture.from_json(values if isinstance(values, str) else json.dumps(values))
         except ValueError as error:
-            raise ValueError(f"{path}, entry {i}: {error}") from None
+            raise UserError(f"{path}, entry {i}: {error}") from None
         if not problem.space.contains(arch):
-            raise ValueError(f"{path}, entry {i}: {arch} is not in the space")
+            raise UserError(f"{path}, entry {i}: {arch} is not in the space")
         if not problem.in_band(arch):
-            raise ValueError(f"{path}, entry {i}: {arch} ({problem.cost(arch)}) is not within {problem.constraint}")
+            raise UserError(f"{path}, entry {i}: {arch} ({problem.cost(arch)}) is not within {problem.constraint}")
         found.append(arch)
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raysearch.errors import UserError
 from raysearch.tasks.task import Batches, Ends, Items, Splits, Task
 
 IMAGE_CLASSIFICATION = "image-classification"
@@ -9,12 +10,12 @@ IMAGE_CLASSIFICATION = "image-classification"
 
 
 def find_task(name: str) -> type[Task]:
-    """The task that a stored configuration names. Raises ValueError for one that is not of this package."""
+    """The task that a stored configuration names. Raises UserError for one that is not of this package."""
     from raysearch.tasks.images.classification import ImageClassification  # here: it imports this package's contract
 
     known = {ImageClassification.name: ImageClassification}
     if name not in known:
-        raise ValueError(f"unknown task {name!r}; known: {', '.join(known)}")
+        raise UserError(f"unknown task {name!r}; known: {', '.join(known)}")
     return known[name]
 
 

@@ -105,7 +105,7 @@ class Task(Protocol):
     def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
         """The data, divided: a function of the task, ``seed`` and the files, on every machine.
 
-        Raises ValueError for data that are missing, unreadable or not those of ``expected_digest``.
+        Raises UserError for data that are missing, unreadable or not those of ``expected_digest``.
         """
         ...
 
@@ -122,7 +122,7 @@ class Task(Protocol):
     def write_cache(self, items: Any, path: Path) -> None:
         """Write the inputs and targets of ``items`` as they are for evaluation, for :func:`~raysearch.tasks.images.open_cache`.
 
-        Nothing is written anew where ``path`` already holds exactly these. Raises ValueError that names an unreadable item.
+        Nothing is written anew where ``path`` already holds exactly these. Raises UserError that names an unreadable item.
         """
         ...
 

@@ -14,6 +14,7 @@ from mlflow import pytorch  # pyright: ignore[reportPrivateImportUsage]
 from mlflow.models import infer_signature
 from torch import nn
 
+from raysearch.errors import UserError
 from raysearch.store.files import folder_written_whole
 
 
@@ -40,7 +41,7 @@ def save_model(folder: Path, module: nn.Module, images: Float32[np.ndarray, "bat
 
     """
     if len(images) < 2:
-        raise ValueError(f"{len(images)} image as the example; give at least 2")
+        raise UserError(f"{len(images)} image as the example; give at least 2")
     module = module.eval()
     with torch.no_grad(), warnings.catch_warnings(), folder_written_whole(folder) as temporary:
         warnings.simplefilter("ignore")  # of exporter and MLflow, about their own insides

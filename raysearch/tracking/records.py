@@ -33,7 +33,7 @@ class Spool:
         path: the file; None keeps nothing. What an earlier process left in it is read, without a last line that broke off.
 
     Raises:
-        ValueError: a line of the file is damaged.
+        UserError: a line of the file is damaged.
 
     """
 

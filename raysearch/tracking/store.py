@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from raysearch.errors import UserError
 from raysearch.store.secrets import without_password
 from raysearch.tracking.views import view_key
 
@@ -27,7 +28,7 @@ _REFUSALS = {"BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURC
 _DENIALS = {"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"}
 
 
-class TrackingError(ValueError):
+class TrackingError(UserError):
     """The store cannot be used: one line that names it and the remedy."""
 
 

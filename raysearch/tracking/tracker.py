@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from jaxtyping import Float32
 
+from raysearch.errors import UserError
 from raysearch.search.candidate import Candidate
 from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import child_run, milliseconds, text
@@ -61,7 +62,7 @@ class Tracker:
 
     Raises:
         TrackingError: when the store cannot be reached, within a few seconds.
-        ValueError: a line of ``spool`` is damaged.
+        UserError: a line of ``spool`` is damaged.
 
     """
 
@@ -84,7 +85,7 @@ class Tracker:
         patience: float = 15.0,
     ) -> None:
         if "'" in search_id:
-            raise ValueError(f"search id {search_id!r} holds a quote; use letters, digits and dashes")
+            raise UserError(f"search id {search_id!r} holds a quote; use letters, digits and dashes")
         self.uri = uri
         self._search_id = search_id
         self._run_name = run_name

@@ -11,6 +11,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.store.files import make_folder, write_whole
 
 KEY = "raysearch"
@@ -32,15 +33,15 @@ def write(path: Path, content: bytes | memoryview) -> None:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, mapped from the file, and metadata of a checkpoint.
 
-    Raises ValueError, with the path and the remedy, when the file is missing, damaged or not one of ours.
+    Raises UserError, with the path and the remedy, when the file is missing, damaged or not one of ours.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file.metadata())  # noqa: SIM118
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist") from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or not a checkpoint of raysearch ({error}); restore it or start anew") from None
+        raise UserError(f"{path} is damaged or not a checkpoint of raysearch ({error}); restore it or start anew") from None
 
 
 def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -51,7 +52,7 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _metadata(entries: dict[str, str] | None) -> dict[str, Any]:
     if KEY not in (entries or {}):
-        raise ValueError("not written by raysearch")
+        raise UserError("not written by raysearch")
     return json.loads(cast(dict[str, str], entries)[KEY])
 
 

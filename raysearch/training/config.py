@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from raysearch.errors import UserError
 from raysearch.nn.precision import Precision
 
 
@@ -51,22 +52,22 @@ class TrainingConfig:
     """How often training restarts from its last epoch after a lost worker."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for counts and rates that cannot be."""
+        """Raises UserError for counts and rates that cannot be."""
         for name in ("epochs", "batch_size", "archs_per_step"):
             if getattr(self, name) < 1:
-                raise ValueError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 1")
+                raise UserError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 1")
         for name in ("label_smoothing", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must lie between 0 and 1")
+                raise UserError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must lie between 0 and 1")
         for name in ("mixup", "cutmix", "weight_decay", "min_lr", "warmup_lr", "loader_workers", "max_failures"):
             if getattr(self, name) < 0:
-                raise ValueError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 0")
+                raise UserError(f"train.{name.replace('_', '-')} is {getattr(self, name)}, must be at least 0")
         if not self.lr > 0:
-            raise ValueError(f"train.lr is {self.lr}, must be above 0")
+            raise UserError(f"train.lr is {self.lr}, must be above 0")
         if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(f"train.warmup-epochs is {self.warmup_epochs}, must lie between 0 and epochs ({self.epochs})")
+            raise UserError(f"train.warmup-epochs is {self.warmup_epochs}, must lie between 0 and epochs ({self.epochs})")
         if self.workers is not None and self.workers < 1:
-            raise ValueError(f"train.workers is {self.workers}, must be at least 1")
+            raise UserError(f"train.workers is {self.workers}, must be at least 1")
 
     def learning_rate(self, step: int, *, steps_per_epoch: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then a cosine down to ``min_lr`` at the last step."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.spaces import Family, Supernet
 from raysearch.spaces.supernet import check_layout
 from raysearch.training import checkpoint
@@ -44,15 +45,15 @@ class SupernetFile:
 def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
     """A checkpoint of our own (safetensors), or one of another program that the family can read (without executing it).
 
-    Raises ValueError, with the path, for a file that is missing, damaged, of another family or something else.
+    Raises UserError, with the path, for a file that is missing, damaged, of another family or something else.
     """
     images = None
     if family.read_foreign is None or _is_safetensors(path):
         weights, metadata = checkpoint.read(path)
         if metadata.get("kind") != KIND:
-            raise ValueError(f"{path} is a checkpoint of raysearch, but holds no supernet (a {metadata.get('kind')})")
+            raise UserError(f"{path} is a checkpoint of raysearch, but holds no supernet (a {metadata.get('kind')})")
         if metadata["family"] != family.name:
-            raise ValueError(f"{path} holds a supernet of the family {metadata['family']}, not {family.name}")
+            raise UserError(f"{path} holds a supernet of the family {metadata['family']}, not {family.name}")
         settings, images = metadata["settings"], metadata.get("images")
     else:
         try:
@@ -69,8 +70,8 @@ def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
     return SupernetFile(family, settings, weights, images)
 
 
-def _unusable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} holds no usable supernet: {error}")
+def _unusable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} holds no usable supernet: {error}")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from raysearch.errors import UserError
 from raysearch.nn.precision import autocast
 from raysearch.space import Architecture
 from raysearch.store.summary import EpochRecord
@@ -24,7 +25,7 @@ A = TypeVar("A", bound=Architecture)
 A_co = TypeVar("A_co", bound=Architecture, covariant=True)
 
 
-class TrainingDivergedError(ValueError):
+class TrainingDivergedError(UserError):
     """The loss is no longer finite, on all processes alike."""
 
 

@@ -11,6 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.tasks import Batches, Ends, Splits, Task
 from raysearch.tasks.images import ArrayImages, AugmentConfig, DataConfig, Normalisation, TrainLoader, write_cache
 from raysearch.tasks.task import Mix
@@ -34,7 +35,7 @@ class Balance(Task):
         return "digits"
 
     def reading(self, root: Path) -> Self:
-        raise ValueError("the digits are embedded; leave out --data")
+        raise UserError("the digits are embedded; leave out --data")
 
     def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
         pixels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]  # pyright: ignore

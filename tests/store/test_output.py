@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from raysearch.errors import UserError
 from raysearch.store.folder import open_folder, read_json, write_json
 
 CONFIG: dict[str, Any] = {"command": "search", "recipe": {"name": "digits", "train": {"epochs": 3, "lr": 0.1}, "rates": (1, 2)}}
@@ -114,7 +115,7 @@ def test_a_start_that_fails_at_once_is_no_earlier_search(tmp_path: Path) -> None
         with open_folder(tmp_path, CONFIG, resume=False) as folder:
             if computes:
                 folder.add_seconds("train", 1.0)
-            raise ValueError("no server")
+            raise UserError("no server")
 
     for computes in (False, False, True):
         with pytest.raises(ValueError, match="no server"):

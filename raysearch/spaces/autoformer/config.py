@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, cast
 
+from raysearch.errors import UserError
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry, SupernetSizes
 from raysearch.spaces.autoformer.space import AutoFormerSpace
 from raysearch.tasks.task import Ends
@@ -38,9 +39,9 @@ class AutoFormerConfig:
     """The supernet."""
 
     def geometry(self, ends: Ends) -> AutoFormerGeometry:
-        """The supernet's sizes for square images (chans, size, size). Raises ValueError when they do not fit together."""
+        """The supernet's sizes for square images (chans, size, size). Raises UserError when they do not fit together."""
         if len(ends.input_shape) != 3 or ends.input_shape[1] != ends.input_shape[2]:
-            raise ValueError(f"AutoFormer takes square images (chans, size, size), not {ends.input_shape}")
+            raise UserError(f"AutoFormer takes square images (chans, size, size), not {ends.input_shape}")
         chans, size, _ = ends.input_shape
         return AutoFormerGeometry(**asdict(self.net), img_size=size, in_chans=chans, num_classes=ends.outputs)
 

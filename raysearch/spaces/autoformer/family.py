@@ -18,7 +18,7 @@ from raysearch.tasks.task import Ends
 
 
 def build(config: AutoFormerConfig, ends: Ends) -> Geometry[AutoFormerArchitecture]:
-    """Space and sizes for square images. Raises ValueError when they do not fit together."""
+    """Space and sizes for square images. Raises UserError when they do not fit together."""
     sizes, space = config.geometry(ends), config.space.build()
     sizes.check(space.largest())
     return Geometry(
@@ -38,7 +38,7 @@ def subnet(settings: Mapping[str, Any], arch: AutoFormerArchitecture) -> AutoFor
 
 
 def read_foreign(path: Path) -> Foreign:
-    """A published checkpoint. Raises ValueError for a file that is none."""
+    """A published checkpoint. Raises UserError for a file that is none."""
     weights = read_published(path)
     return Foreign({**geometry_of(weights).settings(), "drop_path_rate": 0.0}, weights)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.space import SearchSpace
 from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
@@ -50,18 +51,18 @@ class AutoFormerGeometry(SupernetSizes):
     qkv_bias: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError that names the size which is not possible."""
+        """Raises UserError that names the size which is not possible."""
         for name in ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "head_dim"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, not a positive number")
+                raise UserError(f"{name} is {getattr(self, name)}, not a positive number")
         if self.img_size % self.patch_size:
-            raise ValueError(f"img_size {self.img_size} is not a multiple of patch_size {self.patch_size}")
+            raise UserError(f"img_size {self.img_size} is not a multiple of patch_size {self.patch_size}")
         if int(self.embed_dim * self.mlp_ratio) < 1:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}: no hidden feature at embed_dim {self.embed_dim}")
+            raise UserError(f"mlp_ratio is {self.mlp_ratio}: no hidden feature at embed_dim {self.embed_dim}")
         if self.max_relative_position < 0:
-            raise ValueError(f"max_relative_position is {self.max_relative_position}, a distance is not negative")
+            raise UserError(f"max_relative_position is {self.max_relative_position}, a distance is not negative")
         if self.global_pool not in ("avg", "token"):
-            raise ValueError(f"global_pool is {self.global_pool!r}, not 'avg' or 'token'")
+            raise UserError(f"global_pool is {self.global_pool!r}, not 'avg' or 'token'")
 
     @classmethod
     def tiny(cls, **sizes: Any) -> AutoFormerGeometry:
@@ -105,26 +106,26 @@ class AutoFormerGeometry(SupernetSizes):
         return tuple(rate * block / max(self.depth - 1, 1) for block in range(self.depth))
 
     def check(self, arch: AutoFormerArchitecture) -> None:
-        """Raises ValueError that names the field of ``arch`` which is larger than this supernet."""
+        """Raises UserError that names the field of ``arch`` which is larger than this supernet."""
         if arch.embed_dim > self.embed_dim:
-            raise ValueError(f"embed_dim {arch.embed_dim} does not fit into the supernet's {self.embed_dim}")
+            raise UserError(f"embed_dim {arch.embed_dim} does not fit into the supernet's {self.embed_dim}")
         if arch.depth > self.depth:
-            raise ValueError(f"depth {arch.depth} does not fit into the supernet's {self.depth}")
+            raise UserError(f"depth {arch.depth} does not fit into the supernet's {self.depth}")
         if max(arch.num_heads) > self.num_heads:
             block = arch.num_heads.index(max(arch.num_heads))
-            raise ValueError(f"num_heads[{block}]={arch.num_heads[block]} does not fit into the supernet's {self.num_heads}")
+            raise UserError(f"num_heads[{block}]={arch.num_heads[block]} does not fit into the supernet's {self.num_heads}")
         block = arch.mlp_ratio.index(max(arch.mlp_ratio))
         if arch.hidden_features(block) > self.hidden_features:
-            raise ValueError(
+            raise UserError(
                 f"mlp_ratio[{block}]={arch.mlp_ratio[block]:g} asks for {arch.hidden_features(block)} hidden features "
                 f"at embed_dim {arch.embed_dim}, the supernet has {self.hidden_features}"
             )
 
     def check_images(self, images: Tensor) -> None:
-        """Raises ValueError when ``images`` (batch, chans, height, width) are of another size or channel count."""
+        """Raises UserError when ``images`` (batch, chans, height, width) are of another size or channel count."""
         expected = (self.in_chans, self.img_size, self.img_size)
         if images.shape[1:] != expected:
-            raise ValueError(
+            raise UserError(
                 f"images of shape {tuple(images.shape)}, this network takes (batch, {', '.join(map(str, expected))})"
             )
 
@@ -142,7 +143,7 @@ class AutoFormerGeometry(SupernetSizes):
         extracted subnet. The published T, S and B subnets have 1.482, 5.161 and 11.691 G (1.283, 4.774 and 11.045 G without
         relative position).
 
-        Raises ValueError when ``arch`` does not fit.
+        Raises UserError when ``arch`` does not fit.
         """
         self.check(arch)
         e, n, patches = arch.embed_dim, self.tokens, self.tokens - 1

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 
 _ALLOWED = [argparse.Namespace, pathlib.PosixPath]
@@ -23,7 +24,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     """The weights of a ``.pth`` file ``{"model": state_dict, ...}`` or of a bare state dict, on the CPU.
 
     Only tensors, plain containers and argument lists are read; a file that asks for anything else is refused and none of its
-    code runs. Raises ValueError that names the file when it is missing, damaged or holds no state dict.
+    code runs. Raises UserError that names the file when it is missing, damaged or holds no state dict.
     """
     # PyTorch's context takes away at its end what was allowed before it too, as timm_models.py allows paths for good.
     known = torch.serialization.get_safe_globals()
@@ -31,18 +32,18 @@ def read_published(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([kind for kind in _ALLOWED if kind not in known]):
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist") from None
     except Exception as error:  # a damaged pickle can fail anywhere in the reader, with any exception
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is not a readable PyTorch checkpoint: {reason}") from error
+        raise UserError(f"{path} is not a readable PyTorch checkpoint: {reason}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), Mapping):
         content = content["model"]
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{path} holds no state dict, neither under 'model' nor by itself")
+        raise UserError(f"{path} holds no state dict, neither under 'model' nor by itself")
     state = cast(Mapping[Any, Any], content)
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path} holds no state dict: {name!r} is {type(value).__name__}, not a tensor")
+            raise UserError(f"{path} holds no state dict: {name!r} is {type(value).__name__}, not a tensor")
     return dict(cast(Mapping[str, Tensor], state))
 
 
@@ -52,14 +53,14 @@ def geometry_of(
     """The sizes of the supernet that ``state_dict`` belongs to, from the shapes of its tensors.
 
     ``img_size`` is needed for weights without position embedding alone; ``global_pool`` leaves no trace in the weights.
-    Raises ValueError when keys are absent or shapes contradict each other.
+    Raises UserError when keys are absent or shapes contradict each other.
     """
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
         if name not in state_dict:
-            raise ValueError(f"not an AutoFormer checkpoint: {name} is missing")
+            raise UserError(f"not an AutoFormer checkpoint: {name} is missing")
         if state_dict[name].ndim != axes:
-            raise ValueError(f"not an AutoFormer checkpoint: {name} has shape {tuple(state_dict[name].shape)}")
+            raise UserError(f"not an AutoFormer checkpoint: {name} has shape {tuple(state_dict[name].shape)}")
         return tuple(state_dict[name].shape)
 
     embed_dim, in_chans, patch_size, _ = shape("patch_embed_super.proj.weight", 4)
@@ -74,15 +75,15 @@ def geometry_of(
         rows, head_dim = shape("blocks.0.attn.rel_pos_embed_k.embeddings_table_v", 2)
         max_relative_position = (rows - 2) // 2
     if qkv_rows % (3 * head_dim):
-        raise ValueError(f"not an AutoFormer checkpoint: {qkv_rows} qkv rows are no multiple of 3 x head dimension {head_dim}")
+        raise UserError(f"not an AutoFormer checkpoint: {qkv_rows} qkv rows are no multiple of 3 x head dimension {head_dim}")
     if "pos_embed" in state_dict:
         _, tokens, _ = shape("pos_embed", 3)
         grid_size = math.isqrt(tokens - 1)
         if grid_size**2 != tokens - 1:
-            raise ValueError(f"position embedding of {tokens} tokens is no class token and square grid of patches")
+            raise UserError(f"position embedding of {tokens} tokens is no class token and square grid of patches")
         img_size = grid_size * patch_size
     elif img_size is None:
-        raise ValueError("weights without position embedding do not tell the image size; give img_size")
+        raise UserError("weights without position embedding do not tell the image size; give img_size")
     return AutoFormerGeometry(
         img_size=img_size,
         patch_size=patch_size,

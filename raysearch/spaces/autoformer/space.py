@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from raysearch.errors import UserError
 from raysearch.space import Architecture, Choice, SearchSpace
 
 
@@ -21,19 +22,19 @@ class AutoFormerArchitecture(Architecture):
     """Hidden features of each block's feed-forward part, as a multiple of embed_dim (rounded down)."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError when the per-block values disagree about the depth or a number is not positive."""
+        """Raises UserError when the per-block values disagree about the depth or a number is not positive."""
         Architecture.__post_init__(self)  # super() would not survive slots=True, which makes a new class
         if len(self.num_heads) != len(self.mlp_ratio):
-            raise ValueError(f"{len(self.num_heads)} num_heads but {len(self.mlp_ratio)} mlp_ratio; give one of each per block")
+            raise UserError(f"{len(self.num_heads)} num_heads but {len(self.mlp_ratio)} mlp_ratio; give one of each per block")
         if not self.num_heads:
-            raise ValueError("num_heads and mlp_ratio are empty; a network has at least one block")
+            raise UserError("num_heads and mlp_ratio are empty; a network has at least one block")
         if self.embed_dim < 1:
-            raise ValueError(f"embed_dim is {self.embed_dim}, not a positive number")
+            raise UserError(f"embed_dim is {self.embed_dim}, not a positive number")
         for block, (heads, ratio) in enumerate(zip(self.num_heads, self.mlp_ratio, strict=True)):
             if heads < 1:
-                raise ValueError(f"num_heads[{block}] is {heads}, not a positive number")
+                raise UserError(f"num_heads[{block}] is {heads}, not a positive number")
             if int(self.embed_dim * ratio) < 1:
-                raise ValueError(f"mlp_ratio[{block}] is {ratio}: no hidden feature at embed_dim {self.embed_dim}")
+                raise UserError(f"mlp_ratio[{block}] is {ratio}: no hidden feature at embed_dim {self.embed_dim}")
 
     @property
     def depth(self) -> int:

@@ -39,7 +39,7 @@ class AutoFormerSubnet(Subnet):
     Args:
         geometry: sizes of the supernet that it comes from: images, patches, classes, relative position, and the depth over
             which ``drop_path_rate`` rises.
-        arch: width, heads and ratios. Raises ValueError when they do not fit into ``geometry``.
+        arch: width, heads and ratios. Raises UserError when they do not fit into ``geometry``.
         drop_path_rate: stochastic depth of the supernet's last block, in training mode.
 
     """

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raysearch.errors import UserError
 from raysearch.nn.attention import attention
 from raysearch.nn.drop_path import drop_path
 from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, EntangledPatchEmbed, EntangledQKV
@@ -33,7 +34,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     def __init__(self, *, drop_path_rate: float = 0.1, **sizes: Any) -> None:
         super().__init__()
         if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate is {drop_path_rate}, not in 0..1")
+            raise UserError(f"drop_path_rate is {drop_path_rate}, not in 0..1")
         self.geometry = geometry = AutoFormerGeometry(**sizes)
         self.drop_path_rate = drop_path_rate
         self.patch_embed_super = EntangledPatchEmbed(geometry.in_chans, geometry.embed_dim, geometry.patch_size)
@@ -60,7 +61,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     def forward(
         self, images: Float[Tensor, "batch chans height width"], arch: AutoFormerArchitecture
     ) -> Float[Tensor, "batch classes"]:
-        """Class logits of the subnet ``arch``. Raises ValueError when it does not fit, or the images do not."""
+        """Class logits of the subnet ``arch``. Raises UserError when it does not fit, or the images do not."""
         geometry, embed_dim = self.geometry, arch.embed_dim
         geometry.check(arch)
         geometry.check_images(images)
@@ -84,7 +85,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     def extract(self, arch: AutoFormerArchitecture, calibration: Calibration | None = None) -> AutoFormerSubnet:
         """The subnet ``arch`` with contiguous weights of its own, in the mode, on the device and of the type of this supernet.
 
-        It has no running statistics, so ``calibration`` changes nothing. Raises ValueError when ``arch`` does not fit.
+        It has no running statistics, so ``calibration`` changes nothing. Raises UserError when ``arch`` does not fit.
         """
         with torch.device("meta"):  # no weights are drawn only to be replaced
             subnet = AutoFormerSubnet(self.geometry, arch, self.drop_path_rate)
@@ -129,7 +130,7 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
     def load_published(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load weights in the published key layout, as :func:`read_published` returns them.
 
-        Raises ValueError, before anything is changed, that names keys which are missing, unexpected or of another shape.
+        Raises UserError, before anything is changed, that names keys which are missing, unexpected or of another shape.
         """
         check_layout(state_dict, expected=self.state_dict())
         self.load_state_dict(dict(state_dict))

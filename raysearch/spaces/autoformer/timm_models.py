@@ -21,6 +21,7 @@ from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import global_pool_nlc
 from torch import Tensor, nn
 
+from raysearch.errors import UserError
 from raysearch.spaces.autoformer import (
     PUBLISHED_BASE,
     PUBLISHED_SMALL,
@@ -79,7 +80,7 @@ class AutoFormer(nn.Module):
         _check_pool(global_pool)
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         if height != width:
-            raise ValueError(f"img_size is {height} x {width}; AutoFormer takes square images")
+            raise UserError(f"img_size is {height} x {width}; AutoFormer takes square images")
         self.arch = arch = AutoFormerArchitecture(embed_dim, tuple(num_heads), tuple(mlp_ratio))
         self.geometry = AutoFormerGeometry(
             img_size=height,
@@ -146,7 +147,7 @@ class AutoFormer(nn.Module):
 
         """
         if output_fmt not in ("NCHW", "NLC"):
-            raise ValueError(f"output_fmt is {output_fmt!r}, not 'NCHW' or 'NLC'")
+            raise UserError(f"output_fmt is {output_fmt!r}, not 'NCHW' or 'NLC'")
         taken, last = feature_take_indices(len(self.blocks), _listed(indices))
         x = self._embed(x)
         found: list[Any] = []
@@ -217,7 +218,7 @@ class AutoFormer(nn.Module):
 
 def _check_pool(global_pool: str) -> None:
     if global_pool not in POOLS:
-        raise ValueError(f"global_pool is {global_pool!r}; known: {', '.join(map(repr, POOLS))}")
+        raise UserError(f"global_pool is {global_pool!r}; known: {', '.join(map(repr, POOLS))}")
 
 
 def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:
@@ -230,7 +231,7 @@ def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: AutoFormer) -> dict[str, Tensor]:
     """Weights by the names and shapes of ``model``, from those of a subnet or of a supernet that holds it.
 
-    Position embeddings for images of another size are resampled. Raises ValueError for a supernet that is too small.
+    Position embeddings for images of another size are resampled. Raises UserError for a supernet that is too small.
     """
     weights = dict(state_dict)
     if "patch_embed_super.proj.weight" in weights:
@@ -311,7 +312,7 @@ def raysearch_autoformer(pretrained: bool = False, config: str | Path | None = N
         path = Path(config)
         values = read_json(path)
         if values.get("family") != "autoformer":
-            raise ValueError(f"{path} describes no AutoFormer subnet; give a file such as champion.json")
+            raise UserError(f"{path} describes no AutoFormer subnet; give a file such as champion.json")
         settings = values["settings"]
         shape = {name: settings[name] for name in ("num_classes", "in_chans", "img_size")}
         known = pretrained_config(**shape, preprocessing=values["preprocessing"])
@@ -320,5 +321,5 @@ def raysearch_autoformer(pretrained: bool = False, config: str | Path | None = N
             arguments["pretrained_cfg"] = known
         arguments = {**model_args(values), **arguments}
     if absent := [name for name in ("embed_dim", "num_heads", "mlp_ratio") if name not in arguments]:
-        raise ValueError(f"raysearch_autoformer lacks {', '.join(absent)}; give config=FILE, as champion.json, or all sizes")
+        raise UserError(f"raysearch_autoformer lacks {', '.join(absent)}; give config=FILE, as champion.json, or all sizes")
     return _create("raysearch_autoformer", pretrained, arguments)

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from raysearch.errors import UserError
 from raysearch.store.files import make_folder, written_whole
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, ImageSet, Labels
@@ -61,7 +62,7 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
     number; the folder needs room for twice the pixels while the file is written.
 
     Raises:
-        ValueError: for an unreadable image, naming it.
+        UserError: for an unreadable image, naming it.
 
     """
     shape = (len(images), config.in_chans, config.img_size, config.img_size)
@@ -95,7 +96,7 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
 def open_cache(path: Path) -> CachedImages:
     """Map a cache file and compare its content with its digest.
 
-    Raises ValueError that names the file when it is missing, damaged or no such file.
+    Raises UserError that names the file when it is missing, damaged or no such file.
     """
     try:
         with pa.memory_map(str(path)) as mapped, pa.ipc.open_file(mapped) as reader:
@@ -107,14 +108,14 @@ def open_cache(path: Path) -> CachedImages:
             labels = _view(column, np.int64 if pa.types.is_integer(column.type) else np.float32)
             info = CacheInfo(path=path, digest=stored["digest"], source=stored["source"], shape=tuple(stored["shape"]))
     except FileNotFoundError:
-        raise ValueError(f"no image cache {path}") from None
+        raise UserError(f"no image cache {path}") from None
     # pyarrow's own errors are ValueError, KeyError, TypeError or OSError; a foreign Arrow file lacks the key or the columns.
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a whole image cache ({error}): remove it, it will be written anew") from None
+        raise UserError(f"{path} is not a whole image cache ({error}): remove it, it will be written anew") from None
     content = hashlib.sha256(images.data)
     content.update(labels.data)
     if content.hexdigest() != info.digest or len(labels) != len(images):
-        raise ValueError(f"{path} is damaged, its content does not match its digest: remove it, it will be written anew")
+        raise UserError(f"{path} is damaged, its content does not match its digest: remove it, it will be written anew")
     return CachedImages(images=images, labels=labels, info=info)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from raysearch.errors import UserError
 from raysearch.tasks.images.cache import write_cache
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits
@@ -107,7 +108,7 @@ class ImageClassification(Task):
 
         def in_pairs(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             if len(images) % 2:
-                raise ValueError(
+                raise UserError(
                     f"Mixup and CutMix pair the images of a step, and a training process has {len(images)} of them; choose a "
                     "train.batch-size that gives each process an even number, or set train.mixup and train.cutmix to 0"
                 )

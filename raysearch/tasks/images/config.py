@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from raysearch.errors import UserError
+
 Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"]
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -41,21 +43,21 @@ class DataConfig:
     """Share of the shorter side that the centre crop of an evaluation image keeps. Folders only."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for sizes, channels and fractions that cannot be."""
+        """Raises UserError for sizes, channels and fractions that cannot be."""
         if self.img_size < 1:
-            raise ValueError(f"dataset.img-size is {self.img_size}, must be at least 1")
+            raise UserError(f"dataset.img-size is {self.img_size}, must be at least 1")
         if self.in_chans not in (1, 3):
-            raise ValueError(f"dataset.in-chans is {self.in_chans}, must be 1 (grey) or 3 (colour)")
+            raise UserError(f"dataset.in-chans is {self.in_chans}, must be 1 (grey) or 3 (colour)")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.in_chans:
-                raise ValueError(f"dataset.{name} is {values}, must have one value per channel ({self.in_chans})")
+                raise UserError(f"dataset.{name} is {values}, must have one value per channel ({self.in_chans})")
         if min(self.std) <= 0:
-            raise ValueError(f"dataset.std is {self.std}, must be above 0")
+            raise UserError(f"dataset.std is {self.std}, must be above 0")
         if not 0 < self.crop_pct <= 1:
-            raise ValueError(f"dataset.crop-pct is {self.crop_pct}, must lie above 0 and not above 1")
+            raise UserError(f"dataset.crop-pct is {self.crop_pct}, must lie above 0 and not above 1")
         for name, amount in (("search-images", self.search_images), ("test-images", self.test_images)):
             if amount <= 0 or (isinstance(amount, float) and amount >= 1):
-                raise ValueError(f"dataset.{name} is {amount}, must be a number of images or a fraction between 0 and 1")
+                raise UserError(f"dataset.{name} is {amount}, must be a number of images or a fraction between 0 and 1")
 
 
 DIGITS = DataConfig()

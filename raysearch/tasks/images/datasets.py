@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from raysearch.errors import UserError
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.folders import check_images, is_image, list_images, subfolders
 from raysearch.tasks.images.images import ArrayImages, FolderImages, Mode
@@ -33,7 +34,7 @@ def load_splits(config: DataConfig, *, seed: int, expected_digest: str | None = 
             again for checking, and other images than those are an error.
 
     Raises:
-        ValueError: for missing files, classes that are absent or too small, unreadable images (all images of a folder of one's
+        UserError: for missing files, classes that are absent or too small, unreadable images (all images of a folder of one's
             own are read once) and images that are not those of ``expected_digest``; names the file or folder.
 
     """
@@ -48,7 +49,7 @@ def load_splits(config: DataConfig, *, seed: int, expected_digest: str | None = 
     if config.dataset == "images" and expected_digest is None:
         check_images(*(cast(FolderImages, images) for images in (splits.train, splits.search, splits.test)))
     if expected_digest not in (None, splits.digest):
-        raise ValueError(
+        raise UserError(
             f"the {config.dataset} images{f' in {config.root}' if config.root else ''} are not those that this run started "
             "with, or not divided in the same way: restore the files and settings, or start a new run"
         )
@@ -101,7 +102,7 @@ def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
         }  # an unpacked file comes last and wins
         if len(found) == len(stems):
             return found
-    raise ValueError(
+    raise UserError(
         f"no Fashion-MNIST in {' or '.join(str(f) for f in folders)} (looked for {', '.join(stems)}, each also with .gz): "
         '`apt-get install dataset-fashion-mnist` on Debian, or `python -c "import torchvision; '
         "torchvision.datasets.FashionMNIST('DIR', download=True)\"` and give DIR as --data"
@@ -126,10 +127,10 @@ def _read_idx(files: dict[str, Path], part: str, *, classes: int) -> tuple[np.nd
         # torchvision's reader asserts what it expects; a cut file ends early in gzip or in the reader.
         except (OSError, EOFError, zlib.error, AssertionError, ValueError, TypeError, RuntimeError, KeyError) as error:
             reason = f" ({error})" if str(error) else ""
-            raise ValueError(f"{path} is not a whole IDX file{reason}: fetch it again") from None
+            raise UserError(f"{path} is not a whole IDX file{reason}: fetch it again") from None
     pixels, labels = loaded
     if len(pixels) != len(labels) or (len(labels) and labels.max() >= classes):
-        raise ValueError(
+        raise UserError(
             f"{files[f'{part}-labels-idx1-ubyte']} does not belong to {files[f'{part}-images-idx3-ubyte']}: fetch both again"
         )
     return pixels, labels
@@ -151,9 +152,9 @@ def _array_images(
 
 def _root(config: DataConfig) -> Path:
     if config.root is None:
-        raise ValueError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
+        raise UserError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
     if not config.root.is_dir():
-        raise ValueError(f"--data is {config.root}, which is not a folder: give the folder of the images")
+        raise UserError(f"--data is {config.root}, which is not a folder: give the folder of the images")
     return config.root
 
 
@@ -164,7 +165,7 @@ def _mode(config: DataConfig) -> Mode:
 def _classes(folder: Path) -> list[str]:
     classes = subfolders(folder)
     if len(classes) < 2:
-        raise ValueError(
+        raise UserError(
             f"{folder} has {len(classes)} class folders: expected one folder of images for each of at least 2 classes"
         )
     return classes
@@ -174,7 +175,7 @@ def _check_same_classes(folder: Path, train: Path) -> None:
     for here, there in ((train, folder), (folder, train)):
         absent = sorted(set(subfolders(here)) - set(subfolders(there)))
         if absent:
-            raise ValueError(
+            raise UserError(
                 f"no folder {there / absent[0]}, but {here / absent[0]}: both need the same classes, add or remove one"
             )
 
@@ -183,7 +184,7 @@ def _imagenet(config: DataConfig, seed: int) -> Splits:
     root, mode = _root(config), _mode(config)
     for name in ("train", "val"):
         if not (root / name).is_dir():
-            raise ValueError(f"no folder {root / name}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG")
+            raise UserError(f"no folder {root / name}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG")
     classes = _classes(root / "train")
     _check_same_classes(root / "val", root / "train")
     train = list_images(root / "train", classes, mode=mode, at_least=2)
@@ -205,7 +206,7 @@ def _own_images(config: DataConfig, seed: int) -> Splits:
     if "train" in folders and not any(is_image(file.name) for file in (root / "train").iterdir()):
         unknown = sorted(set(folders) - {"train", "val", "test"})
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"{root / unknown[0]} stands beside {root / 'train'}, where only val and test may: rename or move it"
             )
         source = root / "train"

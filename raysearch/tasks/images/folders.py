@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from raysearch.errors import UserError
 from raysearch.tasks.images.images import FolderImages, Mode, check_header, read_image
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -25,10 +26,10 @@ def is_image(name: str) -> bool:
 def subfolders(folder: Path) -> list[str]:
     """Sorted names of the folders directly below, without hidden ones and those of archives made on macOS.
 
-    Raises ValueError when ``folder`` is not a folder.
+    Raises UserError when ``folder`` is not a folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give the folder that holds the images")
+        raise UserError(f"{folder} is not a folder: give the folder that holds the images")
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__")))
 
@@ -36,7 +37,7 @@ def subfolders(folder: Path) -> list[str]:
 def list_images(root: Path, classes: list[str], *, mode: Mode, at_least: int) -> FolderImages:
     """The images in ``root/<class>/`` of every class, sorted by name within a class.
 
-    Raises ValueError that names the folder of a class with fewer than ``at_least`` images.
+    Raises UserError that names the folder of a class with fewer than ``at_least`` images.
     """
     names: list[bytes] = []
     sizes: list[int] = []
@@ -45,7 +46,7 @@ def list_images(root: Path, classes: list[str], *, mode: Mode, at_least: int) ->
         with os.scandir(root / name) as entries:
             files = sorted((os.fsencode(e.name), e.stat().st_size) for e in entries if is_image(e.name) and e.is_file())
         if len(files) < at_least:
-            raise ValueError(
+            raise UserError(
                 f"{root / name} has {len(files)} images ({', '.join(EXTENSIONS)}), the class needs at least {at_least}: "
                 "add images or remove the folder"
             )
@@ -62,7 +63,7 @@ def list_images(root: Path, classes: list[str], *, mode: Mode, at_least: int) ->
 
 
 def check_images(*sets: FolderImages) -> None:
-    """Read every image once, in parallel. Raises ValueError that names the files which cannot be read."""
+    """Read every image once, in parallel. Raises UserError that names the files which cannot be read."""
     whole = sum(len(images) for images in sets) <= DECODED_AT_MOST
 
     def problems(images: FolderImages, start: int) -> list[str]:
@@ -82,4 +83,4 @@ def check_images(*sets: FolderImages) -> None:
         found = [problem for check in checks for problem in check.result()]
     if found:
         more = f"; and {len(found) - 3} more unreadable images" if len(found) > 3 else ""
-        raise ValueError("; ".join(found[:3]) + more)
+        raise UserError("; ".join(found[:3]) + more)

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
+from raysearch.errors import UserError
+
 Mode = Literal["L", "RGB"]
 """PIL's names for grey and colour."""
 
@@ -36,7 +38,7 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def decode(self, index: int) -> Image.Image:
-        """One image at its own size, grey (L) or RGB. Raises ValueError that names an unreadable file."""
+        """One image at its own size, grey (L) or RGB. Raises UserError that names an unreadable file."""
         ...
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
@@ -109,7 +111,7 @@ class FolderImages:
         return self.root / os.fsdecode(bytes(self.names[index]))
 
     def decode(self, index: int) -> Image.Image:
-        """Read one file. Raises ValueError that names it when it cannot be read."""
+        """Read one file. Raises UserError that names it when it cannot be read."""
         return read_image(self.path(index), self.mode)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
@@ -125,21 +127,21 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def read_image(path: Path, mode: Mode) -> Image.Image:
-    """The image in a file, converted to ``mode``. Raises ValueError that names the file when it cannot be read."""
+    """The image in a file, converted to ``mode``. Raises UserError that names the file when it cannot be read."""
     try:
         with Image.open(path) as image:
             return _converted(image, mode)
     except _UNREADABLE as error:
-        raise ValueError(f"{path} is not a readable image ({_reason(error, path)}): replace or remove it") from None
+        raise UserError(f"{path} is not a readable image ({_reason(error, path)}): replace or remove it") from None
 
 
 def check_header(path: Path) -> None:
-    """Raises ValueError that names the file when it does not begin as an image."""
+    """Raises UserError that names the file when it does not begin as an image."""
     try:
         with Image.open(path):
             pass
     except _UNREADABLE as error:
-        raise ValueError(f"{path} is not a readable image ({_reason(error, path)}): replace or remove it") from None
+        raise UserError(f"{path} is not a readable image ({_reason(error, path)}): replace or remove it") from None
 
 
 def _reason(error: BaseException, path: Path) -> str:

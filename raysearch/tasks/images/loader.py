@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from raysearch.errors import UserError
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, ImageSet
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation, training_transform
@@ -42,7 +43,7 @@ class TrainLoader:
         workers: processes that decode images for this one; 0 decodes here. Small images held in memory need none.
 
     Raises:
-        ValueError: when there are fewer images than processes.
+        UserError: when there are fewer images than processes.
 
     """
 
@@ -63,7 +64,7 @@ class TrainLoader:
         self._seed, self._rank, self._world_size = seed, rank, world_size
         share = self._count // world_size
         if share == 0:
-            raise ValueError(f"{self._count} training images for {world_size} processes: use fewer processes")
+            raise UserError(f"{self._count} training images for {world_size} processes: use fewer processes")
         # A share below the batch size is cut to an even number, which Mixup asks for.
         self.batch_size = batch_size if batch_size <= share else max(1, share // 2 * 2)
         self.steps_per_epoch = share // self.batch_size
@@ -75,7 +76,7 @@ class TrainLoader:
             self._batches = _DecodedBatches(images, config, augment, stream=stream, workers=workers)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The steps of one epoch (0-based). Raises ValueError that names an unreadable image."""
+        """The steps of one epoch (0-based). Raises UserError that names an unreadable image."""
         return self._batches.epoch(self.order(epoch), epoch)
 
     def order(self, epoch: int) -> Int64[Tensor, "steps batch"]:
@@ -137,9 +138,9 @@ class _DecodedBatches:
         self._keys.order, self._keys.epoch = order, epoch
         try:
             yield from self._loader
-        except ValueError as error:
+        except UserError as error:
             # A loader process sends its traceback as text; what the user needs is its last line.
-            raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+            raise UserError(str(error).strip().splitlines()[-1].removeprefix("raysearch.errors.UserError: ")) from error
 
 
 Key = tuple[int, int, int]

@@ -9,6 +9,8 @@ from random import Random
 import numpy as np
 from jaxtyping import Int64
 
+from raysearch.errors import UserError
+
 
 def cut(
     labels: Int64[np.ndarray, " n"], classes: Sequence[str], *, seed: int, held_out: Mapping[str, int | float]
@@ -28,7 +30,7 @@ def cut(
         Indices (int64) of each part: ``"train"`` ascending, the others mixed.
 
     Raises:
-        ValueError: when a part cannot have at least one image of each class, or nothing would be left to train on.
+        UserError: when a part cannot have at least one image of each class, or nothing would be left to train on.
 
     """
     available = np.bincount(labels, minlength=len(classes)).tolist()
@@ -63,9 +65,9 @@ def cut(
 def _shares(total: int, available: Sequence[int], limits: Sequence[int], *, part: str) -> list[int]:
     """``total`` images divided over the classes in proportion to ``available``: at least 1 each, at most ``limits``."""
     if total < len(available):
-        raise ValueError(f"{total} {part} images for {len(available)} classes: ask for at least one per class")
+        raise UserError(f"{total} {part} images for {len(available)} classes: ask for at least one per class")
     if min(limits) < 1 or total > sum(limits):
-        raise ValueError(
+        raise UserError(
             f"{total} {part} images cannot be held out of {sum(available)} in {len(available)} classes "
             f"(the smallest has {min(available)}): ask for fewer, or add images"
         )

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from raysearch.errors import UserError
 from raysearch.tasks.images.config import DataConfig
 
 
@@ -51,18 +52,18 @@ class AugmentConfig:
     """Copies of an image within one epoch, each varied anew; the epoch has as many images as before, of fewer files."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for values out of range and for a shift together with a random resized crop."""
+        """Raises UserError for values out of range and for a shift together with a random resized crop."""
         for name in ("hflip", "random_erasing"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"augment.{name.replace('_', '-')} is {getattr(self, name)}, not a probability")
+                raise UserError(f"augment.{name.replace('_', '-')} is {getattr(self, name)}, not a probability")
         if self.shift < 0 or self.color_jitter < 0 or self.repeated_augmentation < 1:
-            raise ValueError(f"augment has a value below its least: {self}")
+            raise UserError(f"augment has a value below its least: {self}")
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"augment.crop-scale is {self.crop_scale}, must rise within 0 to 1")
+            raise UserError(f"augment.crop-scale is {self.crop_scale}, must rise within 0 to 1")
         if self.shift and self.crop_scale is not None:
-            raise ValueError("augment has both a shift and a crop-scale: give one of them")
+            raise UserError("augment has both a shift and a crop-scale: give one of them")
         if self.rand_augment is not None and not self.rand_augment.startswith("rand"):
-            raise ValueError(f"augment.rand-augment is {self.rand_augment!r}, must be like rand-m9-mstd0.5-inc1")
+            raise UserError(f"augment.rand-augment is {self.rand_augment!r}, must be like rand-m9-mstd0.5-inc1")
 
     @property
     def moves_only(self) -> bool:
