@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import chain
 from random import Random
-from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -33,6 +32,7 @@ from raysearch.report import (
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.subnets import open_subnets_of
 from raysearch.search import Candidate, Result
+from raysearch.search.front import spread
 from raysearch.search.protocol import Kind
 from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
@@ -53,9 +53,7 @@ from raysearch.store.summary import (
 )
 from raysearch.store.versions import package_versions
 from raysearch.tracking import Network as RegisteredNetwork
-from raysearch.tracking import Tracker, ui_command, ui_url
-
-T = TypeVar("T")
+from raysearch.tracking import Tracker, shown, ui_command, ui_url
 
 TEST_SPLIT = "test"
 WHOLE_SEARCH_SPLIT = "search/all"
@@ -192,6 +190,7 @@ def close(
     """Register networks, write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow."""
     with folder.timed("register"):
         _record_networks(plan, folder, tracker, networks.champion, front)
+        tracker.show(shown(candidates, front=[c.proposal.arch.id for c in front], champion=networks.champion.id))
     known = known_so_far(plan, folder, tracker, candidates=candidates, history=history)
     summary = replace(
         known,
@@ -258,13 +257,6 @@ def _register(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Netw
         tags["architecture"] = json.dumps(record.arch)
         network = RegisteredNetwork(arch.id, subnets.extract(arch), tags, alias=None if i else "champion")
         tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path)
-
-
-def spread(members: Sequence[T], count: int) -> list[T]:
-    """So many members, evenly along the order in which they stand, with both ends."""
-    if len(members) <= count:
-        return list(members)
-    return [members[round(i * (len(members) - 1) / (count - 1))] for i in range(count)]
 
 
 def _proxy(plan: Plan, random: RandomNetworks | None) -> ProxyAgreement | None:

@@ -62,7 +62,9 @@ def open_tracker(command: SearchCommand[Any, Any], plan: Plan, folder: OutputFol
         experiment=recipe.name,
         search_id=folder.search_id,
         run_name=folder.path.name,
-        params=flat_settings({**recipe.to_dict(), "command": folder.config["command"]}),
+        params=flat_settings(recipe.to_dict()),
+        # No param: MLflow's page of two searches side by side would draw an axis of command lines.
+        tags={"raysearch.command": folder.config["command"]},
         axes=plan.geometry.plotted,
         spool=folder.spool,
     )

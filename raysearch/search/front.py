@@ -101,6 +101,13 @@ def pareto_front(candidates: Iterable[Candidate], *, objectives: Sequence[Object
     return nondominated([c for c, _ in competing], points)
 
 
+def spread(members: Sequence[T], count: int) -> list[T]:
+    """So many members, evenly along the order in which they stand, with both ends; one: the first."""
+    if len(members) <= count or count < 1:
+        return list(members[: max(0, count)])
+    return [members[round(i * (len(members) - 1) / max(1, count - 1))] for i in range(count)]
+
+
 def hypervolume(
     candidates: Iterable[Candidate],
     reference: Sequence[float],

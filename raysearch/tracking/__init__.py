@@ -11,10 +11,12 @@ from raysearch.tracking.models import Network
 from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url
 from raysearch.tracking.tracker import Tracker
 from raysearch.tracking.ui import RecordedSearch, UiServer, recorded_searches
+from raysearch.tracking.views import Shown, shown
 
 __all__ = [
     "Network",
     "RecordedSearch",
+    "Shown",
     "Tracker",
     "TrackingError",
     "UiServer",
@@ -22,6 +24,7 @@ __all__ = [
     "artifact_of_run",
     "default_uri",
     "recorded_searches",
+    "shown",
     "ui_command",
     "ui_url",
     "without_password",

@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from raysearch.tracking.child_run import KEY, ROLE, SEARCH_ID, ChildRun, text
 from raysearch.tracking.records import Record
+from raysearch.tracking.views import RUN_COLOR, SHOWN, Shown, search_view
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class SearchRuns:
         self._trained: int | None = None
         self._unsure: set[str] = set()
         self._points: set[tuple[str, str, int]] = set()
+        self._shown = False
+        """Whether the candidates that a finished search shows are chosen."""
 
     def open(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
         """Make the parent run, or open it again when it exists. Returns its id."""
@@ -100,6 +103,7 @@ class SearchRuns:
         surplus: list[str] = []
         for run in self._search(f"tags.`{ROLE}` = 'candidate'"):
             child = _Child(run.info.run_id, complete=run.info.status in ("FINISHED", "FAILED"))
+            self._shown |= SHOWN in run.data.tags
             known = children.setdefault(run.data.tags[KEY], child)
             if known is not child:
                 if child.complete and not known.complete:
@@ -191,8 +195,24 @@ class SearchRuns:
             if key in self._children:
                 self._client.log_batch(self._children[key].run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
-    def _write_view(self, *, key: str, value: str) -> None:
+    def _write_shown(self, *, runs: list[dict[str, str]]) -> None:
+        for told in (Shown(**values) for values in runs):
+            if told.key in self._children:
+                run_id = self._children[told.key].run_id
+                self._client.log_batch(run_id, tags=[RunTag(SHOWN, "true"), RunTag(RUN_COLOR, told.color)])
+                if told.name != told.key:
+                    self._client.update_run(run_id, name=told.name)
+        self._shown = True
+
+    def _write_view(self, *, key: str, value: str) -> None:  # as version 0.1.0 left it in a spool
         self._client.set_experiment_tag(self._experiment_id, key, value)
+
+    def _write_search_view(self, *, key: str, name: str, params: list[str], axes: list[str], pinned: list[str] | None) -> None:
+        if pinned is None and self._shown:  # a finished search that is opened again
+            return
+        ids = None if pinned is None else [self._children[arch].run_id for arch in pinned if arch in self._children]
+        view = search_view(self._search_id, name, params=params, axes=axes, pinned=ids)
+        self._client.set_experiment_tag(self._experiment_id, key, view)
 
     def _write_model(self, *, name: str, key: str, folder: str, tags: dict[str, str], alias: str | None) -> None:
         own = {SEARCH_ID: self._search_id, KEY: key}

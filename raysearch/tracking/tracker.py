@@ -30,7 +30,7 @@ from raysearch.tracking.store import (
     unusable,
 )
 from raysearch.tracking.system_metrics import Sampler
-from raysearch.tracking.views import VIEW, Axes, search_view, view_key
+from raysearch.tracking.views import VIEW, Axes, Shown, view_key
 from raysearch.tracking.writer import END, Writer
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Tracker:
             client, self.experiment_id = open_store(uri, experiment)
             self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_REQUEST_SECONDS))
             runs = SearchRuns(client, self.experiment_id, search_id)
-            self.run_id = runs.open(run_name, params, tags or {})
+            self.run_id = runs.open(run_name, params, {name: text(value) for name, value in (tags or {}).items()})
         except BaseException as error:
             self._environment.restore()
             if isinstance(error, TROUBLE):
@@ -179,6 +179,14 @@ class Tracker:
         """Set tags on the runs of the candidates with these ids, as those of the front."""
         self._put("marks", f"tags of {len(keys)} candidates", keys=list(keys), tags=dict(tags))
 
+    def show(self, shown: Sequence[Shown]) -> None:
+        """Have the view of this search, which is finished, open on these candidates, under their names and in their colours.
+
+        The first of them is pinned: it stands above all others.
+        """
+        self._put("shown", f"what {len(shown)} candidates are shown as", runs=[run.to_dict() for run in shown])
+        self._put_view(pinned=[run.key for run in shown[:1]])
+
     def register(
         self, name: str, network: Network, *, images: Float32[np.ndarray, "batch chans height width"], folder: Path
     ) -> None:
@@ -220,9 +228,10 @@ class Tracker:
                 )
         return self._writer.missing
 
-    def _put_view(self) -> None:
-        value = search_view(self._search_id, self._run_name, params=self._columns, axes=self._axes.names)
-        self._put("view", "the view of its UI", key=VIEW + view_key(self._search_id), value=value)
+    def _put_view(self, pinned: Sequence[str] | None = None) -> None:
+        told = {"name": self._run_name, "params": list(self._columns), "axes": self._axes.names}
+        values = {**told, "pinned": None if pinned is None else list(pinned)}
+        self._put("search_view", "the view of its UI", key=VIEW + view_key(self._search_id), **values)
 
     def _put(self, kind: str, what: str, **values: Any) -> None:
         self._writer.put(Record(kind, what, values))

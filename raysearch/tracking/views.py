@@ -8,13 +8,63 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from raysearch.search.candidate import Candidate
+from raysearch.search.front import spread
+from raysearch.store.palette import CHAMPION, FRONT, between
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
 
 VIEW = "mlflow.sharedViewState."
 """What begins the name of the experiment's tag that holds a view."""
+
+
+PAGE = 100
+"""Runs that MLflow's UI loads at once: what its charts show when it opens."""
+OF_FRONT = 24
+"""How many of the front are among them at most."""
+SHOWN = "raysearch.shown"
+"""Tag on the runs that the view of a finished search opens on."""
+RUN_COLOR = "mlflow.runColor"
+"""Tag in which MLflow keeps the colour of a run in its charts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A candidate that the view of a finished search opens on."""
+
+    key: str
+    """Id of its architecture."""
+    name: str
+    """Of its run: what charts show under the pointer."""
+    color: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Arguments of the constructor: JSON values."""
+        return asdict(self)
+
+
+def shown(candidates: Sequence[Candidate], *, front: Collection[str], champion: str) -> list[Shown]:
+    """The champion, the front, and of all other candidates with a score so many that a page is full, evenly in the order asked.
+
+    The best of a search often tie, so the hundred best would be one row of dots. Named and coloured: champion and front by what
+    they are, the others darker the later they were asked. ``front`` and ``champion``: ids of architectures.
+    """
+    scored = {c.proposal.arch.id: c for c in candidates if c.status == "scored"}
+    chosen = [champion, *spread([key for key in scored if key in front and key != champion], OF_FRONT)]
+    chosen += spread([key for key in scored if key not in chosen], PAGE - len(chosen))
+    last = max((c.proposal.generation for c in scored.values()), default=0)
+    found: list[Shown] = []
+    for key in chosen:
+        if key == champion:
+            found.append(Shown(key, f"champion {key}", CHAMPION))
+        elif key in front:
+            found.append(Shown(key, f"front {key}", FRONT))
+        else:
+            found.append(Shown(key, key, between(scored[key].proposal.generation / max(1, last))))
+    return found
 
 
 def view_key(search_id: str) -> str:
@@ -57,16 +107,24 @@ def _is_number(value: str) -> bool:
     return True
 
 
-def search_view(search_id: str, name: str, *, params: Sequence[str], axes: Sequence[str]) -> str:
-    """The view of one search: its candidates, best first, with charts of score, size and architecture.
+def search_view(
+    search_id: str, name: str, *, params: Sequence[str], axes: Sequence[str], pinned: Sequence[str] | None = None
+) -> str:
+    """The view of one search: its candidates, with charts of score, size and architecture.
+
+    Of a search in progress it shows the newest candidates first, of a finished one those that are :class:`Shown`, best first:
+    MLflow loads :data:`PAGE` runs at once, and the best of a search often have one and the same score.
 
     Args:
         search_id: of the search.
         name: what the UI's list of views calls it.
         params: names of candidates' parameters that are columns of the table.
         axes: those of them that are axes of the parallel chart.
+        pinned: MLflow's ids of the runs that stand above all others, in a finished search; None: it is in progress.
 
     """
+    order = "attributes.start_time" if pinned is None else "metrics.`score`"
+    chosen = "" if pinned is None else f" and tags.`{SHOWN}` = 'true'"
     charts = [
         _scatter("score-params", "Score against parameters", ("params", "METRIC"), ("score", "METRIC")),
         _scatter("score-macs", "Score against MACs", ("macs", "METRIC"), ("score", "METRIC")),
@@ -78,9 +136,10 @@ def search_view(search_id: str, name: str, *, params: Sequence[str], axes: Seque
         "params.`generation`", "params.`origin`", *(f"params.`{name}`" for name in params),
     ]  # fmt: skip
     state = {
-        "searchFilter": f"tags.`{ROLE}` = 'candidate' and tags.`{SEARCH_ID}` = '{search_id}'",
-        "orderByKey": "metrics.`score`",
+        "searchFilter": f"tags.`{ROLE}` = 'candidate' and tags.`{SEARCH_ID}` = '{search_id}'{chosen}",
+        "orderByKey": order,
         "orderByAsc": False,
+        "runsPinned": list(pinned or ()),
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
@@ -100,7 +159,7 @@ _SECTION = {
 
 def _chart(uuid: str, kind: str, title: str, **values: object) -> dict[str, Any]:
     chart = {"uuid": f"raysearch-{uuid}", "type": kind, "displayName": title, "metricSectionId": _SECTION["uuid"]}
-    return {**chart, "runsCountToCompare": 100, "deleted": False, "isGenerated": False, **values}
+    return {**chart, "runsCountToCompare": PAGE, "deleted": False, "isGenerated": False, **values}
 
 
 def _scatter(uuid: str, title: str, x: tuple[str, str], y: tuple[str, str]) -> dict[str, Any]:

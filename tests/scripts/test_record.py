@@ -15,6 +15,10 @@ def test_a_finished_search_is_recorded_with_training_data_front_and_networks(fin
     by_role = {run.data.tags["raysearch.role"]: run for run in runs}
     (used,) = by_role["search"].inputs.dataset_inputs
     sizes = json.loads(used.dataset.profile)
+    command = json.loads((finished_search / "summary.json").read_text())["command"]
+    search = by_role["search"].data
+    assert search.tags["raysearch.command"] == command
+    assert command not in search.params.values()  # two searches side by side would have an axis of command lines
     assert (used.dataset.name, sizes) == ("digits", {"train": 1000, "search": 397, "test": 400, "classes": 10})
     training = by_role["supernet"]
     assert training.info.status == "FINISHED"

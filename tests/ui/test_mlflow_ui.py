@@ -10,20 +10,26 @@ from typing import Any
 
 import pytest
 
+from raysearch.search import pareto_front
 from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Proposal, Result
 from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer import AutoFormerSpace
-from raysearch.tracking import Tracker
+from raysearch.store.palette import CHAMPION, FRONT
+from raysearch.tracking import Tracker, shown
 
 ROOT = Path(__file__).parents[2]
-CANDIDATES = 60
+CANDIDATES = 160
+SHOWN = 100
+BEST = 0.9609375
 
 POINTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data[0].x.length)"
+SCORES = "() => [...document.querySelector('.js-plotly-plot').data[0].y].map(Number)"
 
 
 def record(uri: str) -> None:
-    """Candidates of a real space; their scores grow with their size."""
+    """Candidates of a real space; their scores grow with their size, until a hundred of them tie for the best."""
+    candidates: list[Candidate] = []
     space, rng = AutoFormerSpace.tiny(), Random(0)
     axes = ("depth", "embed_dim", "num_heads_mean", "mlp_ratio_mean")
     with Tracker(uri=uri, experiment="digits", search_id="seen", run_name="digits 1", params={"seed": 1}, axes=axes) as tracker:
@@ -32,10 +38,13 @@ def record(uri: str) -> None:
         for i in range(CANDIDATES):
             arch = space.sample(rng)
             cost = Cost(params=100_000 + 1000 * i, macs=500_000 + 1000 * i)
-            result = Result(score=0.5 + i / 128, items_seen=397, params=cost.params, macs=cost.macs)
+            result = Result(score=min(BEST, 0.5 + i / 128), items_seen=397, params=cost.params, macs=cost.macs)
             proposal = Proposal(arch, index=i, generation=i // 20, origin="random")
-            tracker.log_candidate(Candidate(proposal, cost, result))
+            candidates.append(Candidate(proposal, cost, result))
+            tracker.log_candidate(candidates[-1])
             tracker.log_metrics({"search/best": result.score}, step=i)
+        front, champion = pareto_front(candidates), candidates[-1]
+        tracker.show(shown(candidates, front=[c.proposal.arch.id for c in front], champion=champion.proposal.arch.id))
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +79,17 @@ def page(browser: Any) -> Iterator[Any]:
 def test_the_address_shows_candidates_and_charts_at_once(address: str, page: Any) -> None:
     page.goto(address)
     page.wait_for_selector(".parcoords")
-    page.get_by_text(f"{CANDIDATES} matching runs").wait_for()
+    page.get_by_text(f"{SHOWN} matching runs").wait_for()
     page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .scatterlayer .points').length >= 2")
     points = page.evaluate(POINTS)
-    assert points == [CANDIDATES] * len(points)
+    assert points == [SHOWN] * len(points)
+    scores = page.evaluate(SCORES)
+    assert max(scores) == BEST
+    assert sum(score < BEST for score in scores) > 30  # not only the hundred that tie
+    colors = page.locator(".js-plotly-plot .scatterlayer .points path").evaluate_all("all => all.map(p => p.style.fill)")
+    for color, count in ((FRONT, len(points) * (SHOWN - 1)), (CHAMPION, len(points))):
+        red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+        assert 1 <= colors.count(f"rgb({red}, {green}, {blue})") <= count
     assert page.locator(".js-plotly-plot .scatterlayer .points path").count() == sum(points)
     axes = page.locator(".parcoords svg .label").all_text_contents()
     assert axes == ["depth", "embed_dim", "num_heads_mean", "mlp_ratio_mean", "params", "score"]
@@ -81,7 +97,8 @@ def test_the_address_shows_candidates_and_charts_at_once(address: str, page: Any
 
 def test_the_table_lists_candidates_best_first_with_score_size_and_architecture(address: str, page: Any) -> None:
     page.goto(address.replace("compareRunsMode=CHART", "compareRunsMode=TABLE"))
-    page.locator(".ag-center-cols-container [row-index='0']").get_by_text("0.9609375").wait_for()
+    page.locator(".ag-center-cols-container [row-index='0']").get_by_text(str(BEST)).wait_for()
+    assert page.locator("text=/^champion [0-9a-f]+$/").count() >= 1
     headers = page.locator("[role=columnheader]").all_text_contents()
     for name in ("score", "params", "macs", "generation", "depth", "embed_dim"):  # others follow to the right
         assert any(name in header for header in headers), headers
