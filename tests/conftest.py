@@ -31,6 +31,21 @@ settings.register_profile("raysearch", deadline=None)  # a busy machine is no fa
 settings.load_profile("raysearch")
 
 
+WITH_PROCESSES = ("benchmarks", "distributed", "jobs", "scripts")
+"""Folders of tests that run whole programs or need the cluster."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that need the cluster, or start programs that do, on one of the processes that share a test run.
+
+    There is then one cluster, and those tests run one after the other, while the others fill the processors beside them.
+    """
+    for item in items:
+        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        if folder in WITH_PROCESSES or "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """One Ray cluster for the whole test run, started by the first test that asks for it; this process is connected to it.
