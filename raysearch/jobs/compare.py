@@ -17,6 +17,7 @@ import tyro
 from rich.console import Console
 
 from raysearch.errors import UserError
+from raysearch.invocation import command_line
 from raysearch.recipes.recipe import SETTINGS_OF, Recipe, flat_settings
 from raysearch.recipes.stored import stored_search
 from raysearch.report.comparison import (
@@ -135,7 +136,7 @@ def _read(run: str, command: CompareCommand) -> _Held:
     family = None if command.family is None else find_family(command.family)
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise UserError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
+            raise UserError(f"{path} is no output folder of a search; give the folder that `{command_line('search')}` named")
         if not (path / CANDIDATES).is_file():
             raise UserError(f"the search in {path} is not finished; continue it with --resume first")
         held = _held(run, path / CONFIG, path / CANDIDATES, family=family, journal=path / "journal.jsonl")

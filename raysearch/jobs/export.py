@@ -14,6 +14,7 @@ from raysearch.errors import UserError
 from raysearch.export.card import Form, write_markdown
 from raysearch.export.programs import check_onnx_installed, write_onnx, write_torch_export
 from raysearch.export.subnet_file import load_subnet, read_card, save_subnet
+from raysearch.invocation import command_line
 from raysearch.recipes.stored import family_of_files, stored_search
 from raysearch.scoring.subnets import open_subnets_of
 from raysearch.spaces import Family, find_family
@@ -129,7 +130,7 @@ def _found(command: ExportCommand) -> tuple[Family[Any, Any], ModelCard, nn.Modu
         return family, card, load_subnet(source, family=family)
     champion = source / "champion.json"
     if not (source / CONFIG).is_file():
-        raise UserError(f"{source} is no output folder of a search; give the folder that experiments/search.py named")
+        raise UserError(f"{source} is no output folder of a search; give the folder that `{command_line('search')}` named")
     if not champion.is_file():
         raise UserError(f"the search in {source} has no champion yet; continue it with --resume first")
     family, card = _card(champion, given)

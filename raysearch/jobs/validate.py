@@ -18,6 +18,7 @@ from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
 from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.errors import UserError
+from raysearch.invocation import command_line
 from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand, plan_search
 from raysearch.jobs.progress import phase
@@ -83,7 +84,7 @@ def validate(command: ValidateCommand, *, console: Console) -> Validation:
     """
     path = command.folder
     if not (path / CONFIG).is_file():
-        raise UserError(f"{path} is no output folder of a search; give the folder that experiments/search.py named")
+        raise UserError(f"{path} is no output folder of a search; give the folder that `{command_line('search')}` named")
     if not (path / ".finished").exists():
         raise UserError(f"the search in {path} is not finished; continue it with --resume first")
     config = read_json(path / CONFIG)

@@ -18,6 +18,7 @@ from typing import Self
 
 from mlflow import MlflowClient
 
+from raysearch.invocation import command_line
 from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
 from raysearch.tracking.store import TROUBLE, TrackingError, is_missing, quieten_mlflow, ui_command, ui_url, unusable
@@ -41,9 +42,8 @@ class RecordedSearch:
 def recorded_searches(uri: str, *, port: int = 5000) -> list[RecordedSearch]:
     """The newest searches in a store, newest first. Raises TrackingError when it holds none or cannot be reached."""
     quieten_mlflow()
-    none = TrackingError(
-        f"no search in MLflow at {without_password(uri)}; run one first (`make search`), or name another store"
-    )
+    first = command_line("search", "digits")
+    none = TrackingError(f"no search in MLflow at {without_password(uri)}; run one first (`{first}`), or name another store")
     if is_missing(uri):
         raise none
     try:

@@ -28,6 +28,7 @@ from raysearch.jobs.compare import CompareCommand, compare_searches
 from raysearch.jobs.export import ExportCommand, export
 from raysearch.jobs.search import run
 from raysearch.jobs.validate import ValidateCommand, validate
+from raysearch.parsing import parse_search
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.report.places import value_text
 from raysearch.spaces import find_family
@@ -59,7 +60,7 @@ def searched(family: Path, output: Path, *flags: str) -> tuple[Summary, str]:
     """The main job in this process: its summary and what it printed."""
     printed = io.StringIO()
     arguments = ["digits", "--family", str(family), "--output", str(output), "--tracking-uri", store_beside(output), *flags]
-    summary = run(cli.parse_search(arguments), line=f"search.py {' '.join(arguments)}", console=quiet(printed))
+    summary = run(parse_search(arguments), line=f"search.py {' '.join(arguments)}", console=quiet(printed))
     return summary, printed.getvalue()
 
 

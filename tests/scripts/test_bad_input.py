@@ -46,7 +46,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Refused:
         ("cifar", ["unknown recipe 'cifar'", "digits, fashion-mnist, images"]),
         ("", ["give a recipe", "digits"]),
         ("digits --trian.epochs 3", ["--trian.epochs", "did you mean --train.epochs?"]),
-        ("digits --train.epochs many", ["--train.epochs: invalid literal", "'many'; --help lists all options"]),
+        ("digits --train.epochs many", ["--train.epochs: invalid literal", "'many'; --help-all lists all options"]),
         ("digits --train.epochs 0", ["train.epochs is 0", "at least 1"]),
         ("digits --train.precision float8", ["--train.precision", "bfloat16"]),
         ("digits --dataset.search-images 1.5", ["dataset.search-images is 1.5", "fraction"]),

@@ -1,0 +1,46 @@
+"""A command line that is one dataclass, and the parser's complaints as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+import tyro
+
+from raysearch.errors import UserError
+
+C = TypeVar("C")
+
+
+def parse(kind: type[C], arguments: Sequence[str], *, prog: str) -> C:
+    """The command of a job whose command line is one dataclass. Raises UserError for an unknown flag or value."""
+    with one_line():
+        return tyro.cli(kind, prog=prog, args=list(arguments))
+
+
+@contextlib.contextmanager
+def one_line(*, help_flag: str = "--help") -> Generator[None]:
+    """Make a UserError of one line of the parser's boxes; ``help_flag`` is the one that lists all options."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            yield
+    except SystemExit as leave:
+        if leave.code in (0, None):
+            raise
+        raise UserError(f"{_essence(complaint.getvalue())}; {help_flag} lists all options") from None
+
+
+def _essence(boxed: str) -> str:
+    """What was wrong, and the nearest known flag; without frame, title and help texts."""
+    lines = [re.sub(r"[─│╭╮╰╯]|\x1b\[[0-9;]*m", " ", line).strip() for line in boxed.splitlines()]
+    lines = [line for line in lines if line.strip("-+| ")][1:]  # in plain ASCII, frames are made of these
+    asides = ("Argument helptext", "For full helptext", "Perhaps you meant", "Similar arguments", "Available subcommands")
+    end = next((i for i, line in enumerate(lines) if line.startswith(asides)), len(lines))
+    message = re.sub(r"Error parsing __tyro\S*recipe\.(\S+):", r"\1:", " ".join(lines[:end]))
+    named = message.replace(":", " ").replace(",", " ").split()
+    near = next((line.split()[0] for line in lines[end:] if line.startswith("--") and line.split()[0] not in named), None)
+    return f"{message}{f'; did you mean {near}?' if near else ''}"

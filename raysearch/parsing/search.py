@@ -1,0 +1,80 @@
+"""The main job's command line: which flags there are depends on its recipe and on the family of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Annotated, Any, Union
+
+import tyro
+
+from raysearch.errors import UserError
+from raysearch.invocation import command_line
+from raysearch.jobs.plan import SearchCommand
+from raysearch.parsing.help import search_help
+from raysearch.parsing.one_dataclass import one_line
+from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
+from raysearch.spaces import find_family
+
+ALL_FLAGS = "--help-all"
+"""What lists every flag with its meaning and default; ``--help`` shows those that matter."""
+
+
+def parse_search(arguments: Sequence[str]) -> SearchCommand[Any, Any]:
+    """The command of a search; prints help and exits with 0 where that is asked for.
+
+    Raises UserError, in one line, for an unknown recipe, flag or value.
+    """
+    if not arguments:
+        raise UserError(f"give a recipe: {', '.join(RECIPES)}; --help tells more")
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if not arguments[0].startswith("-") and arguments[0] not in RECIPES:
+        raise UserError(f"unknown recipe {arguments[0]!r}; recipes: {', '.join(RECIPES)}")
+    recipes = {name: recipe for name, (_, recipe) in RECIPES.items()}
+    # Looked at first: which flags there are depends on the family.
+    if (reference := _family_named(arguments)) is not None:
+        family = find_family(reference)
+        flags = [f.name for f in fields(SearchCommand)]
+        recipes = {name: recipe.of_family(family, taken=flags) for name, recipe in recipes.items()}
+    if {"-h", "--help"} & {*arguments}:
+        print(search_help(recipes.get(named or "", recipes["digits"])))
+        raise SystemExit(0)
+    if ALL_FLAGS in arguments and named not in recipes:
+        raise UserError(f"{ALL_FLAGS} lists the flags of a recipe; put one before it: {', '.join(RECIPES)}")
+    asked = ["--help" if argument == ALL_FLAGS else argument for argument in arguments]
+    commands: list[Any] = []
+    for name, recipe in recipes.items():
+        kind = SearchCommand[type(recipe.task), type(recipe.config)]
+        described = tyro.conf.subcommand(name, default=SearchCommand(recipe), description=RECIPES[name][0])
+        commands.append(Annotated[kind, described])
+    with one_line(help_flag=ALL_FLAGS):
+        chosen: Any = Union[tuple(commands)]  # noqa: UP007  # made at run time
+        command: SearchCommand[Any, Any] = tyro.cli(
+            chosen, prog=command_line("search"), args=asked, config=(tyro.conf.AvoidSubcommands,)
+        )
+    chose = any(argument.partition("=")[0] == "--algorithm" for argument in arguments)
+    return replace(command, recipe=_with_algorithm(command.recipe, recipes[command.recipe.name], named=chose))
+
+
+def _family_named(arguments: Sequence[str]) -> str | None:
+    """The last value of ``--family``; None without one."""
+    found: str | None = None
+    for i, argument in enumerate(arguments):
+        flag, separator, value = argument.partition("=")
+        if flag == "--family":
+            found = value if separator else arguments[i + 1] if i + 1 < len(arguments) else None
+    return found
+
+
+def _with_algorithm(recipe: Recipe[Any, Any], default: Recipe[Any, Any], *, named: bool) -> Recipe[Any, Any]:
+    """The recipe with the algorithm whose settings were given. Raises UserError when ``--algorithm`` names another."""
+    given = [group for group in SETTINGS_OF if getattr(recipe, group) != getattr(default, group)]
+    if not named and len(given) == 1:
+        return replace(recipe, algorithm=SETTINGS_OF[given[0]][0])
+    for group in given:
+        if recipe.algorithm not in SETTINGS_OF[group]:
+            owner = SETTINGS_OF[group][0]
+            raise UserError(
+                f"--{group} sets {owner}, but the algorithm is {recipe.algorithm}; give --algorithm {owner} or leave it out"
+            )
+    return recipe
