@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -27,6 +27,7 @@ from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcom
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
 from raysearch.store.journal import Journal
+from raysearch.store.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Predictor(Protocol):
+    """A scorer that can also say what a network makes of each image."""
+
+    def predict(self, arch: Architecture, images: NodeFile) -> Predictions | None:
+        """What one architecture says of each cached image; None where the task is no classification."""
+        ...
+
+
 class Evaluator:
     """Hosts one scorer."""
 
@@ -92,6 +102,10 @@ class Evaluator:
         outcome = self.scorer.score(arch, images, race)
         _return_free_memory()
         return outcome_to_dict(outcome)
+
+    def predict(self, arch: Architecture, images: NodeFile) -> Predictions | None:
+        """As the scorer does; None of one that does not."""
+        return self.scorer.predict(arch, images) if isinstance(self.scorer, Predictor) else None
 
 
 def _return_free_memory() -> None:
@@ -214,6 +228,19 @@ class Pool:
         if not future.done():
             self.broken.result()
         return outcome_to_dict(future.result())
+
+    async def predict(self, split: str, arch: Architecture) -> Predictions | None:
+        """What an architecture says of each image of a split; None where there is nothing to say."""
+        for _ in range(ATTEMPTS):
+            evaluator = await self.free.get()
+            try:
+                found: Predictions | None = await evaluator.predict.remote(arch, self.images[split])
+            except RayActorError as error:
+                self._lose(evaluator, error)
+                continue
+            self.free.put_nowait(evaluator)
+            return found
+        raise RuntimeError(f"{ATTEMPTS} evaluators in turn ended while they predicted the images of {split}: out of memory?")
 
     async def usage(self, split: str, part: Span) -> dict[str, Any] | None:
         """See :meth:`~raysearch.distributed.usage.UsageLog.usage`; as JSON values."""

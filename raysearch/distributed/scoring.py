@@ -16,6 +16,7 @@ from raysearch.distributed.usage import Span, Usage
 from raysearch.search.protocol import Failure, Result, outcome_from_dict
 from raysearch.space import Architecture
 from raysearch.store.journal import Journal
+from raysearch.store.predictions import Predictions
 
 A = TypeVar("A", bound=Architecture)
 
@@ -82,3 +83,7 @@ class ScoringService:
             outcome = outcome_from_dict(answer(self.pool.result.remote(split, arch.id)))
             assert not (isinstance(outcome, Result) and outcome.excluded == "raced"), f"{arch.id} was raced on {split}"
             yield arch, outcome
+
+    def predict(self, split: str, arch: Architecture) -> Predictions | None:
+        """What a network says of each image of a split, in one more pass; None for a task that is no classification."""
+        return cast("Predictions | None", answer(self.pool.predict.remote(split, arch)))

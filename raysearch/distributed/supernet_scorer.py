@@ -14,12 +14,14 @@ from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, node_folder
 from raysearch.errors import UserError
 from raysearch.scoring.latency import LatencyRule, device_name, measure
+from raysearch.scoring.predictions import predict
 from raysearch.scoring.score import compile_blocks, score
 from raysearch.scoring.subnets import open_subnets
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
 from raysearch.spaces import Family
+from raysearch.store.predictions import Predictions
 from raysearch.tasks.images.cache import open_cache
 from raysearch.tasks.images.device import DeviceImages, room_on
 from raysearch.tasks.task import Task
@@ -82,10 +84,7 @@ class SupernetScorer:
         Then, where that is asked for, its latency is measured, alone on the device; not that of one that is out of its race.
         """
         with self.lock.shared():
-            if images.digest not in self.opened:
-                cached = open_cache(local_path(images))
-                self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
-            opened = self.opened[images.digest]
+            opened = self._open(images)
             subnet = self.subnets.extract(arch)
             if self.config.compile:
                 compile_blocks(subnet)
@@ -103,6 +102,25 @@ class SupernetScorer:
             return outcome
         with self.lock.alone():
             return self._measured(outcome, subnet, opened.cached.info.shape[1:], self.latency)
+
+    def predict(self, arch: Architecture, images: NodeFile) -> Predictions | None:
+        """What the subnet says of each image; None where the task is no classification."""
+        with self.lock.shared():
+            config = self.config
+            return predict(
+                self.subnets.extract(arch),
+                self._open(images),
+                task=self.task,
+                batch_size=config.batch_size,
+                precision=config.precision,
+            )
+
+    def _open(self, images: NodeFile) -> DeviceImages:
+        """A split on this process's device, read once."""
+        if images.digest not in self.opened:
+            cached = open_cache(local_path(images))
+            self.opened[images.digest] = DeviceImages(cached, self.device, room_bytes=room_on(self.device))
+        return self.opened[images.digest]
 
     def _measured(self, result: Result, subnet: torch.nn.Module, input_shape: tuple[int, ...], rule: LatencyRule) -> Result:
         """``result`` with the subnet's latency; one above the limit is measured again, as something may have disturbed it."""

@@ -38,6 +38,7 @@ from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import OutputFolder, write_json
 from raysearch.store.model_card import CardData, LatencyPlace, ModelCard
+from raysearch.store.predictions import PREDICTIONS, Predictions, write_predictions
 from raysearch.store.secrets import without_credentials, without_password
 from raysearch.store.summary import (
     EpochRecord,
@@ -64,6 +65,7 @@ RECORDED = (
     "report.html",
     CANDIDATES,
     "front.json",
+    PREDICTIONS,
     "champion.json",
     "champion.safetensors",
     "champion.md",
@@ -172,6 +174,14 @@ def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: K
     save_subnet(folder.path / "champion.json", subnet, family=plan.recipe.family, card=card)
 
 
+def save_predictions(plan: Plan, folder: OutputFolder, predictions: Predictions | None) -> None:
+    """Write what the champion says of each test image, with the names of classes and files; None: nothing is written."""
+    if predictions is not None:
+        splits, task = plan.splits, plan.recipe.task
+        named = replace(predictions, classes=tuple(splits.classes), names=task.item_names(splits.test))
+        write_predictions(folder.path / PREDICTIONS, named)
+
+
 # --- what is left of it all -------------------------------------------------------------------------------------------
 
 
@@ -212,7 +222,8 @@ def close(
     write_json(folder.summary, summary.to_dict())
     write_report(folder.path, summary, candidates=candidates)
     for name in RECORDED:
-        tracker.log_artifact(folder.path / name)
+        if (folder.path / name).exists():  # predictions are those of a classification
+            tracker.log_artifact(folder.path / name)
     tracker.log_metrics(_numbers(networks), step=0)
     return summary
 

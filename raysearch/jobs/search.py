@@ -18,7 +18,7 @@ from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.errors import UserError
-from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, show_summary
+from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, save_predictions, show_summary
 from raysearch.jobs.finalists import choose
 from raysearch.jobs.latency_table import plan_latency
 from raysearch.jobs.opening import check_held, configuration, open_tracker
@@ -193,6 +193,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
             # Only here, when the choice is made, are the test images read.
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
             networks = compare(plan, champion, candidates, service, console)
+            save_predictions(plan, folder, service.predict(TEST_SPLIT, champion.proposal.arch))
             assert champion.result is not None  # it competed
             save_champion(plan, folder, networks.champion, kind=champion.result.kind)
     return close(

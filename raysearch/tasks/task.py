@@ -152,3 +152,20 @@ class Task(Protocol):
     def score_text(self, score: float) -> str:
         """A mean outcome as people read it."""
         ...
+
+    # --- showing; a task that says nothing here has a report without these parts ---
+
+    def classify(self, outputs: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Per item its most likely class (int64) and that class's probability (float32), both of shape (batch,).
+
+        None for a task that is no classification.
+        """
+        return None
+
+    def picture(self, cached: np.ndarray) -> bytes | None:
+        """One cached input as a small PNG picture; None where inputs are no pictures."""
+        return None
+
+    def item_names(self, items: Any) -> Sequence[str] | None:
+        """What the items of a split are called, as their files; None where they have no names."""
+        return None

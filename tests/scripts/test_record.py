@@ -4,8 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from search_script import searched
+
+from raysearch.store.predictions import read_predictions
 
 
 def test_a_finished_search_is_recorded_with_training_data_front_and_networks(finished_search: Path) -> None:
@@ -33,6 +36,18 @@ def test_a_finished_search_is_recorded_with_training_data_front_and_networks(fin
     assert client.get_model_version_by_alias("digits", "champion").tags["raysearch.key"] == champion
     assert not list(finished_search.glob("model-*"))
     assert not (finished_search / "tracking.jsonl").exists()
+
+
+def test_what_the_champion_says_of_each_test_image_is_kept(finished_search: Path) -> None:
+    summary = json.loads((finished_search / "summary.json").read_text())
+    said = read_predictions(finished_search / "test-predictions.parquet")
+    assert len(said.labels) == summary["counts"]["test_images"]
+    assert (said.labels == said.predicted).mean() == pytest.approx(summary["networks"]["champion"]["test_score"])
+    assert said.classes == tuple("0123456789")
+    assert len(said.pictures) == min(12, (said.labels != said.predicted).sum())
+    client = MlflowClient(f"sqlite:///{finished_search.parent / 'mlflow.db'}")
+    recorded = {file.path for file in client.list_artifacts(summary["mlflow_run_id"])}
+    assert {"report.html", "test-predictions.parquet"} <= recorded
 
 
 def test_resuming_a_finished_search_writes_what_mlflow_had_missed(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from jaxtyping import Float, Int
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,10 +19,13 @@ from raysearch.errors import UserError
 from raysearch.tasks.images.cache import write_cache
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits
-from raysearch.tasks.images.images import ImageSet
+from raysearch.tasks.images.images import FolderImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
 from raysearch.tasks.task import Ends, Mix, Splits, Task
+
+PICTURE_SIDE = 128
+"""Most pixels of a side of a picture in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +131,20 @@ class ImageClassification(Task):
     def score_text(self, score: float) -> str:
         """In per cent."""
         return f"{score:.2%}"
+
+    def classify(self, outputs: Float[Tensor, "batch classes"]) -> tuple[Tensor, Tensor]:
+        """The class of the highest logit, and its softmax."""
+        probability, predicted = outputs.float().softmax(dim=1).max(dim=1)
+        return predicted, probability
+
+    def picture(self, cached: UInt8[np.ndarray, "chans height width"]) -> bytes:
+        """A PNG of at most 128 pixels a side."""
+        pixels = cached[0] if len(cached) == 1 else np.ascontiguousarray(cached.transpose(1, 2, 0))
+        image, written = Image.fromarray(pixels), io.BytesIO()
+        image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        image.save(written, "PNG", optimize=True)
+        return written.getvalue()
+
+    def item_names(self, items: ImageSet) -> list[str] | None:
+        """Paths of the files below the data set's folder; None for images that are embedded in a package."""
+        return [os.fsdecode(bytes(name)) for name in items.names] if isinstance(items, FolderImages) else None
