@@ -41,7 +41,9 @@ from raysearch.training.supernets import build_supernet, read_supernet
 
 RECIPE = replace(
     FASHION_MNIST_RECIPE,
-    task=replace(FASHION_MNIST_RECIPE.task, dataset=replace(FASHION_MNIST_RECIPE.task.dataset, search_images=1000)),
+    task=replace(
+        FASHION_MNIST_RECIPE.task, dataset=replace(FASHION_MNIST_RECIPE.task.dataset, search_images=1000, finalist_images=0)
+    ),
     config=AutoFormerConfig(
         SpaceConfig(embed_dim=(32, 48, 64), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0, 4.0), depth=(3, 4, 5, 6)),
         replace(FASHION_MNIST_RECIPE.config.net, patch_size=7, embed_dim=64, head_dim=16, max_relative_position=3),

@@ -245,8 +245,9 @@ def main(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     print_heading(screen, "Racing")
     settings.output.mkdir(parents=True, exist_ok=True)
-    data = replace(RECIPE.task.dataset, root=settings.data or RECIPE.task.dataset.root, search_images=settings.images)
-    splits = load_splits(data, seed=settings.seed)
+    parts = {"search_images": settings.images, "finalist_images": 0, "split_seed": settings.seed}
+    data = replace(RECIPE.task.dataset, root=settings.data or RECIPE.task.dataset.root, **parts)
+    splits = load_splits(data)
     weights = settings.supernet or settings.output / "supernet.safetensors"
     if not weights.exists():
         train(splits, weights, settings, screen)

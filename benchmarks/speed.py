@@ -138,7 +138,7 @@ def speed_table(settings: Settings, device: torch.device, screen: Console) -> No
 def agreement_table(settings: Settings, device: torch.device, screen: Console) -> None:
     """How often bfloat16 and float32 name the same class, over subnets of a supernet trained on digits."""
     recipe = DIGITS_RECIPE
-    splits = load_splits(recipe.task.dataset, seed=recipe.seed)
+    splits = load_splits(recipe.task.dataset)
     config = replace(recipe.train, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
     sizes = recipe.config.geometry(Ends(recipe.task.input_shape, len(splits.classes))).settings()
     supernet = build_supernet(FAMILY, sizes, weight_init="xavier", pos_embed_std=0.2, seed=0).to(device)

@@ -2,7 +2,7 @@
 
 The data's way through the package:
 
-1. ``tasks`` divides the data into train, search and test splits, caches the last two decoded, and says what is good.
+1. ``tasks`` divides the data into train, search, finalist and test splits, caches them decoded, and says what is good.
 2. ``spaces`` holds families of networks: what may be chosen (``space``), in tensors that all subnets share (``nn``).
 3. ``training`` trains that supernet, one drawn subnet per step; ``distributed.training`` runs it on Ray Train.
 4. ``search`` proposes subnets and learns from their scores; ``distributed.searcher`` makes each a Tune trial.

@@ -43,8 +43,6 @@ class RetrainingJob:
     task: Task
     evaluators: EvaluatorConfig
     """Batch size and precision of scoring."""
-    splits_seed: int
-    """Of the division into splits."""
     splits: str
     """Digest of the splits, which every process must find."""
     seed: int
@@ -104,7 +102,7 @@ def _retrain(job: RetrainingJob, arch: Architecture) -> dict[str, Any]:
             job.family,
             job.settings,
             arch,
-            job.task.splits(seed=job.splits_seed, expected_digest=job.splits),
+            job.task.splits(expected_digest=job.splits),
             train=job.train,
             task=job.task,
             seed=Random(f"{job.seed}/retrain/{arch.id}").getrandbits(31),

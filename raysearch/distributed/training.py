@@ -106,7 +106,7 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(threads)  # Ray's start commands export OMP_NUM_THREADS=1
-    splits = job.task.splits(seed=job.seed, expected_digest=job.images)
+    splits = job.task.splits(expected_digest=job.images)
     batches = job.task.batches(
         splits.train,
         batch_size=job.train.batch_size // world_size,

@@ -41,6 +41,7 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
                 ("data set", data.dataset),
                 ("train images", f"{data.train_images:,}"),
                 ("search images", f"{data.search_images:,}"),
+                *([("finalist images", f"{data.finalist_images:,}")] if data.finalist_images else []),
                 ("test images", f"{data.test_images:,}"),
                 ("seed of the splits", str(data.seed)),
                 ("digest of the splits", f"`{data.digest}`"),
@@ -48,8 +49,8 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
         )
         yield (
             "What the data set does not divide by itself is drawn from it class by class with this seed. No image is in two "
-            "splits. The supernet was trained on the first, candidates were scored on the second; the third was read once, by "
-            "the closing report."
+            "splits. The supernet was trained on the train images, candidates were scored on the search images; the test "
+            "images were read once, by the closing report."
         )
         yield ""
     if card.classes:

@@ -44,6 +44,9 @@ from raysearch.tracking import artifact_of_run, default_uri
 Settings = dict[str, Any]
 """Settings by name, as ``train.epochs``."""
 
+SPLIT_SEED = "dataset.split_seed"
+"""Decides the division of the data; repetitions may differ in it as in the seed of the search."""
+
 NUMBERS = ("best", "hypervolume", "evaluations_to_score", "seconds_to_score", "evaluations", "seconds")
 
 
@@ -52,7 +55,7 @@ class CompareCommand:
     """Compare finished searches on the same images: fronts, hypervolume, candidates and seconds to a score."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
-    """Two or more output folders or MLflow run ids. Those that differ in their seed alone are one group."""
+    """Two or more output folders or MLflow run ids. Those that differ in their seeds alone are one group."""
     score: float | None = None
     """Score to be reached, as 0.95. Default: the lowest of the runs' best scores, which all reach."""
     reference: tuple[float, float] | None = None
@@ -110,7 +113,7 @@ class _Held:
     search_id: str
     recipe: Recipe[Any, Any]
     images: str | None
-    """Digest of the images and their splits, which the seed decides."""
+    """Digest of the images and their splits."""
     given: bool
     """Whether the supernet was given; else the search trained it."""
     weights: str | None
@@ -207,14 +210,22 @@ def _difference(one: _Held, other: _Held) -> str | None:
     same_images = one.images is not None and one.images == other.images
     mine, theirs = (flat_settings(_of_items(recipe)) for recipe in (first, second))
     for name, value in mine.items():
+        if name == SPLIT_SEED:
+            continue  # as the search's own seed, it is what repetitions may differ in
         if value != theirs[name] and not (same_images and name == "dataset.root"):
             return f"{name} is {value} in one and {theirs[name]} in the other"
     if first.finalists.search_images != second.finalists.search_images:
         scored = [h.competing[0].items_seen for h in (one, other)]
         return f"one scored its candidates on {scored[0]:,} search images, the other on {scored[1]:,}"
-    if first.seed == second.seed and None not in (one.images, other.images) and not same_images:
-        return f"seed {first.seed} divided other images in one than in the other (digests {one.images} and {other.images})"
+    splits = first.task.split_seed, second.task.split_seed
+    if splits[0] == splits[1] and None not in (one.images, other.images) and not same_images:
+        return f"split seed {splits[0]} divided other images in one than in the other (digests {one.images} and {other.images})"
     return None
+
+
+def _seeds(run: _Held) -> tuple[int, int]:
+    """Of the search and of the division of its images. One of 0.1.0 has the same for both."""
+    return run.recipe.seed, run.recipe.task.split_seed
 
 
 def _of_items(recipe: Recipe[Any, Any]) -> dict[str, Any]:
@@ -225,14 +236,14 @@ def _of_items(recipe: Recipe[Any, Any]) -> dict[str, Any]:
 
 def _share_supernets(held: Sequence[_Held]) -> bool:
     """Whether searches of one seed are known to have searched one supernet: then it does not matter who trained it."""
-    by_seed: dict[int, set[str | None]] = {}
+    by_seed: dict[tuple[int, int], set[str | None]] = {}
     for run in held:
-        by_seed.setdefault(run.recipe.seed, set()).add(run.weights)
+        by_seed.setdefault(_seeds(run), set()).add(run.weights)
     return all(len(weights) == 1 and None not in weights for weights in by_seed.values())
 
 
 def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
-    """What decides a search beside its seed: no settings of algorithms that it did not use, no digests of images."""
+    """What decides a search beside its seeds: no settings of algorithms that it did not use, no digests of images."""
     recipe = held.recipe
     unused = [group for group, algorithms in SETTINGS_OF.items() if recipe.algorithm not in algorithms]
     # What came after the last candidate changes nothing, nor do settings of what was not done.
@@ -244,12 +255,16 @@ def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
     values = {name: value for name, value in recipe.to_dict().items() if name not in skipped}
     if not recipe.racing.enabled:
         values["racing"] = {"enabled": False}
-    flat = {name: value for name, value in flat_settings(values).items() if name not in ("dataset.root", "finalists.count")}
+    flat = {
+        name: value
+        for name, value in flat_settings(values).items()
+        if name not in (SPLIT_SEED, "dataset.root", "finalists.count")
+    }
     return {**flat, "warm start": held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
 
 
 def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
-    """Searches that differ in their seed alone. Raises UserError for a group that has a seed twice."""
+    """Searches that differ in their seeds alone. Raises UserError for a group that has the same ones twice."""
     groups: dict[str, tuple[Settings, list[_Held]]] = {}
     shared = _share_supernets(held)
     for run in held:
@@ -257,7 +272,7 @@ def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
         groups.setdefault(json.dumps(settings), (settings, []))[1].append(run)
     found: list[tuple[Settings, list[_Held]]] = []
     for settings, runs in groups.values():
-        if len({run.recipe.seed for run in runs}) == len(runs):
+        if len({_seeds(run) for run in runs}) == len(runs):
             found.append((settings, runs))
             continue
         # The same seed with several supernets: these are what differs.
@@ -265,10 +280,10 @@ def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
         for run in runs:
             parts.setdefault(run.weights, []).append(run)
         for digest, part in parts.items():
-            seeds = Counter(run.recipe.seed for run in part)
+            seeds = Counter(_seeds(run) for run in part)
             if twice := [seed for seed, count in seeds.items() if count > 1]:
-                names = " and ".join(run.name for run in part if run.recipe.seed == twice[0])
-                raise UserError(f"{names} have the same settings and seed {twice[0]}: a repetition; leave one out")
+                names = " and ".join(run.name for run in part if _seeds(run) == twice[0])
+                raise UserError(f"{names} have the same settings and seed {twice[0][0]}: a repetition; leave one out")
             found.append(({**settings, "supernet": digest}, part))
     return found
 
@@ -301,7 +316,7 @@ def _compare(held: Sequence[_Held], command: CompareCommand, *, line: str) -> Co
     labels = _labels([settings for settings, _ in groups], recipe=held[0].recipe.name)
     compared: list[ComparedGroup] = []
     for label, (_, members) in zip(labels, groups, strict=True):
-        ordered = sorted(members, key=lambda run: run.recipe.seed)
+        ordered = sorted(members, key=_seeds)
         runs = tuple(_compared(run, score=score, reference=reference, ideal=ideal) for run in ordered)
         values = {name: over_seeds([getattr(run, name) for run in runs]) for name in NUMBERS}
         compared.append(ComparedGroup(label, runs, values))

@@ -68,7 +68,7 @@ def open_tracker(command: SearchCommand[Any, Any], plan: Plan, folder: OutputFol
         axes=plan.geometry.plotted,
         spool=folder.spool,
     )
-    parts = {"train": len(splits.train), "search": len(splits.search), "test": len(splits.test)}
+    parts = {part: len(getattr(splits, part)) for part in ("train", "search", "finalists", "test")}
     tracker.log_dataset(
         recipe.task.data_name,
         digest=splits.digest,

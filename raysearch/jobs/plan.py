@@ -103,7 +103,7 @@ def plan_search(command: SearchCommand[Any, Any]) -> Plan:
         )
     if command.data is not None:
         recipe = replace(recipe, task=recipe.task.reading(command.data))
-    splits = recipe.task.splits(seed=recipe.seed)
+    splits = recipe.task.splits()
     geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
     given = None if command.supernet is None else _given(command.supernet, recipe, geometry, splits)
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
@@ -139,7 +139,7 @@ def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits
     if given.images not in (None, splits.digest):
         raise UserError(
             f"--supernet {path} was trained on other images, or on another division of these: it may know "
-            "search and test images of this search; repeat the --seed, --data and --dataset flags of its training"
+            "search and test images of this search; repeat the --data and --dataset flags of its training"
         )
     return given
 

@@ -65,7 +65,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             console.print(
                 f"{recipe.name}: {plan.problem.space.size():,} subnets, {plan.problem.constraint}; "
                 f"{len(plan.splits.train):,} images to train, {len(plan.splits.search):,} to search, "
-                f"{len(plan.splits.test):,} to test  ->  {output}",
+                f"{len(plan.splits.finalists):,} for finalists, {len(plan.splits.test):,} to test  ->  {output}",
                 highlight=False,
                 soft_wrap=True,
             )

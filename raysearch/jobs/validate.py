@@ -250,7 +250,6 @@ def _retrain(
         train=shortened(recipe.train, epochs),
         task=recipe.task,
         evaluators=recipe.evaluators,
-        splits_seed=recipe.seed,
         splits=plan.splits.digest,
         seed=seed,
         supernet=share(folder.supernet, server=server),

@@ -47,6 +47,7 @@ def known_so_far(
             failed=statuses["failed"],
             train_images=len(plan.splits.train),
             search_images=len(plan.splits.search),
+            finalist_images=len(plan.splits.finalists),
         ),
         seconds=folder.seconds,
         training=Training(len(history), list(history)),

@@ -108,7 +108,7 @@ class Recipe(Generic[T, C]):
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
     seed: int = 0
-    """Decides splits, weights, training and every candidate."""
+    """Decides weights, training and every candidate; the division of the data has a seed of its own, --dataset.split-seed."""
 
     def of_family(self, family: Family[Any, Any], *, taken: Iterable[str] = ()) -> Recipe[T, Any]:
         """The same search in the space of another family, in its own configuration; the budget was this family's and goes.

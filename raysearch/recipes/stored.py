@@ -34,8 +34,16 @@ class StoredSearch:
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of any version as this one writes it: 0.1.0 had one family and one task, which it did not name."""
-    return {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, **values}
+    """The configuration of any version as this one writes it.
+
+    0.1.0 had one family and one task, which it did not name; the seed of the search divided the images, and no image was kept
+    for the finalists.
+    """
+    left = {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, **values}
+    if isinstance(dataset := left.get("dataset"), Mapping) and "split_seed" not in dataset:
+        of_0_1_0 = {"split_seed": left.get("seed", 0), "finalist_images": 0}
+        left["dataset"] = {**cast(Mapping[str, Any], dataset), **of_0_1_0}
+    return left
 
 
 def stored_search(values: Mapping[str, Any], place: Path, family: Family[Any, Any] | None = None) -> StoredSearch:

@@ -24,6 +24,8 @@ class CardData:
     """Of the splits."""
     digest: str
     """Of the splits."""
+    finalist_images: int = 0
+    """That chose the champion among the best of the search; searches of 0.1.0 had none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class ModelCard:
         for field in fields(self):
             if field.name not in tried and field.default is not MISSING and values[field.name] == field.default:
                 del values[field.name]
+        if self.data is not None and not self.data.finalist_images:
+            del values["data"]["finalist_images"]
         return values
 
     @classmethod

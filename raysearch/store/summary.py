@@ -180,6 +180,8 @@ class Counts:
     candidates: int
     train_images: int
     search_images: int
+    finalist_images: int = 0
+    """That choose the champion and scored nobody in the search; searches of 0.1.0 had none."""
     scored: int | None = None
     raced: int = 0
     slow: int = 0

@@ -45,12 +45,14 @@ class Items(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set. Only the closing report and the evaluation of a finished network read ``test``."""
+    """The four parts of a data set. Only the closing report and the evaluation of a finished network read ``test``."""
 
     train: Any
     """Items to train on, as the task's own :class:`Items`."""
     search: Any
     """Candidates are scored on these, in an order in which every leading part mixes the classes."""
+    finalists: Any
+    """On these the champion is chosen among the best of the search; nobody was scored on them before. May be empty."""
     test: Any
     classes: tuple[str, ...] = ()
     """Names of the outputs, where they have some."""
@@ -59,6 +61,8 @@ class Splits:
     def digest(self) -> str:
         """Hexadecimal; tells a resumed run that the items or their division changed."""
         parts = [self.train.digest(), self.search.digest(), self.test.digest(), *self.classes]
+        if len(self.finalists):  # 0.1.0 had no such part: a division without it is told by the digest of that version
+            parts.insert(2, self.finalists.digest())
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -102,8 +106,13 @@ class Task(Protocol):
         """The same task on the data in a folder."""
         ...
 
-    def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
-        """The data, divided: a function of the task, ``seed`` and the files, on every machine.
+    @property
+    def split_seed(self) -> int:
+        """Decides the division of the data, apart from the seed of a search: searches of other seeds have the same splits."""
+        ...
+
+    def splits(self, *, expected_digest: str | None = None) -> Splits:
+        """The data, divided: a function of the task and the files, on every machine.
 
         Raises UserError for data that are missing, unreadable or not those of ``expected_digest``.
         """

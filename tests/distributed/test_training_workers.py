@@ -28,7 +28,7 @@ from raysearch.training.trainer import SupernetTrainer
 
 EPOCHS = 4
 SEED = 3
-SPLITS = DIGITS_RECIPE.task.splits(seed=SEED)
+SPLITS = DIGITS_RECIPE.task.splits()
 
 
 @dataclass(frozen=True)

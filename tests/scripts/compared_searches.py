@@ -24,7 +24,7 @@ def write_search(
     """A search whose candidates have these scores (below zero: racing stopped it), each after 2 seconds of an evaluator."""
     stored = {name: settings.pop(name) for name in ("images", "supernet") if name in settings}
     trained = settings.pop("trained", None)
-    task = replace(DIGITS_RECIPE.task, dataset=settings.pop("dataset", DIGITS_RECIPE.task.dataset))
+    task = replace(DIGITS_RECIPE.task, dataset=settings.pop("dataset", replace(DIGITS_RECIPE.task.dataset, split_seed=seed)))
     recipe = replace(DIGITS_RECIPE, **{"task": task, "algorithm": "evolution", "seed": seed, **settings})
     candidates: list[Candidate] = []
     for i, score in enumerate(scores):

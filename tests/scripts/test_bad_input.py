@@ -252,8 +252,8 @@ def test_a_supernet_that_cannot_be_used_is_refused(refused: Refused, finished_se
     for size in ("img_size 224 instead of 8", "embed_dim 32 instead of 96", "num_classes 1000 instead of 10"):
         assert size in text
 
-    # Another seed divides the images anew: what the supernet learned from would be searched and tested with.
-    text = refused("digits", "--supernet", str(sound), "--seed", "1", "--output", "new")
+    # Another split seed divides the images anew: what the supernet learned from would be searched and tested with.
+    text = refused("digits", "--supernet", str(sound), "--dataset.split-seed", "1", "--output", "new")
     assert f"{sound} was trained on other images, or on another division of these" in text
     assert not Path("new").exists()
 

@@ -147,7 +147,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
         ([one, damaged], "candidates.parquet is damaged"),
         ([one, folders["other recipe"]], "one is of recipe digits, the other of fashion-mnist"),
         ([one, folders["other split"]], "dataset.search_images is 397 in one and 300 in the other"),
-        ([one, folders["other images"]], "seed 0 divided other images in one than in the other"),
+        ([one, folders["other images"]], "split seed 0 divided other images in one than in the other"),
         ([one, folders["part of them"]], "scored its candidates on"),
         ([one, folders["repetition"]], "the same settings and seed 0: a repetition; leave one out"),
         ([one, folders["all raced"]], "has no candidate that was scored on all images"),

@@ -134,10 +134,10 @@ print(network.pretrained_cfg["label_names"])
 
 def test_the_card_tells_where_the_network_comes_from(searched: Path, exported: Path) -> None:
     card, config = (json.loads(path.read_text()) for path in (exported / "model.json", searched / "config.json"))
-    splits = load_splits(DIGITS, seed=0)
+    splits = load_splits(DIGITS)
     assert card["data"] == {
         **{"recipe": "digits", "dataset": "digits", "seed": 0, "digest": splits.digest},
-        **{"train_images": 1000, "search_images": 397, "test_images": 400},
+        **{"train_images": 800, "search_images": 397, "finalist_images": 200, "test_images": 400},
     }
     assert (card["search_id"], card["command"]) == (config["search_id"], config["command"])
     text = (exported / "model.md").read_text()

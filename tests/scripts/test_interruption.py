@@ -35,7 +35,9 @@ def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_comm
     assert process.stdout is not None
     first = process.stdout.readline()
     assert re.fullmatch(
-        r"digits: [\d,]+ subnets, .* params .*; 1,000 images to train, 397 to search, 400 to test  ->  runs/mine\n", first
+        r"digits: [\d,]+ subnets, .* params .*; 800 images to train, 397 to search, 200 for finalists, 400 to test  "
+        r"->  runs/mine\n",
+        first,
     )
     pulse = threading.Event()
     while not report.exists():

@@ -84,17 +84,15 @@ def test_every_recipe_fits_together(name: str) -> None:
 
 
 def test_the_splits_of_digits_are_disjoint() -> None:
-    """Told by the pixels: no image is in two splits, and the three together are the data set."""
+    """Told by the pixels: no image is in two splits, and the four together are the data set."""
     recipe = RECIPES["digits"][1]
-    splits = load_splits(recipe.task.dataset, seed=recipe.seed)
+    splits = load_splits(recipe.task.dataset)
     parts: list[set[bytes]] = []
-    for part in (splits.train, splits.search, splits.test):
+    for part in (splits.train, splits.search, splits.finalists, splits.test):
         assert isinstance(part, ArrayImages)
         parts.append({image.tobytes() for image in part.pixels})
-    assert [len(part) for part in parts] == [1000, 397, 400]
-    assert not parts[0] & parts[1]
-    assert not parts[0] & parts[2]
-    assert not parts[1] & parts[2]
+    assert [len(part) for part in parts] == [800, 397, 200, 400]
+    assert len(set().union(*parts)) == sum(map(len, parts)) == 1797
     assert recipe.task.dataset == DIGITS
 
 
@@ -118,10 +116,10 @@ def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
     """Before the report, nothing reads the test images: they are broken until the search is over."""
     data, output = write_tones(tmp_path / "data", count=40), tmp_path / "run"
     config = replace(IMAGES, root=data, img_size=16)
-    test = load_splits(config, seed=0).test
+    test = load_splits(config).test
     flags = [
         *("images", "--data", str(data), "--dataset.img-size", "16", "--net.patch-size", "4"),
-        *("--train.epochs", "12", "--train.warmup-epochs", "2", "--train.batch-size", "28", "--train.lr", "2e-3"),
+        *("--train.epochs", "12", "--train.warmup-epochs", "2", "--train.batch-size", "26", "--train.lr", "2e-3"),
         *("--train.loader-workers", "1", "--train.workers", "1"),
         *("--augment.repeated-augmentation", "1", "--augment.color-jitter", "0"),
         *SMALL_NET,
@@ -162,7 +160,8 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     torch.manual_seed(0)
     weights = small_supernet(img_size=28, patch_size=14, in_chans=1, num_classes=10).state_dict()
     torch.save({"model": weights, "args": argparse.Namespace(model="", lr=5e-4, output_dir=Path("out"))}, given)
-    flags = ("--dataset.search-images", "100", "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
+    parts = ("--dataset.search-images", "100", "--dataset.finalist-images", "20")
+    flags = (*parts, "--net.patch-size", "14", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     races = ("--search.parents", "2", "--racing.enabled", "--racing.error", "0.8", "--racing.block", "10")
     flags = (*flags, *races, "--report.random-subnets", "60")  # the whole space
     summary, printed = searched("fashion-mnist", "--data", str(data), "--supernet", str(given), *flags, output=output)
@@ -170,7 +169,8 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     assert summary["training"] == {"epochs": 0, "history": []}
     assert "train" not in summary["seconds"]
     counts = summary["counts"]
-    assert (counts["train_images"], counts["search_images"], counts["test_images"]) == (100, 100, 20)
+    sizes = [counts[f"{part}_images"] for part in ("train", "search", "finalist", "test")]
+    assert sizes == [80, 100, 20, 20]
     table = pq.read_table(output / "candidates.parquet").to_pylist()
     raced = [row for row in table if row["status"] == "raced"]
     assert raced
@@ -197,7 +197,16 @@ def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
     write_tones(data / "val", count=3)
     supernet = small_supernet(img_size=16, patch_size=8, num_classes=2)
     SupernetFile(FAMILY, supernet.settings(), supernet.state_dict()).write(given)
-    size = ("--dataset.img-size", "16", "--dataset.search-images", "6", "--net.patch-size", "8")
+    size = (
+        "--dataset.img-size",
+        "16",
+        "--dataset.search-images",
+        "6",
+        "--dataset.finalist-images",
+        "4",
+        "--net.patch-size",
+        "8",
+    )
     summary, _ = searched(
         *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--algorithm", "random"),
         *(*size, *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS),

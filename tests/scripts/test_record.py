@@ -22,7 +22,7 @@ def test_a_finished_search_is_recorded_with_training_data_front_and_networks(fin
     search = by_role["search"].data
     assert search.tags["raysearch.command"] == command
     assert command not in search.params.values()  # two searches side by side would have an axis of command lines
-    assert (used.dataset.name, sizes) == ("digits", {"train": 1000, "search": 397, "test": 400, "classes": 10})
+    assert (used.dataset.name, sizes) == ("digits", {"train": 800, "search": 397, "finalists": 200, "test": 400, "classes": 10})
     training = by_role["supernet"]
     assert training.info.status == "FINISHED"
     assert {"train/loss", "train/lr", "system/cpu_utilization_percentage"} <= training.data.metrics.keys()

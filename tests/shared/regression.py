@@ -25,6 +25,7 @@ class Balance(Task):
     score_name: ClassVar[str] = "negative error"
 
     items: int = 600
+    split_seed: int = 0
 
     @property
     def data_name(self) -> str:
@@ -37,12 +38,12 @@ class Balance(Task):
     def reading(self, root: Path) -> Self:
         raise UserError("the digits are embedded; leave out --data")
 
-    def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
+    def splits(self, *, expected_digest: str | None = None) -> Splits:
         pixels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]  # pyright: ignore
         halves = pixels[:, 0, :, :4].mean((1, 2)) - pixels[:, 0, :, 4:].mean((1, 2))
         every = ArrayImages(pixels, (halves / 50).astype(np.float32))
-        order = np.random.default_rng(seed).permutation(len(every))[: self.items]
-        parts = np.split(order, [self.items // 2, 3 * self.items // 4])
+        order = np.random.default_rng(self.split_seed).permutation(len(every))[: self.items]
+        parts = np.split(order, [self.items // 2, 3 * self.items // 4, 7 * self.items // 8])
         splits = Splits(*(every.subset(part) for part in parts))
         assert expected_digest in (None, splits.digest)
         return splits

@@ -31,7 +31,7 @@ def tones(count: int = 64) -> Splits:
     labels = np.arange(count) % 2
     pixels = (60 + 100 * labels[:, None, None, None] + rng.integers(-50, 50, (count, 1, 8, 8))).astype(np.uint8)
     images = ArrayImages(pixels, labels)
-    return Splits(images, images, images, ("dark", "light"))
+    return Splits(images, images, images, images, ("dark", "light"))
 
 
 @pytest.mark.parametrize("weight_init", ["trunc_normal", "xavier"])

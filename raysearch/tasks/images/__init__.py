@@ -1,6 +1,6 @@
 """Datasets, disjoint splits, transforms and the cache that evaluators read.
 
-``load_splits(config, seed=...)`` gives train, search and test images; ``TrainLoader`` makes training batches of the first,
+``load_splits(config)`` gives train, search, finalist and test images; ``TrainLoader`` makes training batches of the first,
 ``write_cache`` and ``open_cache`` hold the others decoded in one memory-mapped file.
 """
 

@@ -54,9 +54,14 @@ class ImageClassification(Task):
         """The same task on the images in a folder."""
         return replace(self, dataset=replace(self.dataset, root=root))
 
-    def splits(self, *, seed: int, expected_digest: str | None = None) -> Splits:
+    @property
+    def split_seed(self) -> int:
+        """Decides the division of the images."""
+        return self.dataset.split_seed
+
+    def splits(self, *, expected_digest: str | None = None) -> Splits:
         """See :func:`~raysearch.tasks.images.datasets.load_splits`."""
-        return load_splits(self.dataset, seed=seed, expected_digest=expected_digest)
+        return load_splits(self.dataset, expected_digest=expected_digest)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

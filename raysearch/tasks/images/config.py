@@ -31,8 +31,13 @@ class DataConfig:
     """1 for grey, 3 for colour."""
     search_images: int | float = 397
     """Images that candidates are scored on, held out of training: a number, or a fraction of the images they come from."""
+    finalist_images: int | float = 200
+    """Images that choose the champion among the best of the search, held out as the search images are; none of the search's
+    scores is of them. 0 for none."""
     test_images: int | float = 400
     """Images for the final test where the data set has no test images of its own: a number, or a fraction of all."""
+    split_seed: int = 0
+    """Decides which image comes into which part; the search's own --seed does not."""
     mean: tuple[float, ...] = (0.305,)
     """Mean of the pixels per channel, on a scale from 0 to 1."""
     std: tuple[float, ...] = (0.376,)
@@ -55,22 +60,33 @@ class DataConfig:
             raise UserError(f"dataset.std is {self.std}, must be above 0")
         if not 0 < self.crop_pct <= 1:
             raise UserError(f"dataset.crop-pct is {self.crop_pct}, must lie above 0 and not above 1")
-        for name, amount in (("search-images", self.search_images), ("test-images", self.test_images)):
-            if amount <= 0 or (isinstance(amount, float) and amount >= 1):
+        held_out = {
+            "search-images": self.search_images,
+            "finalist-images": self.finalist_images,
+            "test-images": self.test_images,
+        }
+        for name, amount in held_out.items():
+            if name == "finalist-images" and amount == 0:
+                continue
+            if not amount > 0 or (isinstance(amount, float) and not amount < 1):
                 raise UserError(f"dataset.{name} is {amount}, must be a number of images or a fraction between 0 and 1")
 
 
 DIGITS = DataConfig()
-"""1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings: 1,000 train, 397 search, 400 test."""
+"""1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings: 800 train, 397 search, 200 finalists, 400 test."""
 
-FASHION_MNIST = DataConfig(dataset="fashion-mnist", img_size=28, search_images=5_000, mean=(0.286,), std=(0.353,))
-"""60,000 pictures of clothes, of which 5,000 are held out for the search; the 10,000 published test images."""
+FASHION_MNIST = DataConfig(
+    dataset="fashion-mnist", img_size=28, search_images=5_000, finalist_images=5_000, mean=(0.286,), std=(0.353,)
+)
+"""60,000 pictures of clothes, of which 5,000 are held out for the search and 5,000 for the finalists; the 10,000 published
+test images."""
 
 IMAGES = DataConfig(
     dataset="images",
     img_size=224,
     in_chans=3,
-    search_images=0.15,
+    search_images=0.1,
+    finalist_images=0.1,
     test_images=0.15,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
@@ -83,8 +99,10 @@ IMAGENET = DataConfig(
     img_size=224,
     in_chans=3,
     search_images=10_000,
+    finalist_images=10_000,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
     crop_pct=0.875,
 )
-"""ImageNet-1k; set ``root``. 10,000 training images are held out for the search (the paper's number)."""
+"""ImageNet-1k; set ``root``. 10,000 training images are held out for the search (the paper's number), and 10,000 for the
+finalists."""

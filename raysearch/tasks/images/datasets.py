@@ -6,6 +6,7 @@ import gzip
 import shutil
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from PIL import Image
 from raysearch.errors import UserError
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.folders import check_images, is_image, list_images, subfolders
-from raysearch.tasks.images.images import ArrayImages, FolderImages, Mode
+from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet, Mode
 from raysearch.tasks.images.splits import cut
 from raysearch.tasks.task import Splits
 
@@ -24,12 +25,11 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
 
 
-def load_splits(config: DataConfig, *, seed: int, expected_digest: str | None = None) -> Splits:
-    """The data set's splits: a function of ``config``, ``seed`` and the files, on every machine.
+def load_splits(config: DataConfig, *, expected_digest: str | None = None) -> Splits:
+    """The data set's splits: a function of ``config`` and the files, on every machine.
 
     Args:
-        config: which images.
-        seed: of the division.
+        config: which images, and how many in each part.
         expected_digest: digest of the splits that the run started with. The images of a folder are then not decoded
             again for checking, and other images than those are an error.
 
@@ -39,15 +39,15 @@ def load_splits(config: DataConfig, *, seed: int, expected_digest: str | None = 
 
     """
     if config.dataset == "digits":
-        splits = _digits(config, seed)
+        splits = _digits(config)
     elif config.dataset == "fashion-mnist":
-        splits = _fashion_mnist(config, seed)
+        splits = _fashion_mnist(config)
     elif config.dataset == "imagenet":
-        splits = _imagenet(config, seed)
+        splits = _imagenet(config)
     else:
-        splits = _own_images(config, seed)
+        splits = _own_images(config)
     if config.dataset == "images" and expected_digest is None:
-        check_images(*(cast(FolderImages, images) for images in (splits.train, splits.search, splits.test)))
+        check_images(*(cast(FolderImages, images) for images in (splits.train, splits.search, splits.finalists, splits.test)))
     if expected_digest not in (None, splits.digest):
         raise UserError(
             f"the {config.dataset} images{f' in {config.root}' if config.root else ''} are not those that this run started "
@@ -59,7 +59,7 @@ def load_splits(config: DataConfig, *, seed: int, expected_digest: str | None = 
 # --- sets held in memory ----------------------------------------------------------------------------------------------
 
 
-def _digits(config: DataConfig, seed: int) -> Splits:
+def _digits(config: DataConfig) -> Splits:
     # Imported here: scikit-learn takes seconds to import, which every process of a run would spend.
     from sklearn.datasets import load_digits
 
@@ -67,29 +67,17 @@ def _digits(config: DataConfig, seed: int) -> Splits:
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     images = _array_images(pixels, digits.target.astype(np.int64), config)
     classes = tuple(str(name) for name in digits.target_names)
-    parts = cut(images.labels, classes, seed=seed, held_out={"test": config.test_images, "search": config.search_images})
-    return Splits(
-        train=images.subset(parts["train"]),
-        search=images.subset(parts["search"]),
-        test=images.subset(parts["test"]),
-        classes=classes,
-    )
+    return Splits(**_cut(images, classes, config, test=config.test_images), classes=classes)
 
 
-def _fashion_mnist(config: DataConfig, seed: int) -> Splits:
+def _fashion_mnist(config: DataConfig) -> Splits:
     files = _fashion_mnist_files(config.root)
     from torchvision.datasets import FashionMNIST  # takes two seconds to import, for this data set only
 
     classes = tuple(FashionMNIST.classes)
     published = {part: _read_idx(files, part, classes=len(classes)) for part in ("train", "t10k")}
     images = _array_images(*published["train"], config)
-    parts = cut(images.labels, classes, seed=seed, held_out={"search": config.search_images})
-    return Splits(
-        train=images.subset(parts["train"]),
-        search=images.subset(parts["search"]),
-        test=_array_images(*published["t10k"], config),
-        classes=classes,
-    )
+    return Splits(**_cut(images, classes, config), test=_array_images(*published["t10k"], config), classes=classes)
 
 
 def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
@@ -180,27 +168,25 @@ def _check_same_classes(folder: Path, train: Path) -> None:
             )
 
 
-def _imagenet(config: DataConfig, seed: int) -> Splits:
+def _imagenet(config: DataConfig) -> Splits:
     root, mode = _root(config), _mode(config)
     for name in ("train", "val"):
         if not (root / name).is_dir():
             raise UserError(f"no folder {root / name}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG")
     classes = _classes(root / "train")
     _check_same_classes(root / "val", root / "train")
-    train = list_images(root / "train", classes, mode=mode, at_least=2)
-    parts = cut(train.labels, classes, seed=seed, held_out={"search": config.search_images})
-    return Splits(
-        train=train.subset(parts["train"]),
-        search=train.subset(parts["search"]),
-        test=list_images(root / "val", classes, mode=mode, at_least=1),
-        classes=tuple(classes),
-    )
+    train = list_images(root / "train", classes, mode=mode, at_least=2 + bool(config.finalist_images))
+    test = list_images(root / "val", classes, mode=mode, at_least=1)
+    return Splits(**_cut(train, classes, config), test=test, classes=tuple(classes))
 
 
-def _own_images(config: DataConfig, seed: int) -> Splits:
-    """Either DIR/<class>/ or DIR/train/<class>/, the latter with val/ or test/ for the test, or both: val/ for the search."""
+def _own_images(config: DataConfig) -> Splits:
+    """Either DIR/<class>/ or DIR/train/<class>/, the latter with val/ or test/ for the test, or both: val/ for the search.
+
+    Images of val/ that are for the search are divided between search and finalists, in the ratio that their settings have.
+    """
     root, mode = _root(config), _mode(config)
-    source, ready = root, dict[str, str]()
+    source, val, test = root, None, None
     folders = subfolders(root)
     # A class may be called "train" as well; then the folder holds images, not folders.
     if "train" in folders and not any(is_image(file.name) for file in (root / "train").iterdir()):
@@ -210,18 +196,49 @@ def _own_images(config: DataConfig, seed: int) -> Splits:
                 f"{root / unknown[0]} stands beside {root / 'train'}, where only val and test may: rename or move it"
             )
         source = root / "train"
-        if "val" in folders and "test" in folders:
-            ready = {"search": "val", "test": "test"}
-        elif len(folders) == 2:
-            ready = {"test": "val" if "val" in folders else "test"}
+        given = {name: root / name for name in ("val", "test") if name in folders}
+        val, test = (given["val"], given["test"]) if len(given) == 2 else (None, *given.values(), None)[:2]
 
     classes = _classes(source)
-    for name in ready.values():
-        _check_same_classes(root / name, source)
-    held_out = {
-        part: amount for part, amount in (("test", config.test_images), ("search", config.search_images)) if part not in ready
-    }
-    images = list_images(source, classes, mode=mode, at_least=1 + len(held_out))
-    sets = {part: list_images(root / name, classes, mode=mode, at_least=1) for part, name in ready.items()}
-    sets |= {part: images.subset(chosen) for part, chosen in cut(images.labels, classes, seed=seed, held_out=held_out).items()}
-    return Splits(train=sets["train"], search=sets["search"], test=sets["test"], classes=tuple(classes))
+    for folder in (val, test):
+        if folder is not None:
+            _check_same_classes(folder, source)
+    chosen = 1 + bool(config.finalist_images)  # parts that choose networks
+    at_least = 1 + (chosen if val is None else 0) + (test is None)
+    images = list_images(source, classes, mode=mode, at_least=at_least)
+    sets: dict[str, ImageSet] = {}
+    if test is not None:
+        sets["test"] = list_images(test, classes, mode=mode, at_least=1)
+    if val is not None:
+        ready = list_images(val, classes, mode=mode, at_least=chosen)
+        sets |= {"train": images, **_halves(ready, classes, config)}
+    else:
+        sets |= _cut(images, classes, config, test=config.test_images if test is None else 0)
+    return Splits(**sets, classes=tuple(classes))
+
+
+# --- division ---------------------------------------------------------------------------------------------------------
+
+
+def _cut(images: ImageSet, classes: Sequence[str], config: DataConfig, *, test: int | float = 0) -> dict[str, ImageSet]:
+    """The parts that are drawn from ``images``: test images where some are asked for, search, finalists and the rest.
+
+    Finalists come last: without them, and with the seed of its search, the division is that of 0.1.0.
+    """
+    held_out = {"test": test, "search": config.search_images, "finalists": config.finalist_images}
+    parts = cut(images.labels, classes, seed=config.split_seed, held_out={p: n for p, n in held_out.items() if n})
+    drawn = {part: images.subset(indices) for part, indices in parts.items()}
+    return drawn if config.finalist_images else {**drawn, "finalists": images.subset([])}
+
+
+def _halves(images: ImageSet, classes: Sequence[str], config: DataConfig) -> dict[str, ImageSet]:
+    """Given validation images, divided between search and finalists."""
+    search, finalists = (
+        amount * len(images) if isinstance(amount, float) else amount
+        for amount in (config.search_images, config.finalist_images)
+    )
+    if not finalists:
+        return {"search": images, "finalists": images.subset([])}
+    held_out = {"search": search / (search + finalists)}
+    parts = cut(images.labels, classes, seed=config.split_seed, held_out=held_out, rest="finalists")
+    return {part: images.subset(indices) for part, indices in parts.items()}

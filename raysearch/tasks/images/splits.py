@@ -13,9 +13,14 @@ from raysearch.errors import UserError
 
 
 def cut(
-    labels: Int64[np.ndarray, " n"], classes: Sequence[str], *, seed: int, held_out: Mapping[str, int | float]
+    labels: Int64[np.ndarray, " n"],
+    classes: Sequence[str],
+    *,
+    seed: int,
+    held_out: Mapping[str, int | float],
+    rest: str = "train",
 ) -> dict[str, np.ndarray]:
-    """Divide images into the parts ``held_out`` and the rest, ``"train"``; every part has its share of every class.
+    """Divide images into the parts ``held_out`` and the ``rest``; every part has its share of every class.
 
     Each class is shuffled once, by a generator of its own, and cut once: no image can be in two parts, and what happens to one
     class does not depend on the others.
@@ -25,6 +30,7 @@ def cut(
         classes: their names.
         seed: of the shuffling.
         held_out: size of each part, as a number of images or a fraction of all, at least one image of each class.
+        rest: name of the part that gets all others.
 
     Returns:
         Indices (int64) of each part: ``"train"`` ascending, the others mixed.
@@ -37,7 +43,7 @@ def cut(
     taken = [0] * len(classes)
     cuts: dict[str, list[tuple[int, int]]] = {}
     for position, (part, amount) in enumerate(held_out.items()):
-        later = len(held_out) - position  # every later part and the training images need one of each class
+        later = len(held_out) - position  # every later part and the rest need one of each class
         limits = [have - gone - later for have, gone in zip(available, taken, strict=True)]
         total = amount
         if isinstance(total, float):
@@ -46,7 +52,7 @@ def cut(
         counts = _shares(total, available, limits, part=part)
         cuts[part] = [(gone, gone + count) for gone, count in zip(taken, counts, strict=True)]
         taken = [end for _, end in cuts[part]]
-    cuts["train"] = list(zip(taken, available, strict=True))
+    cuts[rest] = list(zip(taken, available, strict=True))
 
     parts: dict[str, list[np.ndarray]] = {part: [] for part in cuts}
     for label, name in enumerate(classes):
@@ -55,7 +61,7 @@ def cut(
         for part, ranges in cuts.items():
             parts[part].append(np.array(members[slice(*ranges[label])], dtype=np.int64))
     indices = {part: np.sort(np.concatenate(pieces)) for part, pieces in parts.items()}
-    for part in held_out:
+    for part in indices.keys() - {"train"}:
         mixed = indices[part].tolist()
         Random(f"{seed}/order/{part}").shuffle(mixed)
         indices[part] = np.array(mixed, dtype=np.int64)

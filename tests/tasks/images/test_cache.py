@@ -15,11 +15,11 @@ from raysearch.tasks.images import DIGITS, IMAGES, ArrayImages, DataConfig, load
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    return write_cache(load_splits(DIGITS, seed=0).search, tmp_path / "search.arrow", DIGITS).path
+    return write_cache(load_splits(DIGITS).search, tmp_path / "search.arrow", DIGITS).path
 
 
 def test_round_trip_of_arrays(digits: Path) -> None:
-    search = load_splits(DIGITS, seed=0).search
+    search = load_splits(DIGITS).search
     assert isinstance(search, ArrayImages)
     cached = open_cache(digits)
     np.testing.assert_array_equal(cached.images, search.pixels)
@@ -34,10 +34,10 @@ def test_files_are_resized_and_cropped(tmp_path: Path) -> None:
     stripes[:, 30:60] = 255
     for name in "ab":
         (tmp_path / "images" / name).mkdir(parents=True)
-        for i in range(3):
+        for i in range(4):
             Image.fromarray(stripes).save(tmp_path / "images" / name / f"{i}.png")
     config = replace(IMAGES, root=tmp_path / "images", img_size=14)
-    cached = open_cache(write_cache(load_splits(config, seed=0).test, tmp_path / "test.arrow", config).path)
+    cached = open_cache(write_cache(load_splits(config).test, tmp_path / "test.arrow", config).path)
     assert cached.images.shape == (2, 3, 14, 14)
     assert cached.images.min() > 250
     assert sorted(cached.labels.tolist()) == [0, 1]
@@ -136,7 +136,7 @@ def test_writing_holds_a_few_images_at_a_time(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, write_classes) -> None:
     config = replace(IMAGES, root=write_classes(tmp_path / "images", {"a": 4, "b": 4}), img_size=16)
     path = tmp_path / "cache" / "test.arrow"
-    images = load_splits(config, seed=0).test
+    images = load_splits(config).test
     before = write_cache(images, path, config)
     victim = images.path(1)
     victim.write_bytes(b"\x89PNG")

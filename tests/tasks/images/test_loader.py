@@ -93,9 +93,9 @@ def test_shifts_and_flips_move_whole_images() -> None:
 
 
 def test_digits_are_normalised() -> None:
-    loader = TrainLoader(load_splits(DIGITS, seed=0).train, DIGITS, PLAIN, batch_size=500, seed=0)
+    loader = TrainLoader(load_splits(DIGITS).train, DIGITS, PLAIN, batch_size=800, seed=0)
     images = torch.cat([images for images, _ in loader.epoch(0)])
-    assert images.shape == (1000, 1, 8, 8)
+    assert images.shape == (800, 1, 8, 8)
     assert images.dtype == torch.float32
     assert abs(images.mean().item()) < 0.02
     assert abs(images.std().item() - 1) < 0.02
@@ -107,7 +107,7 @@ def test_digits_are_normalised() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, write_classes) -> FolderImages:
     write_classes(tmp_path, {"a": 20, "b": 20}, suffix=".jpg", size=(40, 30))
-    train = load_splits(replace(IMAGES, root=tmp_path), seed=0).train
+    train = load_splits(replace(IMAGES, root=tmp_path)).train
     assert isinstance(train, FolderImages)
     return train
 
@@ -124,7 +124,7 @@ def decoded(
 def test_augmented_epochs_repeat_with_any_number_of_workers(folder: FolderImages) -> None:
     first, second, first_again = decoded(folder, EVERYTHING, workers=2, epochs=[0, 1, 0])
     ((alone,),) = [decoded(folder, EVERYTHING, workers=0, epochs=[0])]
-    assert len(first) == 4
+    assert len(first) == 3
     assert first[0].shape == (7, 3, 16, 16)
     assert torch.equal(torch.stack(first), torch.stack(first_again))
     assert torch.equal(torch.stack(first), torch.stack(alone))
