@@ -125,6 +125,7 @@ def _medians(drawn: Sequence[Network]) -> RandomNetworks | None:
     if not scored:
         return None
     scores, test_scores = [score for _, score, _ in scored], [test for _, _, test in scored]
+    latencies = [n.latency_ms for n, _, _ in scored if n.latency_ms is not None]
     return RandomNetworks(
         score=statistics.median(scores),
         test_score=statistics.median(test_scores),
@@ -135,6 +136,7 @@ def _medians(drawn: Sequence[Network]) -> RandomNetworks | None:
         test_scores=test_scores,
         ids=[n.id for n, _, _ in scored],
         archs=[n.arch for n, _, _ in scored],
+        latency_ms=statistics.median(latencies) if latencies else None,
     )
 
 

@@ -12,9 +12,13 @@ from typing import Any
 from markupsafe import Markup
 
 from raysearch.errors import UserError
+from raysearch.report.classes import Classes
 from raysearch.report.common import InCommon, Share, in_common
+from raysearch.report.intervals import score_words
 from raysearch.report.pictures import (
+    MOST_POINTS,
     SIZES,
+    drawn,
     front_rows,
     images_by_generation,
     latency_against_macs,
@@ -24,14 +28,12 @@ from raysearch.report.pictures import (
     training_curve,
 )
 from raysearch.report.places import Blocks, Place, Value, in_tables, ordered
+from raysearch.report.results import closing, finalists
 from raysearch.report.sheet import picture, render, sentence
+from raysearch.report.standing import standing_lines
 from raysearch.report.tables import (
-    COLUMNS,
-    FINALIST_COLUMNS,
-    closing_rows,
     count_text,
     duration_text,
-    finalist_rows,
     finalists_line,
     latency_line,
     racing_line,
@@ -43,18 +45,20 @@ from raysearch.statistics import tau_b
 from raysearch.store.candidates import CANDIDATES, CandidateRow, best_rows, read_candidates
 from raysearch.store.files import write_whole
 from raysearch.store.folder import CONFIG, read_json, read_record
+from raysearch.store.palette import LATE, MIDDLE
+from raysearch.store.predictions import PREDICTIONS, read_predictions
 from raysearch.store.scores import Scale
-from raysearch.store.summary import Finalists, Summary
+from raysearch.store.summary import Summary
 from raysearch.store.validation import VALIDATION, Validation
 
-PHASE_COLORS = ("#b8c2cc", "#5b8fc7", "#12365e", "#c2410c", "#7b8794")
+PHASE_COLORS = ("#b8c2cc", MIDDLE, LATE, "#e0c38a", "#7b8794")
 
 
 def write_report(folder: Path, summary: Summary | None = None, *, candidates: Sequence[Candidate] | None = None) -> Path:
     """Write ``report.html`` into a search's folder, whole or not at all; returns its path.
 
     Args:
-        folder: its ``config.json`` and ``validation.json`` are read where they are there.
+        folder: its ``config.json``, ``validation.json`` and ``test-predictions.parquet`` are read where they are there.
         summary: what ``summary.json`` holds, which is read when this is not given.
         candidates: those known so far; ``candidates.parquet`` is read when they are not given.
 
@@ -71,8 +75,10 @@ def write_report(folder: Path, summary: Summary | None = None, *, candidates: Se
     validation, config = folder / VALIDATION, folder / CONFIG
     sizes = _sizes(read_json(config).get("recipe", {})) if config.exists() else ["params"]
     known = read_record(validation, Validation) if validation.exists() else None
+    said = folder / PREDICTIONS
+    classes = Classes.of(read_predictions(said)) if summary.networks is not None and said.exists() else None
     path = folder / "report.html"
-    write_whole(path, render("report.html", **_contents(summary, rows, sizes=sizes, validation=known)))
+    write_whole(path, render("report.html", **_contents(summary, rows, sizes=sizes, validation=known, classes=classes)))
     return path
 
 
@@ -91,11 +97,15 @@ def _sizes(recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _contents(
-    summary: Summary, rows: Sequence[CandidateRow], *, sizes: Sequence[str], validation: Validation | None
+    summary: Summary,
+    rows: Sequence[CandidateRow],
+    *,
+    sizes: Sequence[str],
+    validation: Validation | None,
+    classes: Classes | None,
 ) -> dict[str, object]:
     """Everything that the template prints, by its names there."""
-    scored, scale = best_rows(rows), summary.scale
-    champion = None if summary.networks is None else summary.networks.champion.id
+    scored = best_rows(rows)
     found = in_common(rows)
     reasons = Counter(str(row.reason) for row in rows if row.status == "failed")
     return {
@@ -106,9 +116,12 @@ def _contents(
         "written": _minute(summary.written),
         "finished": _minute(summary.finished),
         "best": _best(summary, scored),
-        "closing": _Table(COLUMNS, closing_rows(summary), _closing_words(summary)),
-        "finalists": None if summary.finalists is None else _finalists(summary.finalists, scale),
-        "fronts": [_front(scored, champion, scale, size) for size in sizes] if scored else [],
+        "verdict": [] if summary.finalists is None else [sentence(finalists_line(summary.finalists, summary.scale))],
+        "interim": _interim_words(summary, scored),
+        "closing": None if summary.networks is None else closing(summary, summary.networks, classes),
+        "finalists": None if summary.finalists is None else finalists(summary.finalists, summary, rows),
+        "classes": classes,
+        "fronts": [_front(summary, scored, size) for size in sizes] if scored else [],
         "common": None if found is None else _Common.of(found),
         "parts": [*_parts(summary, rows, scored, validation)],
         "phases": [
@@ -130,12 +143,25 @@ def _minute(time: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Fact:
+    """A large number, what it is, and its 95 % interval where it has one."""
+
+    value: str
+    words: str
+    interval: str = ""
+
+    @classmethod
+    def of(cls, score: float | None, items: int | None, words: str, scale: Scale) -> _Fact:
+        return cls(scale.text(score), words, score_words(score, items, scale))
+
+
+@dataclass(frozen=True, slots=True)
 class _Best:
     """The network that the page is about: the champion, or the best so far."""
 
     label: str
     id: str
-    facts: list[tuple[str, str]]
+    facts: list[_Fact]
     """Large numbers and what they are."""
     line: list[tuple[str, str]]
     """Choices of the whole net."""
@@ -143,51 +169,34 @@ class _Best:
 
 
 def _best(summary: Summary, scored: Sequence[CandidateRow]) -> _Best | None:
-    scale = summary.scale
+    scale, counts = summary.scale, summary.counts
     if summary.networks is not None:
         network, label = summary.networks.champion, "Champion"
         facts = [
-            (scale.text(network.test_score), scale.titled("test score of the champion")),
-            (scale.text(network.score), f"{scale.titled('search score')}, inherited weights"),
+            _Fact.of(network.test_score, counts.test_images, scale.titled("test score of the champion"), scale),
+            _Fact.of(network.score, counts.search_images, f"{scale.titled('search score')}, inherited weights", scale),
         ]
     elif scored:
         network, label = scored[0], "Best so far"
-        facts = [(scale.text(network.score), f"{scale.titled('best search score')} so far, inherited weights")]
+        words = f"{scale.titled('best search score')} so far, inherited weights"
+        facts = [_Fact.of(network.score, scored[0].images_seen, words, scale)]
     else:
         return None
-    facts += [(count_text(network.params), "parameters"), (count_text(network.macs), "MACs per image")]
+    facts += [_Fact(count_text(network.params), "parameters"), _Fact(count_text(network.macs), "MACs per image")]
+    if network.latency_ms is not None:
+        facts.append(_Fact(f"{network.latency_ms:.3g} ms", "measured latency"))
     return _Best(label, network.id, facts, *in_tables(network.arch))
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A table of numbers and what stands below it."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    words: str
-
-
-def _closing_words(summary: Summary) -> str:
-    counts, finalists = summary.counts, summary.finalists
-    part = None if finalists is None else finalists.images_in_search
-    seen = f", of which the search used {part:,}" if part is not None and part < counts.search_images else ""
-    scores = "All" if summary.scale.is_share else f"Scores are {summary.score_name}; all"
-    return (
-        f"{scores} with inherited weights, on all {counts.search_images:,} search images{seen}; the "
-        f"{counts.test_images or 0:,} test images were read once, after the champion was chosen. Random subnets keep the same "
-        "budget; the largest and the smallest subnet need not."
-    )
-
-
-def _finalists(finalists: Finalists, scale: Scale) -> _Table:
-    """The best of the search, scored again, and how sure their order is."""
-    behind = "points behind the champion" if scale.is_share else "what the champion's score is higher by"
-    words = (
-        f"{sentence(finalists_line(finalists, scale))} Behind: {behind}; p: how often chance alone makes two equal networks "
-        "differ so much on these images."
-    )
-    return _Table(FINALIST_COLUMNS, finalist_rows(finalists, scale), words)
+def _interim_words(summary: Summary, scored: Sequence[CandidateRow]) -> list[str]:
+    """What the page of a search in progress does not know yet."""
+    lines = ["This is an interim report: the search goes on, no champion is chosen, and no test image was read."]
+    if len(scored) > 1:
+        lines.append(
+            f"The best so far is the highest of {len(scored):,} scores on the same {scored[0].images_seen:,} search images, so "
+            "it is partly the luckiest; finalists are compared when the search ends."
+        )
+    return lines if summary.progress is not None else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +208,22 @@ class _Part:
     captions: list[str]
 
 
-def _front(scored: Sequence[CandidateRow], champion: str | None, scale: Scale, size: str) -> _Part:
+def _front(summary: Summary, scored: Sequence[CandidateRow], size: str) -> _Part:
     few = {"params": "as few parameters", "macs": "as few MACs", "latency": "as few milliseconds"}[size]
-    name = "front" if size == "params" else f"front_{size}"
+    name, scale = "front" if size == "params" else f"front_{size}", summary.scale
+    champion = None if summary.networks is None else summary.networks.champion.id
+    points = len(drawn(scored, size))
+    part = f"; drawn are {points:,} points, evenly over the scores" if points == MOST_POINTS else ""
+    star = " The bar at the star is the 95 % interval of the champion's score." if champion and scale.is_share else ""
     caption = (
-        f"Each point is one subnet scored with inherited weights; darker is later. {len(front_rows(scored, size))} of "
-        f"{len(scored):,} are on the front: no other candidate has as high a score with {few}. "
-        "Point at one to see its architecture."
+        f"Each point is one subnet scored with inherited weights, a larger one several of the same score and size{part}; "
+        f"darker is later. {len(front_rows(scored, size))} of {len(scored):,} are on the front: no other candidate has as high "
+        f"a score with {few}. At the right: how many candidates have each score.{star} Point at one to see its architecture."
     )
+    stars = [row for row in scored if row.id == champion]
+    standing = [line for row in stars for line in standing_lines(row, scored, scale, size=size)]
     shown = picture(score_against_size(scored, champion, scale, size=size), name=name)
-    return _Part(f"Score against {SIZES[size][0]}", shown, [caption])
+    return _Part(f"Score against {SIZES[size][0]}", shown, [*standing, caption])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import html
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
 
+from raysearch.report.intervals import share_interval
 from raysearch.report.places import value_text
 from raysearch.report.tables import count_text
-from raysearch.search.front import nondominated
+from raysearch.search.front import nondominated, spread
 from raysearch.store.candidates import CandidateRow, best_rows
+from raysearch.store.palette import CHAMPION, EARLY, FRONT, LATE, MIDDLE
 from raysearch.store.scores import Scale
 from raysearch.store.summary import EpochRecord
 from raysearch.store.validation import RetrainedSubnet, Validation
 
-INK, FAINT, LINE, ACCENT = "#1f2933", "#7b8794", "#e4e7eb", "#c2410c"
-BLUES = [[0.0, "#c9dcf0"], [0.5, "#5b8fc7"], [1.0, "#12365e"]]
-"""Generations, early to late. Dark enough at the pale end to stay visible on white."""
+INK, FAINT, LINE = "#1f2933", "#697786", "#e4e7eb"
+BLUES = [[0.0, EARLY], [0.5, MIDDLE], [1.0, LATE]]
+"""Generations, early to late."""
 BAR: Mapping[str, Any] = {"thickness": 8, "outlinewidth": 0, "x": 1.01, "xpad": 4}
 """Every colour bar."""
+MOST_POINTS = 5_000
+"""Points of a picture at most: each has its architecture under the pointer, some 300 bytes of the page."""
+LARGEST_POINT = 26
+"""Diameter in pixels of a point for very many candidates."""
 
 
 def plain_figure(*, x_title: str, y_title: str, y_percent: bool) -> go.Figure:
@@ -83,24 +91,64 @@ def front_rows(scored: Sequence[CandidateRow], size: str) -> list[CandidateRow]:
     return nondominated([row for row, _ in known], [(-_score(row), v) for row, v in known])
 
 
+def size_text(value: float, size: str) -> str:
+    """A value of :data:`SIZES` with its unit, as ``64,123 parameters`` or ``1.5 milliseconds``."""
+    return f"{value:.3g} milliseconds" if size == "latency" else f"{count_text(value)} {SIZES[size][0]}"
+
+
+def drawn(scored: Sequence[CandidateRow], size: str) -> list[list[CandidateRow]]:
+    """What is drawn as one point each: the candidates of one score and size, in the order asked; at most :data:`MOST_POINTS`.
+
+    Of more, an even sample over the scores.
+    """
+    value = SIZES[size][1]
+    places: dict[tuple[float, float], list[CandidateRow]] = {}
+    for row in sorted(scored, key=lambda row: row.index):
+        if (found := value(row)) is not None:
+            places.setdefault((_score(row), found), []).append(row)
+    kept = {id(group[0]) for group in spread([places[place] for place in sorted(places)], MOST_POINTS)}
+    return [group for group in places.values() if id(group[0]) in kept]
+
+
+def _group_hover(group: Sequence[CandidateRow], scale: Scale) -> str:
+    """What is under the pointer at a point: the first candidate of its score and size, and how many more there are."""
+    if len(group) == 1:
+        return _hover(group[0], scale)
+    return f"<b>{len(group)} candidates of this score and size</b>, the first of them:<br>{_hover(group[0], scale)}"
+
+
 def score_against_size(
     scored: Sequence[CandidateRow], champion_id: str | None, scale: Scale, *, size: str = "params"
 ) -> go.Figure:
-    """Every scored candidate, the Pareto front among them, and the champion."""
+    """Every scored candidate, the Pareto front among them, and the champion with the interval of its score.
+
+    Candidates of one score and size are one point, whose area is their number; bars at the side count candidates by score.
+    """
     title, value = SIZES[size]
     figure = plain_figure(x_title=title, y_title=scale.titled("search score"), y_percent=scale.is_share)
-    figure.update_layout(height=480, hovermode="closest")
-    ordered = [r for r in sorted(scored, key=lambda r: r.index) if value(r) is not None]
-    generations = [r.generation for r in ordered]
+    figure.update_layout(height=480, hovermode="closest", bargap=0.15, xaxis={"domain": [0, 0.86]})
+    figure.update_layout(
+        xaxis2={
+            "domain": [0.88, 1],
+            "showgrid": False,
+            "zeroline": False,
+            "title": {"text": "count"},
+            "nticks": 3,
+            "tickangle": 0,
+            "anchor": "y",
+        }
+    )
+    groups = drawn(scored, size)
+    generations = [group[0].generation for group in groups]
     last = max(1, *generations)
     bar = {**BAR, "title": {"text": "generation", "side": "right"}, "tick0": 0, "dtick": -(-last // 8), "tickformat": "d"}
     figure.add_scatter(
         name="candidate",
-        x=[value(r) for r in ordered],
-        y=[_score(r) for r in ordered],
+        x=[value(group[0]) for group in groups],
+        y=[_score(group[0]) for group in groups],
         mode="markers",
         marker={
-            "size": 8,
+            "size": [min(LARGEST_POINT, round(8 * len(group) ** 0.5, 1)) for group in groups],
             "color": generations,
             "cmin": 0,
             "cmax": last,
@@ -108,7 +156,7 @@ def score_against_size(
             "line": {"width": 0.5, "color": "white"},
             "colorbar": bar,
         },
-        text=[_hover(r, scale) for r in ordered],
+        text=[_group_hover(group, scale) for group in groups],
         hovertemplate="%{text}<extra></extra>",
     )
     edge = front_rows(scored, size)
@@ -117,23 +165,63 @@ def score_against_size(
         x=[value(r) for r in edge],
         y=[_score(r) for r in edge],
         mode="lines+markers",
-        line={"color": ACCENT, "width": 2, "shape": "hv"},
-        marker={"size": 9, "color": "white", "line": {"width": 2, "color": ACCENT}},
+        line={"color": FRONT, "width": 2, "shape": "hv"},
+        marker={"size": 9, "color": "white", "line": {"width": 2, "color": FRONT}},
         text=[_hover(r, scale) for r in edge],
         hovertemplate="%{text}<extra></extra>",
     )
-    best = [r for r in ordered if r.id == champion_id]
+    best = [r for r in scored if r.id == champion_id and value(r) is not None]
     if best:
         figure.add_scatter(
             name="champion",
             x=[value(r) for r in best],
             y=[_score(r) for r in best],
             mode="markers",
-            marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
+            marker={"size": 16, "symbol": "star", "color": CHAMPION, "line": {"width": 1, "color": "white"}},
+            error_y=_error(best, scale),
             text=[_hover(r, scale) for r in best],
             hovertemplate="%{text}<extra></extra>",
         )
+    _count_scores(figure, [_score(r) for r in scored], scale)
     return figure
+
+
+def _error(rows: Sequence[CandidateRow], scale: Scale) -> dict[str, Any]:
+    """The 95 % intervals of scores that are shares, as plotly draws them; nothing for others."""
+    if not scale.is_share:
+        return {"visible": False}
+    ends = [share_interval(round(_score(r) * r.images_seen), r.images_seen) for r in rows]
+    above = [high - _score(r) for r, (_, high) in zip(rows, ends, strict=True)]
+    below = [_score(r) - low for r, (low, _) in zip(rows, ends, strict=True)]
+    return {"type": "data", "array": above, "arrayminus": below, "color": CHAMPION, "thickness": 1.5, "width": 5}
+
+
+def _count_scores(figure: go.Figure, scores: Sequence[float], scale: Scale) -> None:
+    """Bars at the right that say how many candidates have each score, or a score of each of 40 equal spans."""
+    counts = Counter(scores)
+    lowest, highest = min(scores), max(scores)
+    if len(counts) > 40:
+        width = (highest - lowest) / 40
+        spans = Counter(min(39, int((score - lowest) / width)) for score in scores)
+        bars = {lowest + (span + 0.5) * width: number for span, number in spans.items()}
+        words = f"about {{}}, within {scale.difference(width / 2)}{scale.points}"
+    else:
+        gaps = [later - earlier for earlier, later in pairwise(sorted(counts))]
+        width = min(gaps, default=0.0) or max(abs(highest), 1.0) / 100
+        bars, words = dict(counts), "{}"
+    figure.add_bar(
+        name="candidates by score",
+        orientation="h",
+        xaxis="x2",
+        x=list(bars.values()),
+        y=list(bars),
+        width=0.85 * width,
+        marker={"color": MIDDLE, "line": {"width": 0}},
+        showlegend=False,
+        text=[f"{number:,} × {words.format(scale.text(score))}" for score, number in bars.items()],  # noqa: RUF001
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+    )
 
 
 def latency_against_macs(measured: Sequence[CandidateRow], champion_id: str | None, scale: Scale) -> go.Figure:
@@ -170,7 +258,7 @@ def latency_against_macs(measured: Sequence[CandidateRow], champion_id: str | No
             x=[r.macs for r in best],
             y=[r.latency_ms for r in best],
             mode="markers",
-            marker={"size": 16, "symbol": "star", "color": ACCENT, "line": {"width": 1, "color": "white"}},
+            marker={"size": 16, "symbol": "star", "color": CHAMPION, "line": {"width": 1, "color": "white"}},
             text=[_hover(r, scale) for r in best],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -189,7 +277,7 @@ def images_by_generation(rows: Sequence[CandidateRow]) -> go.Figure:
     figure.update_layout(height=300, barmode="stack", bargap=0.25, hovermode="x unified")
     figure.update_layout(yaxis={"range": [0, 1], "tickformat": ".0%"}, xaxis={"tickformat": "d"})
     counts = [f"{sum(groups[g]):,} of {len(groups[g]) * whole:,} images" for g in generations]
-    bars = (("scored", shares, "#5b8fc7", counts), ("saved by racing", [1 - s for s in shares], "#dbe7f3", [""] * len(shares)))
+    bars = (("scored", shares, MIDDLE, counts), ("saved by racing", [1 - s for s in shares], "#dbe7f3", [""] * len(shares)))
     for name, values, color, texts in bars:
         figure.add_bar(
             name=name,
@@ -217,9 +305,9 @@ def score_by_generation(scored: Sequence[CandidateRow], scale: Scale) -> go.Figu
     figure.add_scatter(y=[q[0] for q in quarters], showlegend=False, **half)
     figure.add_scatter(y=[q[2] for q in quarters], name="middle half", fill="tonexty", fillcolor="#dbe7f3", **half)
     lines = (
-        ("median", [q[1] for q in quarters], "#5b8fc7", "solid"),
-        ("best of the generation", best, "#12365e", "solid"),
-        ("best so far", [max(best[: i + 1]) for i in range(len(best))], ACCENT, "dot"),
+        ("median", [q[1] for q in quarters], MIDDLE, "solid"),
+        ("best of the generation", best, LATE, "solid"),
+        ("best so far", [max(best[: i + 1]) for i in range(len(best))], INK, "dot"),
     )
     for name, values, color, dash in lines:
         mode = "lines" if dash == "dot" else "lines+markers"
@@ -250,7 +338,7 @@ def training_curve(history: Sequence[EpochRecord]) -> go.Figure:
         },
     )
     rates, losses = [record.lr for record in history], [record.loss for record in history]
-    pale, dark = {"color": "#b8c2cc", "width": 1.5}, {"color": "#12365e", "width": 2}
+    pale, dark = {"color": "#b8c2cc", "width": 1.5}, {"color": LATE, "width": 2}
     figure.add_scatter(name="learning rate", x=epochs, y=rates, yaxis="y2", mode="lines", line=pale)
     figure.add_scatter(name="loss", x=epochs, y=losses, mode="lines", line=dark)
     return figure
@@ -266,7 +354,7 @@ def retrained_against_inherited(validation: Validation) -> go.Figure:
     marks = {"drawn": ("circle", 10), "best random": ("diamond-open", 24), "champion": ("star", 16)}
     for role, (symbol, size) in marks.items():
         members = [subnet for subnet in subnets if subnet.role == role]
-        marker: dict[str, Any] = {"size": size, "symbol": symbol, "color": ACCENT, "line": {"width": 1, "color": "white"}}
+        marker: dict[str, Any] = {"size": size, "symbol": symbol, "color": CHAMPION, "line": {"width": 1, "color": "white"}}
         if role == "best random":
             marker |= {"color": INK, "line": {"width": 2, "color": INK}}
         if role == "drawn":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, cast
 
@@ -43,8 +44,12 @@ def sentence(line: str) -> str:
 
 
 def render(template: str, **values: object) -> str:
-    """The page that a file of ``templates`` makes of these values."""
-    return _templates().get_template(template).render(plotly_js=Markup(get_plotlyjs()), **values)
+    """The page that a file of ``templates`` makes of these values.
+
+    A byte of a name that is no text (Python holds it as a lone surrogate) is written as its number: UTF-8 has no place for it.
+    """
+    page = _templates().get_template(template).render(plotly_js=Markup(get_plotlyjs()), **values)
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", page)
 
 
 def picture(figure: go.Figure, *, name: str) -> Markup:

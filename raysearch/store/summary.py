@@ -45,6 +45,8 @@ class RandomNetworks:
     test_scores: list[float] = field(default_factory=list[float])
     ids: list[str] = field(default_factory=list[str])
     archs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    latency_ms: float | None = None
+    """Median of those that were measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,21 @@
 """The folder of a finished search over a made-up space: real files, written by the code that a search uses."""
 
+import io
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from raysearch.search import Candidate, Failure, Proposal, Result, champion, pareto_front
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
 from raysearch.store.candidates import CandidateRow, write_candidates
 from raysearch.store.folder import write_json
+from raysearch.store.predictions import PREDICTIONS, Predictions, write_predictions
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,27 @@ def leave(folder: Path, candidates: list[Candidate]) -> None:
     write_json(folder / "front.json", [CandidateRow.of(c).columns() for c in pareto_front(candidates)])
     failures = sum(c.status == "failed" for c in candidates)
     write_json(folder / "summary.json", _summary(champion(candidates), candidates, failures))
+
+
+def say(folder: Path, predictions: Predictions) -> None:
+    """Write what the champion said of the test images."""
+    write_predictions(folder / PREDICTIONS, predictions)
+
+
+def predictions_of(classes: int, images: int, *, right: float = 0.9) -> Predictions:
+    """Made-up predictions, so many of them right; the mistakes have pictures."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, images)
+    predicted = np.where(rng.random(images) < right, labels, rng.integers(0, classes, images))
+    said = Predictions(labels, predicted, rng.uniform(0.3, 1.0, images).astype(np.float32), names=None)
+    pictures = {item: _png(rng.integers(0, 256, (8, 8))) for item in said.confident_mistakes(12)}
+    return replace(said, pictures=pictures, classes=tuple(f"n{i:05}" for i in range(classes)))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(written, "PNG")
+    return written.getvalue()
 
 
 def _summary(best: Candidate, candidates: list[Candidate], failures: int) -> dict[str, Any]:

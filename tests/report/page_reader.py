@@ -20,7 +20,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         self.ids.add(values.get("id"))
-        if url := values.get("src") or (tag == "link" and values.get("href")):
+        url = values.get("src") or (tag == "link" and values.get("href"))
+        if url and not url.startswith("data:"):  # a picture that the page holds itself
             self.fetched.append(url)
         if tag == "tr":
             self.rows.append([])

@@ -64,11 +64,14 @@ def test_the_words_are_those_of_the_summary(finished):
     _, html = finished
     page = Page(html)
     text = " ".join(page.text)
-    for fact in ("98.75 %", "the best of 38 subnets", "2 × evaluator lost", "digits --note '<&>'", "torch 2.14.1", "f" * 32):  # noqa: RUF001
+    for fact in ("98.75 %", "a search over 38 subnets", "2 × evaluator lost", "digits --note '<&>'", "torch 2.14.1", "f" * 32):  # noqa: RUF001
         assert fact in text
-    assert ["largest subnet", "99.00 %", "98.00 %", "216,394", "1.23 M"] in page.rows
+    # Below each score its exact interval, of 393 of 397 and 392 of 400; below a median the lowest and the highest.
+    assert ["largest subnet", "99.00 %", "97.4 to 99.7", "98.00 %", "96.1 to 99.1", "216,394", "1.23 M"] in page.rows
     assert ["smallest subnet", "–", "–", "10,250", "9,000"] in page.rows  # noqa: RUF001
-    assert ["random, median of 25", "96.50 %", "96.01 %", "64,000", "2.50 G"] in page.rows
+    spans = ("96.50 to 96.50", "96.01 to 96.01")
+    assert ["random, median of 25", "96.50 %", spans[0], "96.01 %", spans[1], "64,000", "2.50 G"] in page.rows
+    assert "95 %: 97.1 to 99.6" in text  # of the champion's 395 of 400 test images
 
 
 def test_a_short_search_with_a_given_supernet_has_a_report(tmp_path):

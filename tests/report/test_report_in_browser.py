@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from finished_search import finish
+from finished_search import finish, predictions_of, say
 
 from raysearch.report import write_report
 from raysearch.store.candidates import write_candidates
@@ -20,6 +20,7 @@ def report(tmp_path_factory):
         for c in candidates
     ]
     write_candidates(folder / "candidates.parquet", raced)
+    say(folder, predictions_of(25, 800))
     return write_report(folder), candidates
 
 
@@ -66,6 +67,39 @@ def test_nothing_is_wider_than_the_window(report, browser_page, width):
     assert browser_page.evaluate(wide) == 0
 
 
+def test_no_column_of_a_table_is_out_of_reach_on_a_phone(report, browser_page):
+    path, _ = report
+    browser_page.set_viewport_size({"width": 400, "height": 900})
+    browser_page.goto(path.as_uri())
+    reached = """frame => {
+        frame.scrollLeft = 1e6;
+        const last = frame.querySelector('tr').lastElementChild.getBoundingClientRect();
+        const first = frame.querySelector('tr').firstElementChild.getBoundingClientRect();
+        return [last.right <= innerWidth, first.left >= 0, frame.scrollWidth > frame.clientWidth];
+    }"""
+    frames = [frame.evaluate(reached) for frame in browser_page.locator(".scroll").all()]
+    assert len(frames) >= 5
+    assert all(last and first for last, first, _ in frames)  # the first column stays in sight
+    assert any(wide for _, _, wide in frames)
+
+
+def test_on_paper_no_table_is_cut(report, browser_page):
+    path, _ = report
+    browser_page.set_viewport_size({"width": 700, "height": 900})
+    browser_page.emulate_media(media="print")
+    browser_page.goto(path.as_uri())
+    cut = "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth).length"
+    assert browser_page.evaluate(cut) == 0
+
+
+def test_pictures_of_mistakes_are_in_the_page_itself(report, browser_page):
+    path, _ = report
+    browser_page.goto(path.as_uri())
+    pictures = browser_page.locator(".mistakes img")
+    assert pictures.count() == 12
+    assert pictures.evaluate_all("all => all.every(picture => picture.complete && picture.naturalWidth === 8)")
+
+
 def test_a_search_in_progress_can_be_looked_at(report, browser_page, tmp_path):
     path, candidates = report
     summary = json.loads((path.parent / "summary.json").read_text())
@@ -75,3 +109,6 @@ def test_a_search_in_progress_can_be_looked_at(report, browser_page, tmp_path):
     browser_page.goto(write_report(tmp_path, Summary.from_dict(summary), candidates=candidates[:100]).as_uri())
     assert browser_page.locator("h1").text_content() == "digits: in progress"
     assert browser_page.locator("#front .scatterlayer .trace").first.locator(".point").count() == 100
+    told = browser_page.locator("body").inner_text()
+    assert "This is an interim report: the search goes on, no champion is chosen" in told
+    assert "The best so far is the highest of 100 scores on the same 397 search images" in told

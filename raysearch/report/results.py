@@ -1,0 +1,126 @@
+"""Tables of a finished search's page: champion, baselines and finalists, each number with how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from raysearch.report.classes import Classes
+from raysearch.report.intervals import score_words
+from raysearch.report.sheet import sentence
+from raysearch.report.tables import FINALIST_COLUMNS, count_text, finalist_rows, finalists_line
+from raysearch.store.candidates import CandidateRow
+from raysearch.store.scores import NONE, Scale
+from raysearch.store.summary import Finalists, Networks, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A number of a table, and what stands small below it."""
+
+    text: str
+    below: str = ""
+    code: bool = False
+    """Whether it is the id of an architecture, which is not broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of numbers and what stands below it."""
+
+    columns: list[str]
+    rows: list[list[Cell]]
+    words: list[str]
+    references: list[list[Cell]] = field(default_factory=list[list[Cell]])
+    """Rows of what is no network."""
+
+
+def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Table:
+    """Champion, largest, smallest and median random subnet, beside what no network is needed for."""
+    scale, counts = summary.scale, summary.counts
+    named = [("champion", networks.champion), ("largest subnet", networks.largest), ("smallest subnet", networks.smallest)]
+    timed = summary.latency is not None or any(network.latency_ms is not None for _, network in named)
+    columns = ["network", "search score", "test score", "parameters", "MACs", *(["latency"] if timed else [])]
+
+    def score(value: float | None, items: int | None) -> Cell:
+        return Cell(scale.text(value), score_words(value, items, scale))
+
+    rows = [
+        [
+            Cell(name),
+            score(network.score, counts.search_images),
+            score(network.test_score, counts.test_images),
+            Cell(count_text(network.params)),
+            Cell(count_text(network.macs)),
+            *([Cell(_milliseconds(network.latency_ms))] if timed else []),
+        ]
+        for name, network in named
+    ]
+    if (drawn := networks.random) is not None:
+        rows.append(
+            [
+                Cell(f"random, median of {drawn.subnets}"),
+                Cell(scale.text(drawn.score), _span(drawn.scores, scale)),
+                Cell(scale.text(drawn.test_score), _span(drawn.test_scores, scale)),
+                Cell(count_text(drawn.params)),
+                Cell(count_text(drawn.macs)),
+                *([Cell(_milliseconds(drawn.latency_ms))] if timed else []),
+            ]
+        )
+    references: list[list[Cell]] = []
+    if classes is not None:
+        largest = classes.majority_name
+        named_class = largest if len(largest) <= 40 else f"{largest[:37]}..."
+        guesses = ((f"always {named_class}", classes.majority), (f"chance, 1 of {classes.count:,} classes", classes.chance))
+        rest = [Cell("")] * (len(columns) - 3)
+        references = [[Cell(name), Cell(""), Cell(scale.text(share)), *rest] for name, share in guesses]
+    return Table(columns, rows, _closing_words(summary, classes), references)
+
+
+def _milliseconds(latency: float | None) -> str:
+    return NONE if latency is None else f"{latency:.3g} ms"
+
+
+def _span(scores: Sequence[float], scale: Scale) -> str:
+    """The lowest and the highest of several scores."""
+    return f"{scale.text(min(scores), unit='')} to {scale.text(max(scores), unit='')}" if len(scores) > 1 else ""
+
+
+def _closing_words(summary: Summary, classes: Classes | None) -> list[str]:
+    counts, finalists = summary.counts, summary.finalists
+    part = None if finalists is None else finalists.images_in_search
+    seen = f", of which the search used {part:,}" if part is not None and part < counts.search_images else ""
+    scores = "All" if summary.scale.is_share else f"Scores are {summary.score_name}; all"
+    lines = [
+        f"{scores} with inherited weights, on all {counts.search_images:,} search images{seen}; the "
+        f"{counts.test_images or 0:,} test images were read once, after the champion was chosen. Random subnets keep the same "
+        "budget; the largest and the smallest subnet need not."
+    ]
+    if summary.scale.is_share:
+        lines.append(
+            "Small below a score: its 95 % interval in per cent, from the number of images alone (exact, Clopper and Pearson); "
+            "below a median: the lowest and the highest of the random subnets. The champion was chosen among many for its "
+            "search score, which is too high for that by more than the interval says; its test score is not."
+        )
+    if classes is not None:
+        lines.append(
+            "Below the networks: what always saying the class with the most test images gets, and a guess among all classes "
+            f"alike. Each class counting the same, the champion has {summary.scale.text(classes.balanced)} (balanced accuracy)."
+        )
+    return lines
+
+
+def finalists(chosen: Finalists, summary: Summary, rows: Sequence[CandidateRow]) -> Table:
+    """The best of the search, scored again, and how sure their order is."""
+    scale = summary.scale
+    behind = "points behind the champion" if scale.is_share else "what the champion's score is higher by"
+    words = (
+        f"{sentence(finalists_line(chosen, scale))} Behind: {behind}; p: how often chance alone makes two equal networks "
+        "differ so much on these images."
+    )
+    latency = {row.id: row.latency for row in rows} if summary.latency is not None else {}
+    cells = [
+        [Cell(row[0], code=True), *map(Cell, row[1:]), *([Cell(_milliseconds(latency.get(row[0])))] if latency else [])]
+        for row in finalist_rows(chosen, scale)
+    ]
+    return Table([*FINALIST_COLUMNS, *(["latency"] if latency else [])], cells, [words])
