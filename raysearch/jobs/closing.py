@@ -63,6 +63,7 @@ OF_FRONT = 10
 """How many networks of the front are registered at most beside the champion: each costs the search a second or more."""
 RECORDED = (
     "report.html",
+    "summary.json",
     CANDIDATES,
     "front.json",
     PREDICTIONS,

@@ -21,25 +21,27 @@ from raysearch.invocation import command_line
 from raysearch.recipes.recipe import SETTINGS_OF, Recipe, flat_settings
 from raysearch.recipes.stored import stored_search
 from raysearch.report.comparison import (
+    WARM_START,
     ComparedGroup,
     ComparedRun,
     Comparison,
     comparison_lines,
-    comparison_table,
+    comparison_tables,
     difference_text,
     write_comparison,
 )
+from raysearch.report.intervals import share_interval
 from raysearch.search import Candidate, Proposal, Result, pareto_front
 from raysearch.search.front import hypervolume
 from raysearch.search.protocol import Kind
 from raysearch.space import Architecture, Cost
 from raysearch.spaces import Family, find_family
-from raysearch.statistics import over_seeds
+from raysearch.statistics import Interval, over_seeds
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import CONFIG, read_json, read_record
 from raysearch.store.scores import Scale
 from raysearch.store.summary import Summary
-from raysearch.tracking import artifact_of_run, default_uri
+from raysearch.tracking import TrackingError, artifact_of_run, default_uri
 
 Settings = dict[str, Any]
 """Settings by name, as ``train.epochs``."""
@@ -47,7 +49,7 @@ Settings = dict[str, Any]
 SPLIT_SEED = "dataset.split_seed"
 """Decides the division of the data; repetitions may differ in it as in the seed of the search."""
 
-NUMBERS = ("best", "hypervolume", "evaluations_to_score", "seconds_to_score", "evaluations", "seconds")
+NUMBERS = ("best", "test", "random_test", "hypervolume", "evaluations_to_score", "seconds_to_score", "evaluations", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def compare_searches(command: CompareCommand, *, line: str, console: Console) ->
                 f"{held[0].name} and {other.name} cannot be compared: {difference}; compare searches on the same images"
             )
     comparison = _compare(held, command, line=line)
-    console.print(comparison_table(comparison))
+    for table in comparison_tables(comparison, width=console.width):
+        console.print(table)
     for words in comparison_lines(comparison):
         console.print(words, highlight=False, soft_wrap=True)
     write_comparison(command.output, comparison)
@@ -121,13 +124,15 @@ class _Held:
     warm_start: int
     """How many architectures it was started with."""
     candidates: tuple[Candidate, ...]
-    told_kind: Kind | None = None
-    """What its scores are means of, where its summary is there to say so."""
+    summary: Summary | None = None
+    """None where it is not there, as that of an MLflow run of version 0.1.0."""
 
     @property
     def kind(self) -> Kind:
         """What its scores are means of; without a summary, numbers from 0 to 1 are taken for shares."""
-        return self.told_kind or ("bits" if all(0 <= result.score <= 1 for result in self.competing) else "float32")
+        if self.summary is not None:
+            return self.summary.score_kind
+        return "bits" if all(0 <= result.score <= 1 for result in self.competing) else "float32"
 
     @property
     def competing(self) -> list[Result]:
@@ -144,13 +149,18 @@ def _read(run: str, command: CompareCommand) -> _Held:
             raise UserError(f"the search in {path} is not finished; continue it with --resume first")
         held = _held(run, path / CONFIG, path / CANDIDATES, family=family, journal=path / "journal.jsonl")
         summary = path / "summary.json"
-        return replace(held, told_kind=read_record(summary, Summary).score_kind) if summary.exists() else held
+        return replace(held, summary=read_record(summary, Summary)) if summary.exists() else held
     if path.exists() or not re.fullmatch("[0-9a-f]{32}", run):
         raise UserError(f"{run} is neither an output folder of a search nor an MLflow run id (32 characters 0-9a-f)")
     uri = command.tracking_uri or default_uri(Path("runs"))
     with tempfile.TemporaryDirectory(prefix="raysearch-") as folder:
         config, candidates = (artifact_of_run(uri, run, name, folder=Path(folder)) for name in (CONFIG, CANDIDATES))
-        return _held(run, config, candidates, family=family)
+        held = _held(run, config, candidates, family=family)
+        try:
+            summary = artifact_of_run(uri, run, "summary.json", folder=Path(folder))
+        except TrackingError:  # which 0.1.0 did not record; its test scores are unknown then
+            return held
+        return replace(held, summary=read_record(summary, Summary))
 
 
 def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | None, journal: Path | None = None) -> _Held:
@@ -260,7 +270,7 @@ def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
         for name, value in flat_settings(values).items()
         if name not in (SPLIT_SEED, "dataset.root", "finalists.count")
     }
-    return {**flat, "warm start": held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
+    return {**flat, WARM_START: held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
 
 
 def _grouped(held: Sequence[_Held]) -> list[tuple[Settings, list[_Held]]]:
@@ -314,12 +324,13 @@ def _compare(held: Sequence[_Held], command: CompareCommand, *, line: str) -> Co
     reference = (worst, float(most)) if command.reference is None else command.reference
     ideal = (max(r.score for r in results), float(min(r.params for r in results)))
     labels = _labels([settings for settings, _ in groups], recipe=held[0].recipe.name)
+    name = held[0].recipe.task.score_name
+    scale = Scale(name, "float32" if any(run.kind == "float32" for run in held) else "bits")
     compared: list[ComparedGroup] = []
     for label, (_, members) in zip(labels, groups, strict=True):
         ordered = sorted(members, key=_seeds)
         runs = tuple(_compared(run, score=score, reference=reference, ideal=ideal) for run in ordered)
-        values = {name: over_seeds([getattr(run, name) for run in runs]) for name in NUMBERS}
-        compared.append(ComparedGroup(label, runs, values))
+        compared.append(ComparedGroup(label, runs, _values(runs, scale)))
     return Comparison(
         recipe=held[0].recipe.name,
         groups=tuple(compared),
@@ -328,8 +339,27 @@ def _compare(held: Sequence[_Held], command: CompareCommand, *, line: str) -> Co
         ideal=ideal,
         command=line,
         notes=_notes(held),
-        scale=Scale(held[0].recipe.task.score_name, "float32" if any(run.kind == "float32" for run in held) else "bits"),
+        scale=scale,
     )
+
+
+def _values(runs: Sequence[ComparedRun], scale: Scale) -> dict[str, Interval]:
+    """Each number over the seeds of a group, without those that some run does not have.
+
+    Of one seed an accuracy has the exact interval that its number of images gives; the other numbers have none.
+    """
+    values: dict[str, Interval] = {}
+    for name in NUMBERS:
+        found: list[float | None] = [getattr(run, name) for run in runs]
+        known = [value for value in found if value is not None]
+        if len(known) == len(runs):
+            values[name] = over_seeds(known)
+    if len(runs) == 1 and scale.is_share:
+        for name, images in (("best", runs[0].search_images), ("test", runs[0].test_images)):
+            if name in values and images:
+                score = values[name].value
+                values[name] = Interval(score, *share_interval(round(score * images), images))
+    return values
 
 
 def _compared(held: _Held, *, score: float, reference: tuple[float, float], ideal: tuple[float, float]) -> ComparedRun:
@@ -341,6 +371,9 @@ def _compared(held: _Held, *, score: float, reference: tuple[float, float], idea
     seconds = list(accumulate(c.result.seconds if c.result else 0.0 for c in held.candidates))
     reached = next((i for i, found in enumerate(best) if found is not None and found >= score), None)
     box = (ideal[0] - reference[0]) * (reference[1] - ideal[1])
+    given = reached is not None and held.candidates[reached].proposal.origin == "seed"
+    summary = held.summary
+    networks = None if summary is None else summary.networks
     front = [(c.cost.params, c.result.score, c.proposal.arch.id) for c in pareto_front(held.candidates) if c.result is not None]
     return ComparedRun(
         name=held.name,
@@ -351,8 +384,13 @@ def _compared(held: _Held, *, score: float, reference: tuple[float, float], idea
         hypervolume=hypervolume(held.candidates, reference) / box if ideal[0] > reference[0] and box > 0 else 0.0,
         evaluations=len(held.candidates),
         seconds=seconds[-1],
-        evaluations_to_score=math.inf if reached is None else reached + 1,
-        seconds_to_score=math.inf if reached is None else seconds[reached],
+        # A network that the search was given is no find of its own, whatever it costs to score it again.
+        evaluations_to_score=math.inf if reached is None else 0 if given else reached + 1,
+        seconds_to_score=math.inf if reached is None else 0.0 if given else seconds[reached],
+        search_images=max(result.items_seen for result in held.competing),
+        test=None if networks is None else networks.champion.test_score,
+        test_images=None if summary is None else summary.counts.test_images,
+        random_test=None if networks is None or networks.random is None else networks.random.test_score,
     )
 
 
@@ -370,6 +408,12 @@ def _notes(held: Sequence[_Held]) -> tuple[str, ...]:
     if any(len({run.images for run in held if run.weights == digest}) > 1 for digest in weights):
         notes.append(
             "seeds that divide the images differently share a supernet: it may have learned some of their search images"
+        )
+    if warm := [run for run in held if run.warm_start]:
+        begun = ", ".join(f"{run.name} with {run.warm_start}" for run in warm)
+        notes.append(
+            f"some searches were given architectures to start with ({begun}): what these cost to find is not counted, and a "
+            "score that one of them has counts as given at the start"
         )
     if len({run.recipe.constraint for run in held}) > 1:
         notes.append("their budgets differ, so a higher score may only mean a larger one")

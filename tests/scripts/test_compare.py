@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 from compared_searches import write_search
+from page_reader import Page
 from rich.console import Console
+from scipy.stats import binomtest
 from search_script import one_line, program, succeed
 
 from raysearch import cli
@@ -91,6 +94,55 @@ def test_searches_of_one_supernet_differ_in_the_search_alone(tmp_path: Path, com
     # One supernet for seeds that divide the images differently.
     leaking = [write_search(tmp_path / f"leaking{s}", [0.5], seed=s, supernet="c" * 12) for s in range(2)]
     assert "it may have learned some of their search images" in compare(*leaking).notes[1]
+
+
+def test_test_scores_stand_beside_the_best_with_their_intervals(tmp_path: Path, compare: Compare) -> None:
+    seeds = [write_search(tmp_path / f"e{s}", [0.9, 0.95], seed=s, test=(0.90 + s / 100, 0.88)) for s in range(3)]
+    alone = write_search(tmp_path / "r", [0.9, 0.92], seed=0, algorithm="random", test=(0.93, 0.89))
+    unknown = write_search(tmp_path / "a", [0.9, 0.92], seed=0, algorithm="ageing")
+    found = compare(*seeds, alone, unknown)
+    groups = {group.label: group for group in found.groups}
+    assert values(groups["evolution"], "test") == pytest.approx((0.91, 0.90, 0.92))
+    assert values(groups["evolution"], "random_test")[0] == pytest.approx(0.88)
+    exact = binomtest(372, 400).proportion_ci(method="exact")
+    assert values(groups["random"], "test") == pytest.approx((0.93, exact.low, exact.high))
+    assert "test" not in groups["ageing"].values
+    rows = {row[0]: row[1:] for row in Page((tmp_path / "page.html").read_text()).rows if row}
+    assert rows["test score, champion"][:2] == ["91.00 %", "90.00 % to 92.00 %"]
+    assert "test score, random median" in rows
+
+
+def test_a_score_that_a_search_was_given_is_no_find_of_its_own(tmp_path: Path, compare: Compare) -> None:
+    warm = write_search(tmp_path / "warm", [0.9, 0.5, 0.95], given=2)
+    cold = write_search(tmp_path / "cold", [0.5, 0.9, 0.6], seed=1)
+    found = compare(warm, cold)
+    assert found.score == 0.9
+    by_label = {group.label: group for group in found.groups}
+    begun = next(group for label, group in by_label.items() if "2" in label)
+    assert (begun.runs[0].evaluations_to_score, begun.runs[0].seconds_to_score) == (0, 0.0)
+    assert any("were given architectures to start with" in note for note in found.notes)
+    assert "given at the start" in (tmp_path / "page.html").read_text()
+    # A better one is its own, and costs all that was asked until then, what was given among it.
+    assert [group.runs[0].evaluations_to_score for group in compare(warm, cold, score=0.95).groups][:1] == [3]
+
+
+def test_a_terminal_of_80_columns_shows_every_word(tmp_path: Path) -> None:
+    algorithms = ("evolution", "random", "ageing", "nsga2", "predictor")
+    folders = [
+        write_search(tmp_path / name, [0.5, 0.6], seed=s, algorithm=name, racing=RacingConfig(enabled=s % 2 == 0))
+        for s, name in enumerate(algorithms)
+    ]
+    output = io.StringIO()
+    command = CompareCommand(tuple(map(str, folders)), output=tmp_path / "page.html")
+    found = compare_searches(command, line="compare", console=Console(width=80, file=output))
+    printed = output.getvalue()
+    assert "…" not in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if line[:1] in "┃│┏└")
+    words = set("".join(c if c.isalnum() or c in "._" else " " for c in printed).split())
+    for group in found.groups:
+        for word in group.label.replace(",", "").split():
+            assert word in words
+    assert "candidates to 60.00 %" in printed
 
 
 def test_the_page_draws_every_front_and_says_what_it_compares(tmp_path: Path, compare: Compare, browser_page: Any) -> None:
