@@ -107,13 +107,13 @@ class Classes:
     def of(cls, said: Predictions) -> Self:
         """What a page tells of these predictions, at least one."""
         count = max(len(said.classes), 1 + int(max(said.labels.max(), said.predicted.max())))
-        confusion = np.bincount(said.labels * count + said.predicted, minlength=count * count).reshape(count, count)
-        images, right = confusion.sum(axis=1), confusion.diagonal()
+        correct, wrong = said.labels == said.predicted, said.labels != said.predicted
+        images = np.bincount(said.labels, minlength=count)
+        right = np.bincount(said.labels[correct], minlength=count)
         names = [said.class_name(i) for i in range(count)]
         largest = int(images.argmax())
         accuracies = [float(right[i] / images[i]) for i in range(count) if images[i]]
         chosen, listed = _listed(images, right)
-        wrong = said.labels != said.predicted
         return cls(
             chance=1 / count,
             majority=float(images[largest] / images.sum()),
@@ -121,8 +121,8 @@ class Classes:
             balanced=statistics.fmean(accuracies),
             rows=[_row(names[i], int(images[i]), int(right[i])) for i in chosen],
             listed=listed,
-            matrix=_matrix(names, confusion) if count <= MATRIX else None,
-            pairs=_pairs(names, confusion),
+            matrix=_matrix(names, said) if count <= MATRIX else None,
+            pairs=_pairs(names, said, images),
             mistakes=[_mistake(said, item) for item in said.confident_mistakes(PICTURES)],
             wrong=int(wrong.sum()),
             sure=int((wrong & (said.confidence >= SURE)).sum()),
@@ -151,21 +151,23 @@ def _listed(images: np.ndarray, right: np.ndarray) -> tuple[list[int], str]:
     return [*worst_first[:WORST], *worst_first[-BEST:]], words
 
 
-def _matrix(names: Sequence[str], confusion: np.ndarray) -> Matrix:
+def _matrix(names: Sequence[str], said: Predictions) -> Matrix:
+    count = len(names)
+    confusion = np.bincount(said.labels * count + said.predicted, minlength=count * count).reshape(count, count)
     short = max(map(len, names)) <= 3
     heads = list(names) if short else [str(i + 1) for i in range(len(names))]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return Matrix(heads, [""] * len(names) if short else list(names), confusion.tolist(), shares.tolist())
 
 
-def _pairs(names: Sequence[str], confusion: np.ndarray) -> list[Confused]:
-    """The pairs that are confused most, most images first."""
-    off = confusion.copy()
-    np.fill_diagonal(off, 0)
-    most = np.argsort(-off, axis=None, kind="stable")[:PAIRS]
-    found = [(int(at) // len(names), int(at) % len(names)) for at in most]
-    images, least = confusion.sum(axis=1), min(2, int(off.max()))  # single mistakes only where there are no others
-    return [Confused(names[t], names[p], int(off[t, p]), int(images[t])) for t, p in found if off[t, p] >= max(1, least)]
+def _pairs(names: Sequence[str], said: Predictions, images: np.ndarray) -> list[Confused]:
+    """The pairs that are confused most, most images first; pairs of a single image only where there are no others."""
+    wrong = said.labels != said.predicted
+    pairs, counts = np.unique(np.stack([said.labels[wrong], said.predicted[wrong]], axis=1), axis=0, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:PAIRS]
+    found = [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in most]
+    least = min(2, found[0][2]) if found else 0
+    return [Confused(names[true], names[other], n, int(images[true])) for true, other, n in found if n >= least]
 
 
 def _mistake(said: Predictions, item: int) -> Mistake:

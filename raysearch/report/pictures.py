@@ -207,7 +207,7 @@ def _count_scores(figure: go.Figure, scores: Sequence[float], scale: Scale) -> N
         words = f"about {{}}, within {scale.difference(width / 2)}{scale.points}"
     else:
         gaps = [later - earlier for earlier, later in pairwise(sorted(counts))]
-        width = min(gaps, default=0.0) or max(abs(highest), 1.0) / 100
+        width = max(min(gaps, default=0.0), (highest - lowest) / 120) or max(abs(highest), 1.0) / 100
         bars, words = dict(counts), "{}"
     figure.add_bar(
         name="candidates by score",

@@ -55,6 +55,15 @@ def test_classes_are_counted_beside_chance_and_the_largest_class() -> None:
     assert found.matrix is not None
     assert found.matrix.counts == [[4, 1, 1, 0], [1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert (found.wrong, found.sure) == (4, 4)
+    assert [(pair.true, pair.predicted, pair.images, pair.of) for pair in found.pairs] == [
+        ("cat", "dog", 1, 6), ("cat", "owl", 1, 6), ("dog", "cat", 1, 3), ("owl", "cat", 1, 1)
+    ]  # fmt: skip
+
+
+def test_a_champion_without_mistakes_and_classes_by_the_ten_thousand_are_told() -> None:
+    labels = np.arange(20_000)
+    found = Classes.of(Predictions(labels, labels, np.ones(20_000, np.float32)))
+    assert (found.count, found.wrong, found.pairs, found.mistakes) == (20_000, 0, [], [])
 
 
 def test_the_page_shows_classes_confusions_and_the_surest_mistakes_as_pictures(tmp_path: Path) -> None:
