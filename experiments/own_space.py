@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raysearch.bounds import Count
 from raysearch.errors import UserError
 from raysearch.nn.drop_path import drop_path
 from raysearch.nn.entangled import EntangledLayerNorm, EntangledLinear, EntangledPatchEmbed
@@ -37,17 +38,20 @@ class MixerArchitecture(Architecture):
 
 @dataclass(frozen=True)
 class MixerConfig:
-    """Flags of the command line, as ``--width 16 32 --blocks 2 3``; each has a default, and its docstring is its help."""
+    """Flags of the command line, as ``--width 16 32 --blocks 2 3``; each has a default, and its docstring is its help.
 
-    width: tuple[int, ...] = (16, 24, 32, 48)
+    ``Count`` is a whole number from 1 on: another is refused, by the name of its flag, before anything starts.
+    """
+
+    width: tuple[Count, ...] = (16, 24, 32, 48)
     """Features of a patch, one choice for the whole net."""
-    hidden: tuple[int, ...] = (16, 32, 64, 96)
+    hidden: tuple[Count, ...] = (16, 32, 64, 96)
     """Hidden features, chosen for each block."""
     activation: tuple[Literal["relu", "gelu", "silu"], ...] = ("relu", "gelu", "silu")
     """Activations, chosen for each block."""
-    blocks: tuple[int, ...] = (2, 3, 4)
+    blocks: tuple[Count, ...] = (2, 3, 4)
     """Numbers of blocks."""
-    patch: int = 2
+    patch: Count = 2
     """Side of a square patch, in pixels."""
 
 

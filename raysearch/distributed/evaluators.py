@@ -18,10 +18,10 @@ from typing import Any, Protocol, runtime_checkable
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from raysearch.bounds import Count, Positive, check_numbers
 from raysearch.distributed.cluster import Actor, beside_caller, share_of
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.usage import Span, UsageLog
-from raysearch.errors import UserError
 from raysearch.nn.precision import Precision
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.search.racing import Race
@@ -39,24 +39,19 @@ ATTEMPTS = 3
 class EvaluatorConfig:
     """The processes that score candidates."""
 
-    batch_size: int = 250
+    batch_size: Count = 250
     """Images per forward pass."""
     precision: Precision = "auto"
-    cpus: float = 1.0
+    cpus: Positive = 1.0
     """Processors of each evaluator where there are no GPUs; a fraction puts several on one."""
     compile: bool = False
     """Compile the blocks of subnets (torch.compile): seconds per kind of block and evaluator, for long searches on GPUs."""
-    max_evaluators: int | None = None
+    max_evaluators: Count | None = None
     """Most evaluators at a time; as many as the cluster holds when not given."""
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes and counts that cannot be."""
-        if self.batch_size < 1:
-            raise UserError(f"evaluators.batch-size is {self.batch_size}, must be at least 1")
-        if not self.cpus > 0:
-            raise UserError(f"evaluators.cpus is {self.cpus}, must be above 0")
-        if self.max_evaluators is not None and self.max_evaluators < 1:
-            raise UserError(f"evaluators.max-evaluators is {self.max_evaluators}, must be at least 1")
+        check_numbers(self)
 
 
 def plan_evaluators(config: EvaluatorConfig) -> tuple[int, dict[str, Any]]:

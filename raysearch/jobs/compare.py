@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from raysearch.bounds import FINITE, Positive, check_numbers
 from raysearch.errors import UserError
 from raysearch.invocation import command_line
 from raysearch.recipes.recipe import SETTINGS_OF, Recipe, flat_settings
@@ -58,9 +59,9 @@ class CompareCommand:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
     """Two or more output folders or MLflow run ids. Those that differ in their seeds alone are one group."""
-    score: float | None = None
+    score: Annotated[float, FINITE] | None = None
     """Score to be reached, as 0.95. Default: the lowest of the runs' best scores, which all reach."""
-    reference: tuple[float, float] | None = None
+    reference: tuple[Annotated[float, FINITE], Positive] | None = None
     """Score and parameters from which hypervolumes are measured. Default: worst score and most parameters of all runs."""
     output: Path = Path("compare.html")
     """The page that is written."""
@@ -71,10 +72,9 @@ class CompareCommand:
 
     def __post_init__(self) -> None:
         """Raises UserError for numbers that cannot be."""
+        check_numbers(self)
         if len(self.runs) < 2:
             raise UserError("give two or more searches: output folders or MLflow run ids")
-        if self.reference is not None and not self.reference[1] > 0:
-            raise UserError(f"--reference: {self.reference[1]:g} parameters; give a score and a number above 0, as 0.9 6e6")
         if self.output.is_dir() or self.output.suffix != ".html":
             raise UserError(f"--output {self.output} is no page; name a file that ends in .html")
         if not self.output.absolute().parent.is_dir():

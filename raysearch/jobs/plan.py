@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from raysearch.bounds import Count
 from raysearch.errors import UserError
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.recipes import Recipe
@@ -46,12 +47,14 @@ class SearchCommand(Generic[T, C]):
     warm_start: str | None = None
     """Start with the best of an earlier search: its folder, its candidates.parquet, its MLflow run id, or a JSON list; or with
     what a zero-cost proxy likes of random subnets: snip, dss or grad_norm."""
-    warm_start_count: int = 10
+    warm_start_count: Count = 10
     """How many of them."""
     tracking_uri: str | None = None
     """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folders."""
     ray_address: str | None = None
     """Ray cluster. Default: Ray's own rule, a cluster that runs on this node or else a new one on this machine."""
+    given: Annotated[frozenset[str], tyro.conf.Suppress] = frozenset()
+    """Names of the settings that stood on the command line, as ``train.epochs`` and ``dataset.img_size``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,6 @@ def plan_search(command: SearchCommand[Any, Any]) -> Plan:
     plan = Plan(recipe, splits, geometry, problem, given)
     if command.warm_start is None:
         return plan
-    if command.warm_start_count < 1:
-        raise UserError(f"--warm-start-count is {command.warm_start_count}, must be at least 1")
     if command.warm_start in PROXIES:
         proxy = ProxyStart(
             command.warm_start,

@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from raysearch.bounds import between
 from raysearch.tracking import UiServer, default_uri, recorded_searches
 
 
@@ -22,7 +23,7 @@ class UiCommand:
 
     uri: Annotated[str | None, tyro.conf.Positional] = None
     """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite in the folder runs."""
-    port: int = 5000
+    port: Annotated[int, between(1, 65535)] = 5000
     """Where the UI listens on this machine."""
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from raysearch.bounds import Count, Seed, at_least, check_numbers
 from raysearch.distributed.cluster import carry, connected
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
@@ -55,11 +56,11 @@ class ValidateCommand:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Output folder of the search; results are added to it."""
-    subnets: int = 12
+    subnets: Annotated[int, at_least(3)] = 12
     """How many: the champion, the best random candidate, and others drawn across the parameter band."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Epochs of each training; those of the supernet when not given. Warm-up keeps its share of them."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides which subnets are drawn, their initial weights and training, and the bootstrap."""
     family: str | None = None
     """File or module of the family, where it is one of your own."""
@@ -70,10 +71,7 @@ class ValidateCommand:
 
     def __post_init__(self) -> None:
         """Raises UserError for numbers that cannot be."""
-        if self.subnets < 3:
-            raise UserError(f"--subnets is {self.subnets}, must be at least 3; 12 tell something")
-        if self.epochs is not None and self.epochs < 1:
-            raise UserError(f"--epochs is {self.epochs}, must be at least 1")
+        check_numbers(self)
 
 
 def validate(command: ValidateCommand, *, console: Console) -> Validation:

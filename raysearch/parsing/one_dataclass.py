@@ -6,11 +6,12 @@ import contextlib
 import io
 import re
 from collections.abc import Generator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from raysearch.errors import UserError
+from raysearch.parsing.settings import registry
 
 C = TypeVar("C")
 
@@ -18,7 +19,8 @@ C = TypeVar("C")
 def parse(kind: type[C], arguments: Sequence[str], *, prog: str) -> C:
     """The command of a job whose command line is one dataclass. Raises UserError for an unknown flag or value."""
     with one_line():
-        return tyro.cli(kind, prog=prog, args=list(arguments))
+        read: Any = tyro.cli(kind, prog=prog, args=list(arguments), registry=registry())
+    return read.settings()
 
 
 @contextlib.contextmanager
@@ -41,6 +43,8 @@ def _essence(boxed: str) -> str:
     asides = ("Argument helptext", "For full helptext", "Perhaps you meant", "Similar arguments", "Available subcommands")
     end = next((i for i, line in enumerate(lines) if line.startswith(asides)), len(lines))
     message = re.sub(r"Error parsing __tyro\S*recipe\.(\S+):", r"\1:", " ".join(lines[:end]))
+    message = re.sub(r"^Error parsing (--\S+):", r"\1:", message)
     named = message.replace(":", " ").replace(",", " ").split()
-    near = next((line.split()[0] for line in lines[end:] if line.startswith("--") and line.split()[0] not in named), None)
+    flags = [line.split()[0].rstrip(",") for line in lines[end:] if line.startswith("--")]
+    near = next((flag for flag in flags if flag not in named), None)
     return f"{message}{f'; did you mean {near}?' if near else ''}"

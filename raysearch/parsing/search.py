@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Union
 
 import tyro
@@ -13,6 +13,7 @@ from raysearch.invocation import command_line
 from raysearch.jobs.plan import SearchCommand
 from raysearch.parsing.help import search_help
 from raysearch.parsing.one_dataclass import one_line
+from raysearch.parsing.settings import registry
 from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
 from raysearch.spaces import find_family
 
@@ -49,29 +50,36 @@ def parse_search(arguments: Sequence[str]) -> SearchCommand[Any, Any]:
         commands.append(Annotated[kind, described])
     with one_line(help_flag=ALL_FLAGS):
         chosen: Any = Union[tuple(commands)]  # noqa: UP007  # made at run time
-        command: SearchCommand[Any, Any] = tyro.cli(
-            chosen, prog=command_line("search"), args=asked, config=(tyro.conf.AvoidSubcommands,)
+        read: Any = tyro.cli(
+            chosen, prog=command_line("search"), args=asked, config=(tyro.conf.AvoidSubcommands,), registry=registry()
         )
-    chose = any(argument.partition("=")[0] == "--algorithm" for argument in arguments)
-    return replace(command, recipe=_with_algorithm(command.recipe, recipes[command.recipe.name], named=chose))
+    command: SearchCommand[Any, Any] = read.settings()
+    return replace(command, recipe=_with_algorithm(command.recipe, read.given), given=read.given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The flag that decides which others there are."""
+
+    family: str | None = None
 
 
 def _family_named(arguments: Sequence[str]) -> str | None:
-    """The last value of ``--family``; None without one."""
-    found: str | None = None
-    for i, argument in enumerate(arguments):
-        flag, separator, value = argument.partition("=")
-        if flag == "--family":
-            found = value if separator else arguments[i + 1] if i + 1 < len(arguments) else None
-    return found
+    """The value of ``--family`` as the parser finds it; None without one."""
+    with one_line():
+        found, _ = tyro.cli(_Family, args=list(arguments), return_unknown_args=True, add_help=False)
+    return found.family
 
 
-def _with_algorithm(recipe: Recipe[Any, Any], default: Recipe[Any, Any], *, named: bool) -> Recipe[Any, Any]:
-    """The recipe with the algorithm whose settings were given. Raises UserError when ``--algorithm`` names another."""
-    given = [group for group in SETTINGS_OF if getattr(recipe, group) != getattr(default, group)]
-    if not named and len(given) == 1:
-        return replace(recipe, algorithm=SETTINGS_OF[given[0]][0])
-    for group in given:
+def _with_algorithm(recipe: Recipe[Any, Any], given: frozenset[str]) -> Recipe[Any, Any]:
+    """The recipe with the algorithm whose settings were given, whatever their values; without any, as it is.
+
+    Raises UserError when they are not those of the algorithm that ``--algorithm`` names, or of two algorithms.
+    """
+    groups = [group for group in SETTINGS_OF if any(name.startswith(f"{group}.") for name in given)]
+    if "algorithm" not in given and len(groups) == 1 and recipe.algorithm not in SETTINGS_OF[groups[0]]:
+        return replace(recipe, algorithm=SETTINGS_OF[groups[0]][0])
+    for group in groups:
         if recipe.algorithm not in SETTINGS_OF[group]:
             owner = SETTINGS_OF[group][0]
             raise UserError(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import tyro
 
+from raysearch.bounds import Count, CountOrNone, Seed, check_numbers
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.errors import UserError
 from raysearch.scoring.latency import LatencyConfig
@@ -39,32 +40,28 @@ code."""
 class ReportConfig:
     """What the champion is compared with."""
 
-    random_subnets: int = 25
+    random_subnets: CountOrNone = 25
     """Random subnets of the same band; their median stands beside the champion."""
     register: bool = True
     """Register champion and front (ten at most) as models in MLflow; a second or more for each at the end of the search."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a negative number."""
-        if self.random_subnets < 0:
-            raise UserError(f"report.random-subnets is {self.random_subnets}, must be at least 0")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, slots=True)
 class FinalistsConfig:
     """The best of the search, from whom the champion is chosen."""
 
-    count: int = 10
+    count: Count = 10
     """How many of the best candidates are scored on all images of the search split."""
-    search_images: int | None = None
+    search_images: Count | None = None
     """On how many images of the search split the search scores its candidates; on all when not given."""
 
     def __post_init__(self) -> None:
         """Raises UserError for numbers below one."""
-        if self.count < 1:
-            raise UserError(f"finalists.count is {self.count}, must be at least 1")
-        if self.search_images is not None and self.search_images < 1:
-            raise UserError(f"finalists.search-images is {self.search_images}, must be at least 1")
+        check_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -107,8 +104,12 @@ class Recipe(Generic[T, C]):
     """Who is scored again before the champion is named."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides weights, training and every candidate; the division of the data has a seed of its own, --dataset.split-seed."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for a number that cannot be, of the family's settings too, whoever wrote that."""
+        check_numbers(self)
 
     def of_family(self, family: Family[Any, Any], *, taken: Iterable[str] = ()) -> Recipe[T, Any]:
         """The same search in the space of another family, in its own configuration; the budget was this family's and goes.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from raysearch.errors import UserError
+from raysearch.errors import SettingError, UserError
 from raysearch.recipes.recipe import BESIDE, Recipe, flat_settings
 from raysearch.spaces import Family
 from raysearch.spaces import family as built_in_family
@@ -97,6 +97,8 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         where = ".".join([place, *map(str, first["loc"])])
         if first["type"] == "missing":
             raise UserError(f"{where} is missing; use the version that made the search") from None
+        if isinstance(wrong := first.get("ctx", {}).get("error"), SettingError):
+            raise UserError(str(wrong.inside(where))) from None
         raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     if isinstance(value, Mapping):
         known = _names(read)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from raysearch.errors import UserError
+from raysearch.bounds import Count, CountOrNone, at_least, check_numbers
 from raysearch.nn.precision import Precision, autocast
 from raysearch.search import SearchProblem
 from raysearch.space import Architecture
@@ -42,22 +42,20 @@ class LatencyConfig:
 
     measure: bool = False
     """Measure every candidate that is scored on all images, without a limit too."""
-    batch_size: int = 1
+    batch_size: Count = 1
     """Images per forward pass."""
-    warmup: int = 3
+    warmup: CountOrNone = 3
     """Passes before the first that counts."""
-    repetitions: int = 20
+    repetitions: Count = 20
     """Passes that count; their median is the latency."""
-    fitted: int = 24
+    fitted: Annotated[int, at_least(2)] = 24
     """Subnets that the latency table is fitted to before the search."""
-    held_out: int = 8
+    held_out: Count = 8
     """Further subnets, which tell the table's error."""
 
     def __post_init__(self) -> None:
         """Raises UserError for counts that measure nothing."""
-        for name, least in (("batch_size", 1), ("warmup", 0), ("repetitions", 1), ("fitted", 2), ("held_out", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"latency.{name.replace('_', '-')} is {getattr(self, name)}, must be at least {least}")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, slots=True)

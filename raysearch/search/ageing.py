@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Generic, TypeVar
 
+from raysearch.bounds import Count, NotNegative, check_numbers
 from raysearch.search.front import preference
 from raysearch.search.ledger import Ledger
 from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
-from raysearch.search.settings import checked_initial, redraw_rates, require_at_least, require_same_settings, search_settings
+from raysearch.search.settings import checked_initial, redraw_rates, require_same_settings, search_settings
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
 
@@ -26,23 +27,22 @@ HOPELESS = 0.01
 class AgeingConfig:
     """Settings of :class:`AgeingEvolution`."""
 
-    candidates: int = 1000
+    candidates: Count = 1000
     """How many candidates are scored."""
-    population: int = 100
+    population: Count = 100
     """How many of the latest candidates may be parents; the first so many are random."""
-    sample: int = 25
+    sample: Count = 25
     """A parent is the best of so many drawn from the population."""
-    look_ahead: int = 50
+    look_ahead: Count = 50
     """How many candidates may be waiting for their result at once; at least the number of evaluators keeps all of them busy."""
-    redraws: float = 2.0
+    redraws: NotNegative = 2.0
     """How many decisions a mutation redraws on average."""
-    max_tries: int = 20
+    max_tries: Count = 20
     """Mutations tried per candidate before a random one takes its place."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a count that makes no search."""
-        require_at_least(self, 1, "candidates", "population", "sample", "look_ahead", "max_tries")
-        require_at_least(self, 0, "redraws")
+        check_numbers(self)
 
     @property
     def generation_size(self) -> int:

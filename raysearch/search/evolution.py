@@ -6,10 +6,10 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from raysearch.bounds import Count, CountOrNone, check_numbers
 from raysearch.errors import UserError
 from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.settings import require_at_least
 from raysearch.space import Architecture, MutationRates
 
 A = TypeVar("A", bound=Architecture)
@@ -19,25 +19,24 @@ A = TypeVar("A", bound=Architecture)
 class EvolutionConfig:
     """Settings of :class:`Evolution`; the defaults are the published ones."""
 
-    population: int = 50
+    population: Count = 50
     """Candidates per generation."""
-    generations: int = 20
+    generations: Count = 20
     """Generations, the random first one included."""
-    parents: int = 10
+    parents: Count = 10
     """How many of the best candidates ever seen have offspring."""
-    mutations: int | None = None
+    mutations: CountOrNone | None = None
     """Candidates per generation made by mutation; half of the population when not given."""
-    crossovers: int | None = None
+    crossovers: CountOrNone | None = None
     """Candidates per generation made by crossover; the other half when not given."""
     rates: Literal["code", "paper"] = "code"
     """Mutation probabilities of the published code (depth and net 0.4, blocks 0.2) or of its paper (0.2 and 0.4)."""
-    max_tries: int = 10
+    max_tries: Count = 10
     """Attempts per mutation and per crossover, on average, before random candidates take the places that are left."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a count that makes no search."""
-        require_at_least(self, 1, "population", "generations", "parents", "max_tries")
-        require_at_least(self, 0, *(name for name in ("mutations", "crossovers") if getattr(self, name) is not None))
+        check_numbers(self)
         mutations, crossovers = self.shares
         if mutations + crossovers > self.population:
             raise UserError(

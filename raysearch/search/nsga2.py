@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
-from raysearch.errors import UserError
+from raysearch.bounds import Count, NotNegative, Share, check_numbers
 from raysearch.search.front import SCORE_AND_PARAMS, Objective, objective_values, preference, require_objectives
 from raysearch.search.generational import GenerationalSearch
-from raysearch.search.settings import redraw_rates, require_at_least
+from raysearch.search.settings import redraw_rates
 from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
@@ -21,25 +21,22 @@ A = TypeVar("A", bound=Architecture)
 class NSGA2Config:
     """Settings of :class:`NSGA2`."""
 
-    population: int = 50
+    population: Count = 50
     """Candidates per generation, and how many of the best survive it."""
-    generations: int = 20
+    generations: Count = 20
     """Generations, the random first one included."""
     objectives: tuple[Objective, ...] = SCORE_AND_PARAMS
     """What the front weighs, of score, params, macs and latency; two or three."""
-    crossover: float = 0.9
+    crossover: Share = 0.9
     """Share of the children that have two parents."""
-    redraws: float = 2.0
+    redraws: NotNegative = 2.0
     """How many decisions of a child are redrawn on average."""
-    max_tries: int = 20
+    max_tries: Count = 20
     """Children tried per candidate before a random one takes its place."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a count that makes no search and for objectives that make no front."""
-        require_at_least(self, 1, "population", "generations", "max_tries")
-        require_at_least(self, 0, "redraws")
-        if not 0 <= self.crossover <= 1:
-            raise UserError(f"crossover is {self.crossover}; it is a share of 0 to 1")
+        check_numbers(self)
         require_objectives(self.objectives)
 
     @property

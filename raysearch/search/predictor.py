@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from raysearch.errors import UserError
+from raysearch.bounds import Count, NotNegative, Share, at_least, check_numbers
 from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.regressor import Regressor, fitted
-from raysearch.search.settings import redraw_rates, require_at_least
+from raysearch.search.settings import redraw_rates
 from raysearch.space import Architecture
 
 A = TypeVar("A", bound=Architecture)
@@ -21,34 +21,30 @@ A = TypeVar("A", bound=Architecture)
 class PredictorConfig:
     """Settings of :class:`PredictorEvolution`."""
 
-    population: int = 25
+    population: Count = 25
     """Candidates per generation: so many are scored between two fits of the regressor."""
-    generations: int = 40
+    generations: Count = 40
     """Generations, the random first one included."""
     regressor: Literal["gp", "ridge", "forest"] = "gp"
     """What predicts: a Gaussian process, a Bayesian linear model, or extremely randomised trees."""
-    explore: float = 0.1
+    explore: Share = 0.1
     """Share of random candidates in each generation after the first."""
-    optimism: float = 1.0
+    optimism: NotNegative = 1.0
     """How many standard deviations of the prediction count in a candidate's favour."""
-    parents: int = 20
+    parents: Count = 20
     """How many of the best candidates ever scored the inner evolution starts from."""
-    inner_population: int = 100
+    inner_population: Count = 100
     """Children per generation of the inner evolution, and how many of the best predicted survive it."""
-    inner_generations: int = 8
+    inner_generations: Count = 8
     """Generations of the inner evolution, which scores by prediction alone."""
-    redraws: float = 2.0
+    redraws: NotNegative = 2.0
     """How many decisions a mutation redraws on average."""
-    memory: int = 1000
+    memory: Annotated[int, at_least(2)] = 1000
     """The regressor learns from the results of so many of the latest candidates: this bounds the time of a fit."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a count that makes no search."""
-        require_at_least(self, 1, "population", "generations", "parents", "inner_population", "inner_generations")
-        require_at_least(self, 0, "optimism", "redraws")
-        require_at_least(self, 2, "memory")
-        if not 0 <= self.explore <= 1:
-            raise UserError(f"explore is {self.explore}; it is a share of 0 to 1")
+        check_numbers(self)
 
     @property
     def generation_size(self) -> int:

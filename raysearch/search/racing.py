@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from random import Random
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from raysearch.errors import UserError
+from raysearch.bounds import Bounds, Count, check_numbers
 from raysearch.search.protocol import ByItem, Kind, unpack
 
 STAKES = np.array([0.08, 0.2, 0.4, 0.6, 0.8])
@@ -37,17 +38,14 @@ class RacingConfig:
 
     enabled: bool = False
     """Stop a candidate early. Only algorithms with a fixed number of parents race; random search scores everything."""
-    error: float = 0.02
+    error: Annotated[float, Bounds(least=0, below=1)] = 0.02
     """Probability of stopping a true parent, over all looks at it; 0 stops only what is certain and changes no search."""
-    block: int = 100
+    block: Count = 100
     """Items (images) between two looks."""
 
     def __post_init__(self) -> None:
         """Raises UserError for what is no probability and no number of items."""
-        if not 0 <= self.error < 1:
-            raise UserError(f"racing.error is {self.error}, must be at least 0 and below 1; 0.02 is usual")
-        if self.block < 1:
-            raise UserError(f"racing.block is {self.block}, must be at least 1")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Generic, TypeVar
 
+from raysearch.bounds import Count, check_numbers
 from raysearch.search.ledger import Ledger
 from raysearch.search.protocol import Failure, Proposal, Result, SearchAlgorithm
-from raysearch.search.settings import checked_initial, require_at_least, require_same_settings, search_settings
+from raysearch.search.settings import checked_initial, require_same_settings, search_settings
 from raysearch.space import Architecture
 from raysearch.space.problem import SearchProblem
 
@@ -20,14 +21,14 @@ A = TypeVar("A", bound=Architecture)
 class RandomConfig:
     """Settings of :class:`RandomSearch`."""
 
-    candidates: int = 1000
+    candidates: Count = 1000
     """How many candidates are scored."""
-    batch: int = 50
+    batch: Count = 50
     """How many candidates may be waiting for their result at once."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a count below one."""
-        require_at_least(self, 1, "candidates", "batch")
+        check_numbers(self)
 
     @property
     def generation_size(self) -> int:

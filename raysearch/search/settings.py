@@ -14,13 +14,6 @@ from raysearch.space.problem import SearchProblem
 A = TypeVar("A", bound=Architecture)
 
 
-def require_at_least(config: Any, least: float, *names: str) -> None:
-    """Raises UserError that names the first of these fields which is below ``least``."""
-    for name in names:
-        if not getattr(config, name) >= least:
-            raise UserError(f"{name} is {getattr(config, name)}; it is at least {least:g}")
-
-
 def checked_initial(initial: Sequence[A], problem: SearchProblem[A], *, places: int) -> tuple[A, ...]:
     """The architectures that open a search, each once.
 

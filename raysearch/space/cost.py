@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from raysearch.bounds import NotNegative, Positive, check_numbers
 from raysearch.errors import UserError
 
 
@@ -24,28 +24,24 @@ class Cost:
 class Constraint:
     """A budget: inclusive limits on parameters, multiply-accumulates and latency. None means no limit."""
 
-    min_params: float | None = None
+    min_params: NotNegative | None = None
     """Fewest parameters, as 5e6."""
-    max_params: float | None = None
+    max_params: NotNegative | None = None
     """Most parameters, as 6e6."""
-    min_macs: float | None = None
+    min_macs: NotNegative | None = None
     """Fewest multiply-accumulates per image, as 1e9."""
-    max_macs: float | None = None
+    max_macs: NotNegative | None = None
     """Most multiply-accumulates per image, as 1.5e9."""
-    max_latency_ms: float | None = None
+    max_latency_ms: Positive | None = None
     """Most milliseconds per forward pass, measured on the evaluator's device."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a limit that is not positive and finite, and for min above max."""
+        check_numbers(self)
         for name in ("params", "macs"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
-            for which, limit in (("min", low), ("max", high)):
-                if limit is not None and not (math.isfinite(limit) and limit >= 0):
-                    raise UserError(f"constraint {which}-{name} is {limit}; give a number such as 6e6")
             if low is not None and high is not None and low > high:
                 raise UserError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
-        if self.max_latency_ms is not None and not (math.isfinite(self.max_latency_ms) and self.max_latency_ms > 0):
-            raise UserError(f"constraint max-latency-ms is {self.max_latency_ms}; give milliseconds such as 20")
 
     def admits(self, cost: Cost) -> bool:
         """Whether ``cost`` keeps every limit."""

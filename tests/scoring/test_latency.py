@@ -170,9 +170,9 @@ def test_a_device_is_named_with_its_threads() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "latency.batch-size is 0, must be at least 1"),
-        ({"warmup": -1}, "latency.warmup is -1, must be at least 0"),
-        ({"held_out": 0}, "latency.held-out is 0, must be at least 1"),
+        ({"batch_size": 0}, "^batch-size is 0, must be at least 1"),
+        ({"warmup": -1}, "^warmup is -1, must be at least 0"),
+        ({"held_out": 0}, "^held-out is 0, must be at least 1"),
     ],
 )
 def test_mistakes_are_named(settings: dict[str, int], message: str) -> None:

@@ -104,5 +104,5 @@ def test_what_is_worse_than_the_threshold_has_practically_no_offspring():
 
 @pytest.mark.parametrize("name", ["candidates", "population", "sample", "look_ahead", "max_tries"])
 def test_settings_that_make_no_search_are_refused(name: str):
-    with pytest.raises(ValueError, match=f"{name} is 0; it is at least 1"):
+    with pytest.raises(ValueError, match=f"{name.replace('_', '-')} is 0, must be at least 1"):
         AgeingConfig(**{name: 0})

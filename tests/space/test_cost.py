@@ -33,10 +33,10 @@ def test_distance_shrinks_towards_the_band(value: int, step: int):
     ("limits", "message"),
     [
         ({"min_params": 6e6, "max_params": 5e6}, "empty band: min-params 6,000,000 is above max-params 5,000,000"),
-        ({"max_macs": math.nan}, "max-macs is nan; give a number such as 6e6"),
+        ({"max_macs": math.nan}, "max-macs is nan, must be finite and at least 0"),
         ({"min_macs": -1}, "min-macs is -1"),
         ({"max_params": math.inf}, "max-params is inf"),
-        ({"max_latency_ms": -2.5}, "max-latency-ms is -2.5; give milliseconds such as 20"),
+        ({"max_latency_ms": -2.5}, "max-latency-ms is -2.5, must be above 0"),
         ({"max_latency_ms": 0.0}, "max-latency-ms is 0"),
     ],
 )

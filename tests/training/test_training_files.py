@@ -46,12 +46,12 @@ def test_the_shortest_schedules_stay_between_their_limits(config: TrainingConfig
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"epochs": 0}, r"train\.epochs is 0"),
-        ({"archs_per_step": 0}, r"train\.archs-per-step is 0"),
-        ({"lr": 0.0}, r"train\.lr is 0\.0"),
-        ({"warmup_epochs": 501}, r"train\.warmup-epochs is 501"),
-        ({"drop_path": 1.0}, r"train\.drop-path is 1\.0"),
-        ({"mixup": -0.1}, r"train\.mixup is -0\.1"),
+        ({"epochs": 0}, r"^epochs is 0"),
+        ({"archs_per_step": 0}, r"^archs-per-step is 0"),
+        ({"lr": 0.0}, r"^lr is 0,"),
+        ({"warmup_epochs": 501}, r"^warmup-epochs is 501"),
+        ({"drop_path": 1.0}, r"^drop-path is 1,"),
+        ({"mixup": -0.1}, r"^mixup is -0\.1"),
     ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, Any], words: str) -> None:

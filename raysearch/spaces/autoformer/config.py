@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, cast
 
+from raysearch.bounds import Count, Positive
 from raysearch.errors import UserError
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry, SupernetSizes
 from raysearch.spaces.autoformer.space import AutoFormerSpace
@@ -15,13 +16,13 @@ from raysearch.tasks.task import Ends
 class SpaceConfig:
     """The choices of an AutoFormer space."""
 
-    embed_dim: tuple[int, ...] = (192, 216, 240)
+    embed_dim: tuple[Count, ...] = (192, 216, 240)
     """Widths of the tokens, one for the whole net."""
-    num_heads: tuple[int, ...] = (3, 4)
+    num_heads: tuple[Count, ...] = (3, 4)
     """Attention heads, chosen for each block."""
-    mlp_ratio: tuple[float, ...] = (3.5, 4.0)
+    mlp_ratio: tuple[Positive, ...] = (3.5, 4.0)
     """Feed-forward widths relative to embed_dim, chosen for each block."""
-    depth: tuple[int, ...] = (12, 13, 14)
+    depth: tuple[Count, ...] = (12, 13, 14)
     """Numbers of blocks."""
 
     def build(self) -> AutoFormerSpace:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from raysearch.bounds import Count, CountOrNone, Positive
 from raysearch.errors import UserError
 from raysearch.space import SearchSpace
 from raysearch.space.cost import Cost
@@ -18,17 +19,17 @@ from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 class SupernetSizes:
     """The tensors that all subnets share; each at least as large as the largest choice."""
 
-    patch_size: int = 16
+    patch_size: Count = 16
     """Side of a square patch, in pixels."""
-    embed_dim: int = 256
+    embed_dim: Count = 256
     """Widest tokens."""
-    depth: int = 14
+    depth: Count = 14
     """Most blocks."""
-    num_heads: int = 4
+    num_heads: Count = 4
     """Most heads of a block."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: Positive = 4.0
     """Widest feed-forward part, relative to the widest tokens."""
-    head_dim: int = 64
+    head_dim: Count = 64
     """Width of a head, the same in every subnet."""
     global_pool: Literal["avg", "token"] = "avg"
     """What the head sees after the final norm: the mean of the patch tokens, or the class token."""
@@ -36,7 +37,7 @@ class SupernetSizes:
     """2-D relative position on keys and values."""
     abs_pos: bool = True
     """Learned absolute position embedding."""
-    max_relative_position: int = 14
+    max_relative_position: CountOrNone = 14
     """Distance in patches beyond which relative positions are the same."""
 
 

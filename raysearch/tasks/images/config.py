@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from raysearch.errors import UserError
+from raysearch.bounds import Bounds, Count, Positive, Seed, Share, at_least, check_numbers
+from raysearch.errors import SettingError
 
 Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"]
 Interpolation = Literal["bicubic", "bilinear"]
+Amount = Annotated[int, at_least(1)] | Annotated[float, Bounds(above=0, below=1)]
+"""A number of images, or a fraction of them."""
+AmountOrNone = Annotated[int, at_least(0)] | Annotated[float, Bounds(least=0, below=1)]
+"""The same; 0 for none."""
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,51 +30,37 @@ class DataConfig:
     """digits and fashion-mnist are known sets, images is a folder of your own, imagenet has train/ and val/."""
     root: Path | None = None
     """Folder of the images. Not needed for digits, nor for fashion-mnist as Debian's package installs it."""
-    img_size: int = 8
+    img_size: Count = 8
     """Side of the square image that the network sees, in pixels."""
-    in_chans: int = 1
+    in_chans: Count = 1
     """1 for grey, 3 for colour."""
-    search_images: int | float = 397
+    search_images: Amount = 397
     """Images that candidates are scored on, held out of training: a number, or a fraction of the images they come from."""
-    finalist_images: int | float = 200
+    finalist_images: AmountOrNone = 200
     """Images that choose the champion among the best of the search, held out as the search images are; none of the search's
     scores is of them. 0 for none."""
-    test_images: int | float = 400
+    test_images: Amount = 400
     """Images for the final test where the data set has no test images of its own: a number, or a fraction of all."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Decides which image comes into which part; the search's own --seed does not."""
-    mean: tuple[float, ...] = (0.305,)
+    mean: tuple[Share, ...] = (0.305,)
     """Mean of the pixels per channel, on a scale from 0 to 1."""
-    std: tuple[float, ...] = (0.376,)
+    std: tuple[Positive, ...] = (0.376,)
     """Standard deviation of the pixels per channel, on the same scale."""
     interpolation: Interpolation = "bicubic"
     """How images are resized for evaluation."""
-    crop_pct: float = 1.0
+    crop_pct: Annotated[float, Bounds(above=0, most=1)] = 1.0
     """Share of the shorter side that the centre crop of an evaluation image keeps. Folders only."""
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes, channels and fractions that cannot be."""
-        if self.img_size < 1:
-            raise UserError(f"dataset.img-size is {self.img_size}, must be at least 1")
+        check_numbers(self)
         if self.in_chans not in (1, 3):
-            raise UserError(f"dataset.in-chans is {self.in_chans}, must be 1 (grey) or 3 (colour)")
+            raise SettingError("in_chans", f"is {self.in_chans}, must be 1 (grey) or 3 (colour)")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.in_chans:
-                raise UserError(f"dataset.{name} is {values}, must have one value per channel ({self.in_chans})")
-        if min(self.std) <= 0:
-            raise UserError(f"dataset.std is {self.std}, must be above 0")
-        if not 0 < self.crop_pct <= 1:
-            raise UserError(f"dataset.crop-pct is {self.crop_pct}, must lie above 0 and not above 1")
-        held_out = {
-            "search-images": self.search_images,
-            "finalist-images": self.finalist_images,
-            "test-images": self.test_images,
-        }
-        for name, amount in held_out.items():
-            if name == "finalist-images" and amount == 0:
-                continue
-            if not amount > 0 or (isinstance(amount, float) and not amount < 1):
-                raise UserError(f"dataset.{name} is {amount}, must be a number of images or a fraction between 0 and 1")
+                shown = " ".join(map(str, values))
+                raise SettingError(name, f"is {shown}, must have one value per channel ({self.in_chans})")
 
 
 DIGITS = DataConfig()

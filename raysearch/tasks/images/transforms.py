@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from raysearch.errors import UserError
+from raysearch.bounds import Bounds, Count, CountOrNone, NotNegative, Share, check_numbers
+from raysearch.errors import SettingError, UserError
 from raysearch.tasks.images.config import DataConfig
 
 
@@ -30,40 +31,40 @@ class Normalisation:
         return torch.addcmul(shift, images.float(), scale)
 
 
+PartOfImage = Annotated[float, Bounds(above=0, most=1)]
+
+
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
     """How training images are varied. The defaults leave them as they are for evaluation."""
 
-    shift: int = 0
+    shift: CountOrNone = 0
     """Greatest random shift along each axis, in pixels; what moves in is black."""
-    crop_scale: tuple[float, float] | None = None
+    crop_scale: tuple[PartOfImage, PartOfImage] | None = None
     """Instead of a shift: smallest and largest share of the image that a random resized crop covers."""
-    hflip: float = 0.0
+    hflip: Share = 0.0
     """Probability of a horizontal flip."""
     rand_augment: str | None = None
     """timm's RandAugment string, as rand-m9-mstd0.5-inc1."""
-    color_jitter: float = 0.0
+    color_jitter: NotNegative = 0.0
     """Strength of brightness, contrast and saturation changes. As in timm, without effect beside RandAugment."""
-    random_erasing: float = 0.0
+    random_erasing: Share = 0.0
     """Probability that a rectangle is replaced by noise."""
     interpolation: Literal["bicubic", "bilinear", "random"] = "bicubic"
     """Of the random resized crop and of RandAugment."""
-    repeated_augmentation: int = 1
+    repeated_augmentation: Count = 1
     """Copies of an image within one epoch, each varied anew; the epoch has as many images as before, of fewer files."""
 
     def __post_init__(self) -> None:
         """Raises UserError for values out of range and for a shift together with a random resized crop."""
-        for name in ("hflip", "random_erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"augment.{name.replace('_', '-')} is {getattr(self, name)}, not a probability")
-        if self.shift < 0 or self.color_jitter < 0 or self.repeated_augmentation < 1:
-            raise UserError(f"augment has a value below its least: {self}")
+        check_numbers(self)
         if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise UserError(f"augment.crop-scale is {self.crop_scale}, must rise within 0 to 1")
+            low, high = self.crop_scale
+            raise SettingError("crop_scale", f"is {low:g} {high:g}, must rise within 0 to 1")
         if self.shift and self.crop_scale is not None:
             raise UserError("augment has both a shift and a crop-scale: give one of them")
         if self.rand_augment is not None and not self.rand_augment.startswith("rand"):
-            raise UserError(f"augment.rand-augment is {self.rand_augment!r}, must be like rand-m9-mstd0.5-inc1")
+            raise SettingError("rand_augment", f"is {self.rand_augment!r}, must be like rand-m9-mstd0.5-inc1")
 
     @property
     def moves_only(self) -> bool:

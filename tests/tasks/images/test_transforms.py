@@ -43,10 +43,10 @@ def test_files_of_every_kind_become_grey_or_colour(tmp_path: Path, mode: str) ->
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"in_chans": 2}, r"dataset\.in-chans is 2"),
-        ({"mean": (0.5, 0.5)}, r"dataset\.mean is \(0\.5, 0\.5\)"),
-        ({"search_images": 1.5}, r"dataset\.search-images is 1\.5"),
-        ({"crop_pct": 0.0}, r"dataset\.crop-pct is 0\.0"),
+        ({"in_chans": 2}, r"^in-chans is 2"),
+        ({"mean": (0.5, 0.5)}, r"^mean is 0\.5 0\.5"),
+        ({"search_images": 1.5}, r"search-images is 1\.5"),
+        ({"crop_pct": 0.0}, r"^crop-pct is 0,"),
     ],
 )
 def test_wrong_data_settings_are_named(wrong: dict, words: str) -> None:
@@ -57,9 +57,9 @@ def test_wrong_data_settings_are_named(wrong: dict, words: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"hflip": 2.0}, r"augment\.hflip is 2\.0"),
+        ({"hflip": 2.0}, r"^hflip is 2,"),
         ({"shift": 2, "crop_scale": (0.1, 1.0)}, "both a shift and a crop-scale"),
-        ({"rand_augment": "m9"}, r"augment\.rand-augment is 'm9'"),
+        ({"rand_augment": "m9"}, r"^rand-augment is 'm9'"),
     ],
 )
 def test_wrong_augmentation_settings_are_named(wrong: dict, words: str) -> None:
