@@ -56,6 +56,13 @@ JOBS = {
         "raysearch.jobs.export:export",
         "raysearch.jobs.export:ExportCommand",
     ),
+    "predict": Job(
+        "names of pictures, by the network that a search found",
+        "runs/images-20260101-120000 photo.jpg",
+        "raysearch.jobs.predict:predict",
+        "raysearch.jobs.predict:PredictCommand",
+        missing="give the output folder of a finished search and pictures",
+    ),
     "compare": Job(
         "finished searches side by side: fronts, hypervolume, candidates and seconds to a score",
         "runs/one runs/other",
@@ -128,6 +135,7 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
 
 search = partial(run_job, "search")
 export = partial(run_job, "export")
+predict = partial(run_job, "predict")
 compare = partial(run_job, "compare")
 validate = partial(run_job, "validate")
 ui = partial(run_job, "ui")

@@ -25,7 +25,7 @@ def _program(job: str) -> list[str]:
         return [_python(), "-m", "raysearch", job]
     if started.name == "raysearch":
         return [_found("raysearch", started), job]
-    if started.name in ("search.py", "compare.py", "export.py", "validate.py", "ui.py"):
+    if started.name in ("search.py", "compare.py", "export.py", "predict.py", "validate.py", "ui.py"):
         script = started.with_name(f"{job}.py")
         return [_python(), *([_short(script)] if script.is_file() else ["-m", "raysearch", job])]
     return ["raysearch", job]

@@ -19,7 +19,8 @@ def write_markdown(
     path: Path, card: ModelCard, *, family: Family[Any, Any], forms: Sequence[Form] = ("safetensors", "timm")
 ) -> None:
     """Write the card to ``path``, whole or not at all. It stands beside the JSON and the weights of the same name."""
-    write_whole(path, "\n".join(_lines(path.stem, card, family, forms)).rstrip() + "\n")
+    text = "\n".join(_lines(path.stem, card, family, forms)).rstrip() + "\n"
+    write_whole(path, text.encode("utf-8", "backslashreplace"))  # names of folders may be bytes of any kind
 
 
 def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence[Form]) -> Iterator[str]:
@@ -32,7 +33,7 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
         "trained further."
     )
     yield ""
-    yield from _table(_scores(card))
+    yield from _table(facts(card))
     if data:
         yield "## Images"
         yield ""
@@ -54,8 +55,10 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
         )
         yield ""
     if card.classes:
-        yield f"{len(card.classes)} classes, in the order of the logits: {_shortened(card.classes)}"
+        yield f"{len(card.classes)} classes, in the order of the logits: {shortened(card.classes)}"
         yield ""
+    if knows_names(card):
+        yield from _names_of_pictures(stem, card)
     yield from _preprocessing(card.preprocessing)
     yield "## Architecture"
     yield ""
@@ -93,7 +96,8 @@ def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield ""
 
 
-def _scores(card: ModelCard) -> list[tuple[str, str]]:
+def facts(card: ModelCard) -> list[tuple[str, str]]:
+    """Scores with the images they are means over, sizes and latency: names and values as people read them."""
     rows: list[tuple[str, str]] = []
     for split, score, items in (("search", card.score, card.score_images), ("test", card.test_score, card.test_images)):
         name = f"{card.score_name}, {split} split"
@@ -115,6 +119,33 @@ def _scores(card: ModelCard) -> list[tuple[str, str]]:
     return rows
 
 
+def knows_names(card: ModelCard) -> bool:
+    """Whether the network makes names of pictures: it takes images, and its outputs are classes."""
+    return _of_images(card.preprocessing) and bool(card.classes)
+
+
+def _names_of_pictures(stem: str, card: ModelCard) -> Iterator[str]:
+    yield "## From a picture to a name"
+    yield ""
+    yield "In the folder of this file, with raysearch installed:"
+    yield ""
+    yield "```"
+    yield f"raysearch predict {stem}.json photo.jpg folder/ 'new/*.png'"
+    yield "```"
+    yield ""
+    yield from _code(_CLASSIFIER.replace("STEM", stem))
+    grey = card.preprocessing is not None and card.preprocessing["in_chans"] == 1
+    colours = (
+        "Colours become grey." if grey else "Pixels given as an array are RGB; those of OpenCV are BGR and must be turned."
+    )
+    if card.programs_take == "pixels":
+        programs = "The programs below do the same to decoded pixels of any size."
+    else:
+        programs = "Programs that do the same without raysearch are written by `raysearch export FOLDER --uint8`."
+    yield f"Both prepare a picture as those of the test split were prepared, and need no Ray. {colours} {programs}"
+    yield ""
+
+
 def _of_images(how: dict[str, Any] | None) -> bool:
     """Whether the preprocessing is that of images."""
     return how is not None and "img_size" in how
@@ -131,13 +162,14 @@ def _preprocessing(how: dict[str, Any] | None) -> Iterator[str]:
     size, kind = how["img_size"], "grey" if how["in_chans"] == 1 else "RGB"
     yield (
         f"Pixels from 0 to 255, {kind}; the shorter side resized to {int(size / how['crop_pct'])} ({how['interpolation']}), "
-        f"{size} x {size} cut out of the centre; then `(pixel / 255 - mean) / std` with mean {_shortened(how['mean'])} and "
-        f"std {_shortened(how['std'])}."
+        f"{size} x {size} cut out of the centre; then `(pixel / 255 - mean) / std` with mean {shortened(how['mean'])} and "
+        f"std {shortened(how['std'])}."
     )
     yield ""
 
 
-def _shortened(items: Sequence[Any]) -> str:
+def shortened(items: Sequence[Any]) -> str:
+    """The first twenty of a list, in words."""
     shown = ", ".join(str(item) for item in items[:20])
     return shown if len(items) <= 20 else f"{shown}, ... (all in the JSON file)"
 
@@ -161,11 +193,12 @@ def _origin(card: ModelCard, search_id: str) -> list[tuple[str, str]]:
 def _loading(form: Form, stem: str, card: ModelCard, family: Family[Any, Any]) -> Iterator[str]:
     if form == "timm" and family.timm is None:
         return
+    pixels = card.programs_take == "pixels"
     title, code = {
         "safetensors": ("With raysearch", _RAYSEARCH),
         "timm": ("With timm (raysearch installed)", _TIMM if stem == "model" else _TIMM_CONFIG),
-        "torch-export": ("With PyTorch alone", _TORCH_EXPORT),
-        "onnx": ("With onnxruntime alone", _ONNX),
+        "torch-export": ("With PyTorch alone", _TORCH_EXPORT_PIXELS if pixels else _TORCH_EXPORT),
+        "onnx": ("With onnxruntime alone", _ONNX_PIXELS if pixels else _ONNX),
     }[form]
     how = card.preprocessing
     if how is None or _of_images(how):
@@ -175,17 +208,33 @@ def _loading(form: Form, stem: str, card: ModelCard, family: Family[Any, Any]) -
         shape, inputs = "...", "inputs"
     yield f"{title}, in the folder of this file:"
     yield ""
-    yield "```python"
-    yield (
+    grey = how.get("in_chans") == 1
+    yield from _code(
         code.strip()
         .replace("STEM", stem)
         .replace("INPUTS", inputs)
         .replace("SHAPE", shape)
         .replace("NAME", family.timm.architecture if family.timm else "")
+        .replace("MODE", "L" if grey else "RGB")
+        .replace("ANY_SIZE", f"height, width, {how.get('in_chans')}")
+        .replace("AS_BATCH", "[None, :, :, None]" if grey else "[None]")
     )
+
+
+def _code(program: str) -> Iterator[str]:
+    yield "```python"
+    yield program.strip()
     yield "```"
     yield ""
 
+
+_CLASSIFIER = """
+from raysearch.export import load_classifier
+
+classify = load_classifier("STEM.json")
+for guess in classify("photo.jpg", top=3):  # or bytes, an open file, or uint8 pixels (height, width, chans)
+    print(guess.name, guess.probability)
+"""
 
 _RAYSEARCH = """
 from pathlib import Path
@@ -254,3 +303,42 @@ session = onnxruntime.InferenceSession("STEM.onnx", providers=["CPUExecutionProv
 def logits(pixels):
     return session.run(["logits"], {{"images": prepare(pixels)}})[0]
 """
+
+_PICTURE = """
+def pixels_of(path):  # a picture file as uint8 (1, ANY_SIZE)
+    from PIL import Image, ImageOps
+
+    return np.array(ImageOps.exif_transpose(Image.open(path)).convert("MODE"))AS_BATCH
+"""
+
+_TORCH_EXPORT_PIXELS = f"""
+import json
+
+import numpy as np
+import torch
+
+extra = {{"labels.json": ""}}
+network = torch.export.load("STEM.pt2", extra_files=extra).module()
+labels = json.loads(extra["labels.json"])
+
+
+def probabilities(pixels):  # uint8 (batch, ANY_SIZE), MODE, of any size -> (batch, classes)
+    with torch.inference_mode():
+        return network(torch.from_numpy(pixels)).numpy()
+
+{_PICTURE}"""
+
+_ONNX_PIXELS = f"""
+import json
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("STEM.onnx", providers=["CPUExecutionProvider"])
+labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+
+
+def probabilities(pixels):  # uint8 (batch, ANY_SIZE), MODE, of any size -> (batch, classes)
+    return session.run(["probabilities"], {{"images": pixels}})[0]
+
+{_PICTURE}"""

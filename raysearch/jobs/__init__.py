@@ -1,1 +1,1 @@
-"""What a user runs, one module each: search, validate, compare, export, ui; and the phases that a search consists of."""
+"""What a user runs, one module each: search, validate, compare, export, predict, ui; and the phases of a search."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 from itertools import chain
 from random import Random
 
-import numpy as np
 from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
@@ -18,6 +16,7 @@ from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.export import save_subnet
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import phase
+from raysearch.jobs.registry import register_networks
 from raysearch.jobs.watching import known_so_far
 from raysearch.report import (
     closing_table,
@@ -32,10 +31,9 @@ from raysearch.report import (
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.subnets import open_subnets_of
 from raysearch.search import Candidate, Result
-from raysearch.search.front import spread
 from raysearch.search.protocol import Kind
 from raysearch.space import Architecture
-from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
+from raysearch.store.candidates import CANDIDATES, read_candidates
 from raysearch.store.folder import OutputFolder, write_json
 from raysearch.store.model_card import CardData, LatencyPlace, ModelCard
 from raysearch.store.predictions import PREDICTIONS, Predictions, write_predictions
@@ -53,14 +51,11 @@ from raysearch.store.summary import (
     Usage,
 )
 from raysearch.store.versions import package_versions
-from raysearch.tracking import Network as RegisteredNetwork
 from raysearch.tracking import Tracker, shown, ui_command, ui_url
 
 TEST_SPLIT = "test"
 WHOLE_SEARCH_SPLIT = "search/all"
 """All images of the search split, for subnets that the search scored on a part of them: what is compared saw all."""
-OF_FRONT = 10
-"""How many networks of the front are registered at most beside the champion: each costs the search a second or more."""
 RECORDED = (
     "report.html",
     "summary.json",
@@ -252,26 +247,8 @@ def _record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champio
     )
     if plan.recipe.report.register:
         note += f' `mlflow.pyfunc.load_model("models:/{plan.recipe.name}@champion")` loads it.'
-        _register(plan, folder, tracker, champion, front)
+        register_networks(plan, folder, tracker, front)
     tracker.set_tags({"raysearch.champion": champion.id, "mlflow.note.content": note})
-
-
-def _register(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Network, front: Sequence[Candidate]) -> None:
-    """The champion and the front, under the recipe's name; each maps normalised inputs in batches to outputs."""
-    shape = plan.recipe.task.ends(plan.splits).input_shape
-    inputs = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
-    subnets = open_subnets_of(folder, plan.recipe.family, plan.recipe.task)
-    rest = [c for c in front if c.proposal.arch.id != champion.id]
-    told: list[tuple[Architecture, Network | CandidateRow]] = [
-        (plan.architecture(champion.arch), champion),
-        *((c.proposal.arch, CandidateRow.of(c)) for c in spread(rest, OF_FRONT)),
-    ]
-    for i, (arch, record) in enumerate(told):
-        keys = ("score", "test_score", "params", "macs", "latency_ms")
-        tags = {key: str(value) for key in keys if (value := getattr(record, key, None)) is not None}
-        tags["architecture"] = json.dumps(record.arch)
-        network = RegisteredNetwork(arch.id, subnets.extract(arch), tags, alias=None if i else "champion")
-        tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path)
 
 
 def _proxy(plan: Plan, random: RandomNetworks | None) -> ProxyAgreement | None:

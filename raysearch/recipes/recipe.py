@@ -43,7 +43,7 @@ class ReportConfig:
     random_subnets: CountOrNone = 25
     """Random subnets of the same band; their median stands beside the champion."""
     register: bool = True
-    """Register champion and front (ten at most) as models in MLflow; a second or more for each at the end of the search."""
+    """Register champion and front (five of it at most) as models in MLflow; seconds for each at the end of the search."""
 
     def __post_init__(self) -> None:
         """Raises UserError for a negative number."""

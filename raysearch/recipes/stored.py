@@ -13,8 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from raysearch.errors import SettingError, UserError
 from raysearch.recipes.recipe import BESIDE, Recipe, flat_settings
 from raysearch.spaces import Family
-from raysearch.spaces import family as built_in_family
-from raysearch.spaces.family import BUILT_IN, DEFAULT
+from raysearch.spaces.family import DEFAULT, family_of_files
 from raysearch.tasks import IMAGE_CLASSIFICATION, find_task
 
 T = TypeVar("T")
@@ -75,17 +74,6 @@ def stored_recipe(values: Mapping[str, Any], family: Family[Any, Any] | None = N
     if absent := [name for name in ("name", "train") if name not in left]:
         raise UserError(f"recipe lacks settings ({absent[0]}); use the version that made the search")
     return Recipe(family=kind, **parts, **{name: _read(hints[name], value, f"recipe.{name}") for name, value in left.items()})
-
-
-def family_of_files(name: str, given: Family[Any, Any] | None) -> Family[Any, Any]:
-    """The family that files name. Raises UserError when it is the user's own and not given, or another than the given."""
-    if given is not None:
-        if given.name != name:
-            raise UserError(f"it is of the family {name!r}, but --family gives {given.name!r}")
-        return given
-    if name not in BUILT_IN:
-        raise UserError(f"it is of a family of your own, {name!r}: give its file with --family FILE.py")
-    return built_in_family(name)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:

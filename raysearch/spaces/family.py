@@ -177,6 +177,17 @@ def find_family(reference: str) -> Family[Any, Any]:
     return _exported(module, reference)
 
 
+def family_of_files(name: str, given: Family[Any, Any] | None) -> Family[Any, Any]:
+    """The family that files name. Raises UserError when it is the user's own and not given, or another than the given."""
+    if given is not None:
+        if given.name != name:
+            raise UserError(f"it is of the family {name!r}, but --family gives {given.name!r}")
+        return given
+    if name not in BUILT_IN:
+        raise UserError(f"it is of a family of your own, {name!r}: give its file with --family FILE.py")
+    return family(name)
+
+
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"--family {path} does not exist; give a Python file that sets FAMILY")

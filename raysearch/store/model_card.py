@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from raysearch.search.protocol import Kind
 from raysearch.store.json_values import from_values
@@ -84,6 +84,8 @@ class ModelCard:
     """Where in the search the network comes from; None for the champion."""
     score_name: str = "accuracy"
     score_kind: Kind = "bits"
+    programs_take: Literal["pixels"] | None = None
+    """What programs beside the JSON file take: uint8 pixels of any size, or, None, prepared images."""
 
     @property
     def scale(self) -> Scale:

@@ -214,7 +214,17 @@ class SearchRuns:
         view = search_view(self._search_id, name, params=params, axes=axes, pinned=ids)
         self._client.set_experiment_tag(self._experiment_id, key, view)
 
-    def _write_model(self, *, name: str, key: str, folder: str, tags: dict[str, str], alias: str | None) -> None:
+    def _write_model(
+        self,
+        *,
+        name: str,
+        key: str,
+        folder: str,
+        tags: dict[str, str],
+        alias: str | None,
+        about_model: str = "",  # here and below: records of 0.1.0 that still wait have none
+        about: str = "",
+    ) -> None:
         own = {SEARCH_ID: self._search_id, KEY: key}
         condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in own.items())
         found = self._client.search_model_versions(f"name = '{name}' and {condition}")
@@ -223,16 +233,26 @@ class SearchRuns:
         else:
             run_id = self._children[key].run_id if key in self._children else self._run_id
             self._client.log_artifacts(run_id, folder, "model")
-            try:
-                self._client.create_registered_model(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
+            self._open_model(name, about_model)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/model"
-            version = self._client.create_model_version(name, source, run_id, {**tags, **own}, await_creation_for=0).version
+            link = f"[the search](#/experiments/{self._experiment_id}/runs/{self._run_id})"
+            description = f"{about}\n\nFound by {link}." if about else ""
+            version = self._client.create_model_version(
+                name, source, run_id, {**tags, **own}, description=description, await_creation_for=0
+            ).version
         if alias is not None:
             self._client.set_registered_model_alias(name, alias, version)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _open_model(self, name: str, about: str) -> None:
+        """Make the registered model, or describe one that nobody has described."""
+        try:
+            self._client.create_registered_model(name, description=about or None)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            if about and not self._client.get_registered_model(name).description:
+                self._client.update_registered_model(name, about)
 
     def _write_end_of_training(self, *, time: int) -> None:
         self._trained = time

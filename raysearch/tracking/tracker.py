@@ -189,23 +189,25 @@ class Tracker:
 
     def register(
         self, name: str, network: Network, *, images: Float32[np.ndarray, "batch chans height width"], folder: Path
-    ) -> None:
+    ) -> bool:
         """Have a network registered as a version of the model ``name``: once, also when the search goes on after a kill.
 
         It is exported here and now; the files wait in ``folder`` until the store has them. A network that cannot be exported
-        costs a warning.
+        costs a warning and a tag of the search's run that says why, not the search: False then.
         """
         place = folder / f"model-{network.key}"
         try:
-            save_model(place, network.module, images)
-        except (*TROUBLE, RuntimeError, AssertionError) as error:
-            log.warning(
-                "network %s is not registered in MLflow, its export failed: %s", network.key, str(error).splitlines()[0]
-            )
+            save_model(place, network, images)
+        except Exception as error:  # exporters raise anything, and a network less in the registry is no reason to lose a search
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+            log.warning("network %s is not registered in MLflow, its export failed: %s", network.key, reason)
+            self.set_tags({f"raysearch.unregistered.{network.key}": reason})
             shutil.rmtree(place, ignore_errors=True)
-            return
+            return False
         values = {"name": name, "key": network.key, "folder": str(place.absolute()), "tags": network.tags}
-        self._put("model", f"model {network.key}", **values, alias=network.alias)
+        about = {"about_model": network.about_model, "about": network.about}
+        self._put("model", f"model {network.key}", **values, alias=network.alias, **about)
+        return True
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> int:
         """Write what is queued and end the parent run. Returns how many records the store did not take; 0 when all is well.

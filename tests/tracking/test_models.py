@@ -1,19 +1,38 @@
 """Networks in the registry: loaded where raysearch is not installed, and registered once."""
 
+import base64
+import io
+import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
+import requests
 import torch
+from conftest import free_port
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from PIL import Image
+from requests.adapters import HTTPAdapter
+from sklearn.datasets import load_sample_images
 from torch import nn
 from tracked_search import arch, candidate, settings
+from urllib3.util import Retry
 
+from raysearch.export import ImageClassifier
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
+from raysearch.store.model_card import ModelCard
 from raysearch.tracking import Network, Tracker
+from raysearch.tracking.models import save_model
 
 ELSEWHERE = """
 import sys
@@ -90,9 +109,229 @@ class Branching(nn.Module):
         return x.flatten(1)[:, :2] if x.sum() > 0 else x.flatten(1)[:, 2:4]
 
 
-def test_a_network_that_cannot_be_exported_costs_a_warning(database, tmp_path, caplog):
-    with Tracker(**settings(f"sqlite:///{database}", "s")) as tracker, caplog.at_level(logging.WARNING, "raysearch"):
-        tracker.register("digits", Network("1234", Branching()), images=images(2), folder=tmp_path)
+def test_a_network_that_cannot_be_exported_costs_a_warning(database, subnet, tmp_path, caplog):
+    uri = f"sqlite:///{database}"
+    with Tracker(**settings(uri, "s")) as tracker, caplog.at_level(logging.WARNING, "raysearch"):
+        assert not tracker.register("digits", Network("1234", Branching()), images=images(2), folder=tmp_path)
+        assert tracker.register("digits", Network("5678", subnet), images=images(2), folder=tmp_path)
     assert tracker.close() == 0
     assert "network 1234 is not registered" in caplog.text
     assert not list(tmp_path.glob("model-*"))
+    client = MlflowClient(uri)
+    assert client.get_run(tracker.run_id).data.tags["raysearch.unregistered.1234"] in caplog.text
+    assert [v.tags["raysearch.key"] for v in client.search_model_versions("name = 'digits'")] == ["5678"]
+
+
+# --- classifiers of pictures ------------------------------------------------------------------------------------------
+
+CLASSES = ["temple", "flower", "neither"]
+HOW = {
+    **{"img_size": 24, "in_chans": 3, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.2)},
+    **{"interpolation": "bicubic", "crop_pct": 0.9},
+}
+
+
+class Colours(nn.Module):
+    """Fast to export; tells the two photographs apart, and normalised from raw pixels, RGB from BGR."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 16, 3)
+        torch.manual_seed(3)
+        nn.init.normal_(self.head.weight, std=0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    card = ModelCard(family="autoformer", settings={}, arch={}, id="1234", search_id="s", classes=CLASSES, preprocessing=HOW)
+    return Network("1234", Colours().eval(), {"score": "0.5"}, "champion", card, "What all versions are.", "What this one is.")
+
+
+@pytest.fixture(scope="module")
+def classifier(network) -> ImageClassifier:
+    return ImageClassifier(network.module, network.card)
+
+
+@pytest.fixture(scope="module")
+def model(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save_model(folder, network, images(2))
+    return mlflow.pyfunc.load_model(str(folder))
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[np.ndarray]:
+    return list(load_sample_images().images)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def guesses(answers) -> list[list[tuple[str, float]]]:
+    rows = answers.to_dict("records") if isinstance(answers, pd.DataFrame) else answers
+    assert all((row["names"][0], row["probabilities"][0]) == (row["name"], row["probability"]) for row in rows)
+    return [[(n, pytest.approx(p, abs=1e-4)) for n, p in zip(row["names"], row["probabilities"], strict=True)] for row in rows]
+
+
+def expected(classifier, pictures, top: int = 3) -> list[list[tuple[str, float]]]:
+    return [[(guess.name, guess.probability) for guess in found] for found in classifier.many(pictures, top=top)]
+
+
+def test_pictures_of_any_form_have_the_names_that_the_search_would_give_them(
+    model, classifier, photographs, tmp_path, monkeypatch
+):
+    files = [jpeg(pixels) for pixels in photographs]
+    paths = [tmp_path / f"photo {i}.jpg" for i in range(len(files))]
+    for path, file in zip(paths, files, strict=True):
+        path.write_bytes(file)
+    texts = [base64.b64encode(file).decode() for file in files]
+    names = expected(classifier, files)
+    assert names[0] != names[1]
+    wrapped = texts[0][:76] + "\n" + texts[0][76:]  # as the command base64 writes it
+    for form in (
+        files,
+        [str(path) for path in paths],
+        paths,
+        texts,
+        [wrapped, f"data:image/jpeg;base64,{texts[1]}"],
+        np.array(texts),
+        np.array(files, dtype=object),
+        pd.DataFrame({"image": texts}),
+        pd.DataFrame({"image": [str(path) for path in paths], "label": ["a", "b"]}),
+        pd.DataFrame({"photo": files}),
+        pd.Series(texts),
+        {"image": texts},
+    ):
+        assert names == guesses(model.predict(form))
+    assert names[:1] == guesses(model.predict(texts[0])) == guesses(model.predict(files[0]))
+    assert expected(classifier, files, top=1) == guesses(model.predict(files, params={"top_k": 1}))
+    monkeypatch.chdir(tmp_path)
+    assert names[1:] == guesses(model.predict(["photo 1.jpg"]))
+
+    of_pixels = expected(classifier, photographs)
+    for form in (photographs, np.stack(photographs), np.stack(photographs).tolist(), np.stack(photographs).astype(np.int64)):
+        assert of_pixels == guesses(model.predict(form))
+    assert of_pixels[:1] == guesses(model.predict(photographs[0]))
+    alpha = np.concatenate([photographs[0], np.full((*photographs[0].shape[:2], 1), 255, np.uint8)], axis=2)
+    assert of_pixels[:1] == guesses(model.predict([alpha]))
+
+
+def test_what_is_no_picture_is_refused_and_not_guessed(model, photographs, tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    shape = (2, 24, 24, 3)
+    for form, words in [
+        (np.zeros(shape, np.float32), "Normalised images are not taken"),
+        (np.random.default_rng(0).standard_normal(shape).tolist(), "Normalised images are not taken"),
+        (np.zeros((2, 3, 24, 24), np.uint8), "numbers of shape"),  # channels first
+        (photographs[0].ravel().tolist(), "numbers of shape"),
+        (photographs[0].reshape(1, -1).tolist(), "numbers of shape"),
+        (np.full(shape, 256), "no pixels from 0 to 255"),
+        ([[1, 2], [3]], "unequal lengths"),
+        (str(tmp_path / "notes.txt"), "is no readable picture"),
+        ("nowhere.jpg", "is no readable picture"),
+        (base64.b64encode(b"no picture").decode(), "is no readable picture"),
+        (jpeg(photographs[0])[:5000], "is no readable picture"),
+        (pd.DataFrame({"a": [1], "b": [2]}), "pictures stand in a column 'image'"),
+        (pd.DataFrame({"image": [0.5]}), "no pixels from 0 to 255"),
+        (7, "give paths"),
+    ]:
+        with pytest.raises(MlflowException, match=words) as refused:
+            model.predict(form)
+        assert refused.value.get_http_status_code() == 400
+    with pytest.raises(MlflowException, match="top_k is 0"):
+        model.predict(photographs[0], params={"top_k": 0})
+
+
+@pytest.fixture(scope="module")
+def served(empty_database, network, tmp_path_factory):
+    """Address of the champion, registered and served by MLflow where raysearch is not installed."""
+    folder = tmp_path_factory.mktemp("served")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    with Tracker(**settings(uri, "s")) as tracker:
+        for i in range(2):
+            tracker.log_candidate(candidate(i))
+            tracker.register("pictures", replace(network, key=arch(i).id), images=images(2), folder=folder)
+    assert tracker.close() == 0
+    absent = folder / "absent"
+    absent.mkdir()
+    for name in ("raysearch", "ray", "timm", "torchvision"):
+        (absent / f"{name}.py").write_text(f"raise ModuleNotFoundError({name!r})")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/pictures@champion"]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": uri,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow starts uvicorn by its name
+        "PYTHONPATH": str(absent),
+        "OMP_NUM_THREADS": "1",
+    }
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--port", str(port), "--env-manager", "local", "--workers", "1"],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            with requests.Session() as session:
+                session.mount("http://", HTTPAdapter(max_retries=Retry(total=5, backoff_factor=0.1)))
+                healthy = False
+                while not healthy:
+                    assert server.poll() is None, log.read_text()[-2000:]
+                    with suppress(requests.ConnectionError):
+                        healthy = session.get(f"http://127.0.0.1:{port}/health").status_code == 200
+            yield uri, f"http://127.0.0.1:{port}/invocations"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def test_a_served_version_names_the_picture_in_a_request(served, classifier, photographs):
+    _, address = served
+    file = jpeg(photographs[0])
+    text = base64.b64encode(file).decode()
+    (names,) = expected(classifier, [file])
+    for body in (
+        {"inputs": [text]},
+        {"instances": [text]},
+        {"inputs": {"image": [text]}},
+        {"dataframe_split": {"columns": ["image"], "data": [[text]]}},
+        {"dataframe_records": [{"image": text}]},
+    ):
+        answer = requests.post(address, json=body)
+        assert answer.status_code == 200, answer.text
+        assert [names] == guesses(answer.json()["predictions"])
+    small = np.array(Image.fromarray(photographs[1]).resize((40, 30)))
+    answer = requests.post(address, json={"inputs": small.tolist(), "params": {"top_k": 2}})
+    assert expected(classifier, [small], top=2) == guesses(answer.json()["predictions"])
+    for wrong in (small.ravel().tolist(), small.reshape(1, -1).tolist(), (small / 255).tolist(), ["bm90IGEgcGljdHVyZQ=="]):
+        refused = requests.post(address, json={"inputs": wrong})
+        assert refused.status_code == 400
+        assert "base64 strings, or uint8 pixels of shape (height, width, chans)" in refused.json()["message"]
+
+
+def test_versions_are_described_for_people_and_hold_nothing_pickled(served, network):
+    uri, _ = served
+    client = MlflowClient(uri)
+    assert client.get_registered_model("pictures").description == network.about_model
+    version = client.get_model_version_by_alias("pictures", "champion")
+    assert version.description.startswith(f"{network.about}\n\nFound by [the search](#/experiments/")
+    mlflow.set_tracking_uri(uri)
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts("models:/pictures@champion"))
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {"", ".py", ".pt2", ".txt", ".yaml"}
+    required = (folder / "requirements.txt").read_text().splitlines()
+    assert {line.partition("==")[0] for line in required} == {"mlflow", "torch", "numpy", "pandas", "pillow"}
+    assert json.loads(mlflow.models.Model.load(str(folder)).metadata["raysearch"])["classes"] == CLASSES

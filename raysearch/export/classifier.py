@@ -1,0 +1,131 @@
+"""From a picture to names: a network with the product's own way of reading and preparing pictures around it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from raysearch.errors import UserError
+from raysearch.export.programs import preprocessing_of_images
+from raysearch.export.subnet_file import load_subnet, read_card
+from raysearch.spaces import Family
+from raysearch.store.model_card import ModelCard
+from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.images import read_image
+from raysearch.tasks.images.transforms import Normalisation, evaluation_crop, to_array
+
+Picture = str | Path | bytes | BinaryIO | np.ndarray
+"""A path, the bytes of a file, an open file, or pixels: uint8 (height, width) or (height, width, chans), RGB as in Pillow."""
+
+_BATCH = 32
+"""Pictures that are computed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """One class that a picture may show."""
+
+    name: str
+    probability: float
+
+
+class ImageClassifier:
+    """Pictures to names with probabilities. Everything is done to a picture that was done to those of the test split.
+
+    Args:
+        network: maps prepared images to logits.
+        card: its classes and how images are prepared.
+
+    Raises:
+        UserError: the network takes no images, or its outputs are no classes.
+
+    """
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        how = preprocessing_of_images(card)
+        names = ("img_size", "in_chans", "interpolation", "crop_pct")
+        sizes: dict[str, Any] = {name: how[name] for name in names}
+        self._config = DataConfig(dataset="images", mean=tuple(how["mean"]), std=tuple(how["std"]), **sizes)
+        self._crop = evaluation_crop(self._config)
+        self._normalise = Normalisation(self._config.mean, self._config.std)
+        self.network, self.card = network.eval(), card
+        self.classes = tuple(card.classes or ())
+
+    def __call__(self, picture: Picture, *, top: int = 3) -> list[Guess]:
+        """The ``top`` most probable classes of one picture, best first. Raises UserError that names an unreadable one."""
+        return self.rank(self.probabilities(self.prepare(picture)[None]), top=top)[0]
+
+    def many(self, pictures: Iterable[Picture], *, top: int = 3) -> Iterator[list[Guess]]:
+        """The same of each picture, a few at a time; any number of them takes the memory of a few."""
+        left = iter(pictures)
+        while block := [self.prepare(picture) for picture in islice(left, _BATCH)]:
+            yield from self.rank(self.probabilities(np.stack(block)), top=top)
+
+    def prepare(self, picture: Picture) -> UInt8[np.ndarray, "chans size size"]:
+        """A picture as the network sees it, before it is normalised. Raises UserError that names an unreadable one."""
+        mode = "L" if self._config.in_chans == 1 else "RGB"
+        return to_array(self._crop(read_image(_source(picture), mode)))
+
+    @torch.inference_mode()
+    def probabilities(self, pixels: UInt8[np.ndarray, "batch chans size size"]) -> Float32[Tensor, "batch classes"]:
+        """Of prepared pictures; each row sums to 1."""
+        return self.network(self._normalise(torch.tensor(pixels))).float().softmax(dim=1)
+
+    def rank(self, probabilities: Float32[Tensor, "batch classes"], *, top: int) -> list[list[Guess]]:
+        """The ``top`` best of each row by name. Raises UserError for less than one."""
+        if top < 1:
+            raise UserError(f"--top is {top}, must be at least 1")
+        values, indices = probabilities.topk(min(top, len(self.classes)))
+        rows: Sequence[Any] = list(zip(values.tolist(), indices.tolist(), strict=True))
+        return [[Guess(self.classes[i], p) for p, i in zip(*row, strict=True)] for row in rows]
+
+
+def load_classifier(path: str | Path, *, family: Family[Any, Any] | str | None = None) -> ImageClassifier:
+    """The network of ``champion.json``, or of ``model.json`` of an export, for pictures as they are.
+
+    Args:
+        path: the JSON file; its weights stand beside it.
+        family: needed for one of your own, as :func:`~raysearch.export.load_subnet` takes it.
+
+    Raises:
+        UserError: a file is missing, damaged or another's, the family is not known, or the network knows no classes.
+
+    """
+    return ImageClassifier(load_subnet(Path(path), family=family), read_card(Path(path)))
+
+
+def _source(picture: Picture) -> Any:
+    """What the reader of files opens."""
+    if isinstance(picture, np.ndarray):
+        return _file_of(picture)
+    if isinstance(picture, bytes):
+        return io.BytesIO(picture)
+    return Path(picture) if isinstance(picture, str) else picture
+
+
+def _file_of(pixels: np.ndarray) -> BinaryIO:
+    """Pixels as a file in memory: from here on they are read as any other, grey, colour and alpha included.
+
+    Raises UserError for what may be no picture, as prepared floats or channels first, instead of guessing.
+    """
+    shown = f"pixels of {pixels.dtype} {pixels.shape}"
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{shown}: give uint8 from 0 to 255, not normalised")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or not pixels.size:
+        raise UserError(f"{shown}: give one picture as (height, width) or (height, width, 3), RGB, channels last")
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=0)
+    file.seek(0)
+    return file
