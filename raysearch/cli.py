@@ -122,11 +122,13 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
     with _reported(continued=job.continued):
         from rich.console import Console
 
-        from raysearch.parsing import parse, parse_search
-
         if job.command is None:
+            from raysearch.parsing.search import parse_search
+
             command: Any = parse_search(given)
         else:
+            from raysearch.parsing.one_dataclass import parse
+
             if not given and job.missing:
                 fail(f"{job.missing}; --help tells more")
             command = parse(_named(job.command), given, prog=command_line(name))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import read_image
 from raysearch.tasks.images.transforms import Normalisation, evaluation_crop, to_array
 
-Picture = str | Path | bytes | BinaryIO | np.ndarray
+Picture = str | Path | bytes | io.IOBase | np.ndarray
 """A path, the bytes of a file, an open file, or pixels: uint8 (height, width) or (height, width, chans), RGB as in Pillow."""
 
 _BATCH = 32
@@ -105,15 +105,17 @@ def load_classifier(path: str | Path, *, family: Family[Any, Any] | str | None =
 
 
 def _source(picture: Picture) -> Any:
-    """What the reader of files opens."""
+    """What the reader of files takes."""
     if isinstance(picture, np.ndarray):
-        return _file_of(picture)
+        return io.BytesIO(_file_of(picture))
+    if isinstance(picture, io.IOBase):
+        return io.BytesIO(picture.read())
     if isinstance(picture, bytes):
         return io.BytesIO(picture)
-    return Path(picture) if isinstance(picture, str) else picture
+    return Path(picture)
 
 
-def _file_of(pixels: np.ndarray) -> BinaryIO:
+def _file_of(pixels: np.ndarray) -> bytes:
     """Pixels as a file in memory: from here on they are read as any other, grey, colour and alpha included.
 
     Raises UserError for what may be no picture, as prepared floats or channels first, instead of guessing.
@@ -127,5 +129,4 @@ def _file_of(pixels: np.ndarray) -> BinaryIO:
         raise UserError(f"{shown}: give one picture as (height, width) or (height, width, 3), RGB, channels last")
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=0)
-    file.seek(0)
-    return file
+    return file.getvalue()

@@ -1,6 +1,5 @@
-"""From a command line to typed settings: ``parse`` for a job that is one dataclass, ``parse_search`` for the main one."""
+"""From a command line to typed settings.
 
-from raysearch.parsing.one_dataclass import parse
-from raysearch.parsing.search import parse_search
-
-__all__ = ["parse", "parse_search"]
+:mod:`~raysearch.parsing.one_dataclass` is for a job that is one dataclass, :mod:`~raysearch.parsing.search` for the main one: it
+imports all that a search needs, seconds that no other job waits for.
+"""

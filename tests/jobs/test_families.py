@@ -28,7 +28,7 @@ from raysearch.jobs.compare import CompareCommand, compare_searches
 from raysearch.jobs.export import ExportCommand, export
 from raysearch.jobs.search import run
 from raysearch.jobs.validate import ValidateCommand, validate
-from raysearch.parsing import parse_search
+from raysearch.parsing.search import parse_search
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.report.places import value_text
 from raysearch.spaces import find_family

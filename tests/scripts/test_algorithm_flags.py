@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raysearch.errors import UserError
-from raysearch.parsing import parse_search
+from raysearch.parsing.search import parse_search
 
 
 @pytest.mark.parametrize(

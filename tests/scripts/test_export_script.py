@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -73,6 +75,26 @@ def test_images(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
+@pytest.fixture(scope="module")
+def files(test_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test images as picture files, each named after its class."""
+    folder, images = tmp_path_factory.mktemp("files"), np.load(test_images)
+    for i, (image, label) in enumerate(zip(images["images"], images["labels"], strict=True)):
+        Image.fromarray(image[0]).save(folder / f"{i:03}-{label}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def programs_of_pixels(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The champion's programs that take pixels, taken elsewhere."""
+    printed = succeed("export", str(searched), "--uint8", "--format", "torch-export", "onnx")
+    folder = searched / "export" / f"{json.loads((searched / 'champion.json').read_text())['id']}-uint8"
+    assert contents(folder).keys() == {"model.json", "model.md", "model.onnx", "model.pt2", "model.safetensors"}
+    takes = r"takes uint8 \(batch, height, width, 1\), grey, of any size; largest difference of a probability \d\.\de[-+]\d\d"
+    assert len(re.findall(takes, printed)) == 2
+    return Path(shutil.move(folder, tmp_path_factory.mktemp("elsewhere") / "pixels"))
+
+
 def stated(folder: Path) -> int:
     """Right answers on the test images, as the card and the report's summary say."""
     card = json.loads((folder / "model.json").read_text())
@@ -112,11 +134,8 @@ def test_programs_reach_the_stated_accuracy_without_raysearch(
     assert int(run(exported, program, str(test_images), isolated=True)) == stated(exported)
 
 
-def test_timm_reaches_the_stated_accuracy(searched: Path, exported: Path, test_images: Path, tmp_path: Path) -> None:
+def test_timm_reaches_the_stated_accuracy(searched: Path, exported: Path, files: Path) -> None:
     """Image files through timm's own transform, by the code of the exported card and by that of the champion's."""
-    images = np.load(test_images)
-    for i, (image, label) in enumerate(zip(images["images"], images["labels"], strict=True)):
-        Image.fromarray(image[0]).save(tmp_path / f"{i:03}-{label}.png")
     program = """
 import pathlib, sys, torch
 from PIL import Image
@@ -127,9 +146,54 @@ print(sum(int(file.stem[-1]) == answer for file, answer in zip(files, answers.to
 print(network.pretrained_cfg["label_names"])
 """
     for folder, card in ((exported, "model.md"), (searched, "champion.md")):
-        right, names = run(folder, code(folder / card, "timm") + program, str(tmp_path), isolated=False).splitlines()
+        right, names = run(folder, code(folder / card, "timm") + program, str(files), isolated=False).splitlines()
         assert int(right) == stated(exported)
         assert names == str([str(digit) for digit in range(10)])
+
+
+# --- from a picture to a name: every way reaches the same accuracy ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mark", "blocked"),
+    [("onnxruntime", ("raysearch", "torch", "timm", "onnx")), ("torch.export", ("raysearch", "timm", "onnx", "torchvision"))],
+)
+def test_programs_of_pixels_name_picture_files_without_raysearch(
+    programs_of_pixels: Path, files: Path, mark: str, blocked: tuple[str, ...]
+) -> None:
+    """By the code of their model card, in a process that cannot import this package,."""
+    count = """
+from pathlib import Path
+right = 0
+for path in Path(sys.argv[1]).glob("*.png"):
+    right += labels[int(probabilities(pixels_of(path)).argmax())] == path.stem[-1]
+print(right)
+"""
+    program = STRANGER.replace("BLOCKED", repr(blocked)) + code(programs_of_pixels / "model.md", mark) + count
+    assert int(run(programs_of_pixels, program, str(files), isolated=True)) == stated(programs_of_pixels)
+
+
+def test_predict_names_picture_files(searched: Path, programs_of_pixels: Path, files: Path) -> None:
+    for source in (searched, searched / "champion.json", programs_of_pixels):
+        answers = json.loads(succeed("predict", str(source), str(files), "--json"))
+        assert [answer["image"] for answer in answers] == sorted(map(str, files.iterdir()))
+        right = sum(Path(answer["image"]).stem[-1] == answer["predictions"][0]["name"] for answer in answers)
+        assert right == stated(programs_of_pixels)
+        assert [len(answer["predictions"]) for answer in answers] == [3] * len(answers)
+
+
+def test_the_registered_champion_names_pictures_of_every_form(
+    finished_search: Path, programs_of_pixels: Path, files: Path
+) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{finished_search.parent / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/digits@champion")
+    mlflow.set_tracking_uri(None)
+    paths = sorted(files.iterdir())
+    names = [path.stem[-1] for path in paths]
+    read = [path.read_bytes() for path in paths]
+    pixels = np.stack([np.array(Image.open(path))[..., None] for path in paths])
+    for form in (list(map(str, paths)), read, [base64.b64encode(file).decode() for file in read], pixels):
+        assert sum(model.predict(form)["name"] == names) == stated(programs_of_pixels)
 
 
 def test_the_card_tells_where_the_network_comes_from(searched: Path, exported: Path) -> None:
@@ -206,6 +270,8 @@ def test_mistakes_are_one_line(searched: Path, exported: Path, tmp_path: Path, c
         ([str(searched), "--output", str(searched)], "holds a config.json of something else; choose another folder"),
         ([str(searched), "--output", str(damaged)], "damaged.json is a file, not a folder"),
         ([str(searched), "--output", str(other)], "holds another subnet (000000000000); choose another folder"),
+        ([str(searched), "--uint8", "--format", "timm"], "--uint8 --format timm holds no program; add torch-export or onnx"),
+        ([str(searched), "--uint8", "--output", str(exported)], "holds model.pt2, written without --uint8; choose another"),
         ([str(searched), "--format", "onxx"], "onxx"),
         ([str(searched), "--formats", "onnx"], "did you mean --format?"),
     ]:
