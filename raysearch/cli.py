@@ -11,14 +11,17 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from types import TracebackType
 from typing import Any, NoReturn
 
-from raysearch.errors import UserError
+from raysearch.errors import UserError, machine_trouble
 from raysearch.invocation import command_line
+from raysearch.store.secrets import without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,9 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
     """A job as a program. Exits with 2 and one line for a user's error."""
     job = JOBS[name]
     given = list(sys.argv[1:] if arguments is None else arguments)
-    line = command_line(name, *given)
-    with _reported(continued=job.continued):
+    # The one door through which the command line comes in: all that is written down of it is written down without passwords.
+    line = command_line(name, *map(without_password, given))
+    with reported(continued=job.continued):
         from rich.console import Console
 
         if job.command is None:
@@ -154,20 +158,40 @@ def _named(place: str) -> Any:
 
 def fail(message: str) -> NoReturn:
     """Print one line on standard error and exit with 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(without_password(message).split())}", file=sys.stderr)
     raise SystemExit(2)
 
 
+class _WithoutPasswords(logging.Formatter):
+    """What reaches the console of the log, errors with their tracebacks included, holds no password."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_password(super().format(record))
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of what nobody expected: errors of libraries quote addresses with the passwords in them."""
+    print(without_password("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 @contextlib.contextmanager
-def _reported(*, continued: str) -> Generator[None]:
-    """Turn a user's error into one line and exit code 2, and an interruption into how the program is continued, and 130."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+def reported(*, continued: str) -> Generator[None]:
+    """Turn what the user can mend into one line and exit code 2, an interruption into how it is continued, and 130."""
+    told = logging.StreamHandler()
+    told.setFormatter(_WithoutPasswords("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[told])
+    sys.excepthook = _show_bug
     try:
         yield
     except UserError as error:
         if os.environ.get("RAYSEARCH_TRACEBACK"):
             raise
-        fail(str(error))
+        fail(machine_trouble(error) or str(error))
+    except Exception as error:
+        trouble = machine_trouble(error)
+        if trouble is None or os.environ.get("RAYSEARCH_TRACEBACK"):
+            raise
+        fail(f"{trouble}; {continued} continues (RAYSEARCH_TRACEBACK=1 shows where it happened)")
     except KeyboardInterrupt:
         print(f"interrupted; {continued} continues", file=sys.stderr)
         raise SystemExit(130) from None

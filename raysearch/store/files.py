@@ -23,7 +23,8 @@ def written_whole(path: Path) -> Generator[Path]:
         yield temporary
         _flush(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        _name(path, error)
         with suppress(OSError):  # what went wrong is said; not, that its leftovers cannot be removed either
             temporary.unlink(missing_ok=True)
         raise
@@ -52,7 +53,8 @@ def folder_written_whole(path: Path) -> Generator[Path]:
             flush_folder(Path(folder))
         shutil.rmtree(path, ignore_errors=True)  # a rename replaces an empty folder only
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        _name(path, error)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     flush_folder(path.parent)
@@ -69,6 +71,12 @@ def make_folder(path: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """The name under which the content of ``path`` is written before it is whole."""
     return path.with_name(path.name + ".tmp")
+
+
+def _name(path: Path, error: BaseException) -> None:
+    """A full disk is noticed by a write, whose error does not say of which file."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def flush_folder(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from raysearch.errors import UserError
 from raysearch.store.files import make_folder, temporary_name, write_whole
 from raysearch.store.json_values import Record
+from raysearch.store.secrets import without_password
 from raysearch.store.summary import EpochRecord, Summary
 
 R = TypeVar("R", bound=Record)
@@ -199,6 +200,9 @@ def open_folder(
             raise UserError(f"--output {path} is in use by another search") from None
         os.set_inheritable(lock.fileno(), False)
         if held is not None:
+            if (clean := without_password(held["command"])) != held["command"]:  # version 0.1.0 wrote down what it was given
+                held["command"] = clean
+                write_json(file, {**read_json(file), "command": clean})
             yield OutputFolder(path, held)
             return
         held = {"search_id": uuid.uuid4().hex[:12], **config}

@@ -77,7 +77,8 @@ class JsonLines(Generic[T]):
                 while left:
                     left = left[file.write(left) :]
                 os.fsync(file.fileno())
-            except OSError:
+            except OSError as error:
+                error.filename = error.filename or str(self.path)  # a write does not say where there was no room
                 with suppress(OSError):
                     file.truncate(size)
                 raise

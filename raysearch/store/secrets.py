@@ -17,9 +17,11 @@ _LOGIN = re.compile(
         @""",
     re.IGNORECASE | re.VERBOSE,
 )
+_TOKEN = re.compile(r"(?=[^0-9]*[0-9])[\w-]{20,}")
 _QUERY = re.compile(
     r"""(?<= [?&] )
-        (?P<name> [\w.-]* (?: password | passwd | pwd | secret | token | credential | signature | api_?key | access_?key )
+        (?P<name> [\w.-]* (?: password | passwd | pwd | secret | token | credential | signature
+                         | api_?key | access_?key (?:_?id)? | authorization )
                 | sig | odbc_connect )
         = [^&\s'"\#]*""",
     re.IGNORECASE | re.VERBOSE,
@@ -30,7 +32,10 @@ def without_password(text: str) -> str:
     """``text`` as the person may see it who gave it: ``https://ada:***@host``."""
 
     def shown(login: re.Match[str]) -> str:
-        return login[0] if login["password"] is None else login[0].removesuffix(f"{login['password']}@") + ":***@"
+        if login["password"] is not None:
+            return login[0].removesuffix(f"{login['password']}@") + ":***@"
+        # A token stands alone where a user would: https://ghp_16C7e42F292c6912E7710c838347Ae178B4a@host.
+        return login[0].removesuffix(f"{login['user']}@") + "***@" if _TOKEN.fullmatch(login["user"]) else login[0]
 
     return _QUERY.sub(r"\g<name>=***", _LOGIN.sub(shown, text))
 

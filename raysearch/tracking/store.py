@@ -199,5 +199,5 @@ def first_line(error: BaseException) -> str:
     """The cause in one line: what the socket or the database said, without the wrappers around it."""
     while (inner := error.__cause__ or error.__context__) is not None and not isinstance(inner, LookupError):
         error = inner
-    text = str(error).strip() or type(error).__name__
+    text = without_password(str(error).strip()) or type(error).__name__
     return text.splitlines()[0][:200]

@@ -116,7 +116,7 @@ class Tracker:
     @property
     def url(self) -> str:
         """Address of this search's view in the UI."""
-        return ui_url(self.uri, self.experiment_id, search_id=self._search_id)
+        return ui_url(without_password(self.uri), self.experiment_id, search_id=self._search_id)
 
     def log_candidate(self, candidate: Candidate) -> None:
         """Record one candidate as a child run. Returns at once; a candidate that is recorded already is left alone."""

@@ -87,7 +87,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
 try:
     lines.append({"id": "too long " * 10})
 except OSError as error:
-    print(error.strerror, path.stat().st_size)
+    print(error.strerror, error.filename == str(path), path.stat().st_size)
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 lines.append({"id": "after room was made"})
 """
@@ -101,7 +101,7 @@ def test_a_line_that_finds_no_room_leaves_no_part_of_itself(tmp_path: Path) -> N
     size = path.stat().st_size
     command = [sys.executable, "-c", WITHOUT_ROOM, str(path), str(size + 10)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert printed == f"File too large {size}\n"
+    assert printed == f"File too large True {size}\n"
     assert [row["id"] for row in JsonLines(path, dict, header=HEADER, remedy="").rows] == ["é0", "after room was made"]
 
 

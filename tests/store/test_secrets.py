@@ -25,6 +25,9 @@ SECRET = "s3cr3t"
         (f"postgresql:///r?user=me&password={SECRET}&connect_timeout=3", *2 * ["postgresql:///r?user=me&password=***&connect_timeout=3"]),
         (f"https://h/x?access_token={SECRET}#part", *2 * ["https://h/x?access_token=***#part"]),
         (f"mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3D{SECRET}", *2 * ["mssql+pyodbc:///?odbc_connect=***"]),
+        (f"https://{SECRET}AbCdEf0123456789@mlflow.org/x", "https://***@mlflow.org/x", "https://mlflow.org/x"),
+        (f"s3://AKIA0:{SECRET}@bucket/x", "s3://AKIA0:***@bucket/x", "s3://bucket/x"),
+        (f"https://h/x?aws_access_key_id={SECRET}&X-Amz-Signature={SECRET}", *2 * ["https://h/x?aws_access_key_id=***&X-Amz-Signature=***"]),
         ("https://ada@mlflow.org/x", "https://ada@mlflow.org/x", "https://mlflow.org/x"),
     ],
 )  # fmt: skip

@@ -18,13 +18,13 @@ def http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
-def demanding_proxy(upstream: str, *, token: str):
-    """A proxy that answers 401 to whoever does not bring the token, as the gateway of a remote server does."""
+def demanding_proxy(upstream: str, *, authorization: str):
+    """A proxy that answers 401 to whoever does not authorise himself so, as the gateway of a remote server does."""
 
     class Proxy(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.headers.get("Authorization") != f"Bearer {token}":
+            if self.headers.get("Authorization") != authorization:
                 status, content = 401, b'{"error_code": "UNAUTHENTICATED", "message": "bring a token"}'
             else:
                 headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}

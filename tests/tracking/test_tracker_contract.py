@@ -236,7 +236,7 @@ class TestServer(TrackerContract):
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
         picture = tmp_path / "report.html"
         picture.write_text("<html></html>")
-        with demanding_proxy(uri, token="secret") as guarded:
+        with demanding_proxy(uri, authorization=f"Bearer {'secret'}") as guarded:
             with Tracker(**settings(guarded, "token")) as tracker:
                 tracker.log_candidate(candidate(0))
                 tracker.log_artifact(picture)
