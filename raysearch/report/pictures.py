@@ -22,6 +22,8 @@ from raysearch.store.summary import EpochRecord
 from raysearch.store.validation import RetrainedSubnet, Validation
 
 INK, FAINT, LINE = "#1f2933", "#697786", "#e4e7eb"
+EDGE = "#7f9cbd"
+"""Around points, so that pale ones stay visible on white."""
 BLUES = [[0.0, EARLY], [0.5, MIDDLE], [1.0, LATE]]
 """Generations, early to late."""
 BAR: Mapping[str, Any] = {"thickness": 8, "outlinewidth": 0, "x": 1.01, "xpad": 4}
@@ -153,7 +155,7 @@ def score_against_size(
             "cmin": 0,
             "cmax": last,
             "colorscale": BLUES,
-            "line": {"width": 0.5, "color": "white"},
+            "line": {"width": 0.5, "color": EDGE},
             "colorbar": bar,
         },
         text=[_group_hover(group, scale) for group in groups],
@@ -241,7 +243,7 @@ def latency_against_macs(measured: Sequence[CandidateRow], champion_id: str | No
             "cmin": scores[len(scores) // 10],  # so that a few poor ones do not make all others look alike
             "cmax": scores[-1],
             "colorscale": BLUES,
-            "line": {"width": 0.5, "color": "white"},
+            "line": {"width": 0.5, "color": EDGE},
             "colorbar": {
                 **BAR,
                 "title": {"text": "score", "side": "right"},

@@ -83,12 +83,14 @@ def test_no_column_of_a_table_is_out_of_reach_on_a_phone(report, browser_page):
     assert any(wide for _, _, wide in frames)
 
 
-def test_on_paper_no_table_is_cut(report, browser_page):
+@pytest.mark.parametrize("width", [400, 700])
+def test_on_paper_nothing_is_cut(report, browser_page, width):
     path, _ = report
-    browser_page.set_viewport_size({"width": 700, "height": 900})
+    browser_page.set_viewport_size({"width": width, "height": 900})
     browser_page.emulate_media(media="print")
     browser_page.goto(path.as_uri())
-    cut = "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth).length"
+    parts = "[...document.querySelectorAll('table, figure, figure svg.main-svg')].map(part => part.getBoundingClientRect())"
+    cut = f"{parts}.filter(box => box.left < 0 || box.right > innerWidth).length"
     assert browser_page.evaluate(cut) == 0
 
 
