@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from raysearch.bounds import Count, check_numbers
 from raysearch.errors import UserError
 from raysearch.export.classifier import Guess, ImageClassifier
 from raysearch.jobs.found_network import find_network
@@ -36,7 +37,7 @@ class PredictCommand:
     """Picture files, folders (all that is in them), patterns as 'new/*.jpg', or - for the bytes of one on standard input."""
     subnet: str = "champion"
     """champion, largest, smallest, or the id of a candidate or of a random subnet of the closing report."""
-    top: int = 3
+    top: Count = 3
     """How many names of each picture."""
     json: bool = False
     """One JSON list instead of lines: image, and predictions (name, probability) or error."""
@@ -44,11 +45,10 @@ class PredictCommand:
     """File or module of the family, where it is one of your own."""
 
     def __post_init__(self) -> None:
-        """Raises UserError where no picture is given, and for fewer than one name."""
+        """Raises UserError where no picture is given, and for a number that cannot be."""
         if not self.images:
             raise UserError("give pictures after the folder of the search: files, folders, patterns, or - for standard input")
-        if self.top < 1:
-            raise UserError(f"--top is {self.top}, must be at least 1")
+        check_numbers(self)
 
 
 @dataclass(frozen=True, slots=True)

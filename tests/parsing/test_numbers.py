@@ -18,7 +18,8 @@ from raysearch.bounds import FINITE, Bounds, Count, check_numbers, declared_boun
 from raysearch.cli import JOBS
 from raysearch.errors import SettingError, UserError
 from raysearch.jobs.plan import SearchCommand
-from raysearch.parsing import parse, parse_search
+from raysearch.parsing.one_dataclass import parse
+from raysearch.parsing.search import parse_search
 from raysearch.parsing.settings import real_number, whole_number
 from raysearch.recipes import RECIPES
 
@@ -136,7 +137,7 @@ def test_other_jobs_refuse_them_as_well(kind: type) -> None:
         declared = declared_bounds(kind)[f.name]
         assert declared, f"{kind.__name__}.{f.name} does not say which numbers it takes: raysearch/bounds.py"
         flag, count = f"--{f.name.replace('_', '-')}", places(hints[f.name])
-        positional = required[: 2 if kind.__name__ == "CompareCommand" else 1]
+        positional = required[: 2 if kind.__name__ in ("CompareCommand", "PredictCommand") else 1]
         for words in ("nan", "inf", "-inf", *(words for words, _ in outside(declared))):
             assert refused(kind, *positional, flag, *[words] * count).startswith(flag)
 
