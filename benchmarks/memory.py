@@ -38,7 +38,8 @@ from raysearch.search import Failure, Race, Result
 from raysearch.space import Architecture
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.tasks import Ends
-from raysearch.tasks.images import ArrayImages, open_cache, write_cache
+from raysearch.tasks.images import IMAGES, ArrayImages, open_cache, write_cache
+from raysearch.tasks.images.datasets import examined
 from raysearch.tasks.images.folders import list_images
 from raysearch.training.supernets import SupernetFile, build_supernet
 
@@ -264,7 +265,8 @@ def cache_table(folder: Path, settings: Settings, screen: Console) -> None:
 
 def build_cache(root: Path, path: Path, count: int) -> tuple[int, int]:
     """Build the cache of ``count`` files; anonymous bytes before and at most."""
-    images = list_images(root, ["all"], mode="RGB", at_least=1).subset(range(count))
+    listing = list_images(root, ["all"], as_in_0_1_0=False)
+    images = examined({"train": listing}, IMAGES)[0]["train"].subset(range(count))
     before = peak = rss_anon()
     done = threading.Event()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -13,6 +15,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Networks of tests are small: a second thread adds nothing, and on a busy machine it waits for the first one's for minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests leave nothing in the home of whoever runs them.
+os.environ.setdefault("RAYSEARCH_CACHE", str(Path(tempfile.gettempdir()) / f"raysearch-tests-{os.getuid()}"))
 # What whoever runs the tests has set for their own searches: no test records there, and errors are those of users.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("RAY_ADDRESS", None)

@@ -50,8 +50,8 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
         )
         yield (
             "What the data set does not divide by itself is drawn from it class by class with this seed. No image is in two "
-            "splits. The supernet was trained on the train images, candidates were scored on the search images; the test "
-            "images were read once, by the closing report."
+            "splits. Candidates were scored on the search images; the test images were read once, by the closing report. "
+            + (card.seen or "The supernet was trained on the train images.")
         )
         yield ""
     if card.classes:

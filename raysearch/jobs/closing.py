@@ -165,6 +165,7 @@ def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: K
         command=without_credentials(folder.config["command"]),
         created=folder.config["created"],
         versions=package_versions(),
+        seen=plan.seen,
         latency=None if where is None else LatencyPlace(where.device, where.batch_size, where.precision),
         score_name=task.score_name,
         score_kind=kind,

@@ -20,6 +20,7 @@ from raysearch.scoring.proxies import PROXIES
 from raysearch.space import Architecture, Cost, SearchProblem
 from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
+from raysearch.store.paths import absolute, absolute_uri, expanded
 from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
 from raysearch.tracking import artifact_of_run, default_uri
@@ -53,8 +54,20 @@ class SearchCommand(Generic[T, C]):
     """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folders."""
     ray_address: str | None = None
     """Ray cluster. Default: Ray's own rule, a cluster that runs on this node or else a new one on this machine."""
+
     given: Annotated[frozenset[str], tyro.conf.Suppress] = frozenset()
     """Names of the settings that stood on the command line, as ``train.epochs`` and ``dataset.img_size``."""
+
+    def __post_init__(self) -> None:
+        """Paths that travel, to other processes or into the record, become absolute; ``~`` is the home in all of them."""
+        travelling = {"data": absolute, "output": expanded, "supernet": expanded}
+        for name, made in travelling.items():
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, made(path))
+        if self.warm_start is not None and self.warm_start.startswith("~"):
+            object.__setattr__(self, "warm_start", str(expanded(Path(self.warm_start))))
+        if self.tracking_uri is not None:
+            object.__setattr__(self, "tracking_uri", absolute_uri(self.tracking_uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,22 @@ class Plan:
     """Who named them, where that was a proxy."""
     latency: LatencyTable | None = None
     """What predicts latency, where it is asked for; fitted before anything else is computed."""
+
+    @property
+    def seen(self) -> str | None:
+        """What a reader must know of a given supernet that may have learned the images which choose; None where it has not."""
+        if self.given is None or self.given.images is not None:  # one of ours, trained on these training images alone
+            return None
+        if self.recipe.task.data_name == "imagenet":
+            return (
+                "The supernet was given by a file that does not say what it was trained on. Published supernets learned from "
+                "all training images of ImageNet, of which the search and finalist images are a part: scores on them are of "
+                "images that it has seen, too high, and may favour subnets that remember them. The test images are apart."
+            )
+        return (
+            "The supernet was given by a file that does not say what it was trained on: it may have seen images that it is "
+            "scored on here, and scores are then too high."
+        )
 
     @property
     def settings(self) -> dict[str, Any]:

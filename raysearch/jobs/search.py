@@ -69,6 +69,8 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
                 highlight=False,
                 soft_wrap=True,
             )
+            for words in (*plan.splits.notes, *([plan.seen] if plan.seen else [])):
+                console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
             if command.family is not None and recipe.constraint == Constraint():
                 console.print(
                     "no budget is given, and the recipe's was that of its own family: --constraint.max-params would give one",

@@ -54,6 +54,8 @@ def known_so_far(
         versions=package_versions(),
         score_name=plan.recipe.task.score_name,
         score_kind="bits" if first is None else first.kind,
+        data_notes=list(plan.splits.notes),
+        seen=plan.seen,
     )
 
 

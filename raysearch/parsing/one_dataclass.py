@@ -6,21 +6,35 @@ import contextlib
 import io
 import re
 from collections.abc import Generator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from raysearch.errors import UserError
 from raysearch.parsing.settings import registry
+from raysearch.store.paths import absolute_uri, expanded
 
 C = TypeVar("C")
 
 
 def parse(kind: type[C], arguments: Sequence[str], *, prog: str) -> C:
-    """The command of a job whose command line is one dataclass. Raises UserError for an unknown flag or value."""
+    """The command of a job whose command line is one dataclass, with ``~`` expanded in its paths.
+
+    Raises UserError for an unknown flag or value.
+    """
     with one_line():
         read: Any = tyro.cli(kind, prog=prog, args=list(arguments), registry=registry())
-    return read.settings()
+    command = read.settings()
+    made: dict[str, Any] = {}
+    for f in fields(command):
+        value = getattr(command, f.name)
+        if isinstance(value, Path):
+            made[f.name] = expanded(value)
+        elif f.name == "tracking_uri" and value is not None:
+            made[f.name] = absolute_uri(value)
+    return replace(command, **made)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import tyro
 
 from raysearch.bounds import Count, CountOrNone, Seed, check_numbers
 from raysearch.distributed.evaluators import EvaluatorConfig
-from raysearch.errors import UserError
+from raysearch.errors import SettingError, UserError
 from raysearch.scoring.latency import LatencyConfig
 from raysearch.search import (
     AgeingConfig,
@@ -34,6 +34,10 @@ C = TypeVar("C")
 BESIDE = frozenset(("images", "supernet", "warm_start", "family_source"))
 """What stands beside a recipe's settings in ``config.json``, so that a search cannot be resumed with other images, weights or
 code."""
+
+
+LONGEST_NAME = 200
+"""Bytes of a search's name: with date and time it is the name of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,18 @@ class Recipe(Generic[T, C]):
     """Decides weights, training and every candidate; the division of the data has a seed of its own, --dataset.split-seed."""
 
     def __post_init__(self) -> None:
-        """Raises SettingError for a number that cannot be, of the family's settings too, whoever wrote that."""
+        """Raises SettingError for a number that cannot be, of the family's settings too, whoever wrote that.
+
+        Also for a name that cannot be that of a folder, an experiment and a registered model.
+        """
         check_numbers(self)
+        allowed = self.name.isprintable() and not set(self.name) & set("/:\\") and self.name.strip(". ")
+        if not allowed or len(self.name.encode("utf-8", "replace")) > LONGEST_NAME:
+            raise SettingError(
+                "name",
+                f"is {self.name[:60]!r}, must have up to {LONGEST_NAME} characters without / : or line breaks: it is the name "
+                "of a folder and of registered models",
+            )
 
     def of_family(self, family: Family[Any, Any], *, taken: Iterable[str] = ()) -> Recipe[T, Any]:
         """The same search in the space of another family, in its own configuration; the budget was this family's and goes.

@@ -19,6 +19,7 @@ from torch import Tensor
 from raysearch.errors import UserError
 from raysearch.space import Architecture, Cost, SearchSpace
 from raysearch.spaces.supernet import Subnet, Supernet
+from raysearch.store.paths import expanded
 from raysearch.tasks.task import Ends
 
 A = TypeVar("A", bound=Architecture)
@@ -161,7 +162,7 @@ def find_family(reference: str) -> Family[Any, Any]:
     """
     if reference in BUILT_IN:
         return family(reference)
-    path = Path(reference)
+    path = expanded(Path(reference))
     if path.suffix == ".py" or path.exists():
         return _exported(_from_file(path), str(path))
     try:

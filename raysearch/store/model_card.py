@@ -82,6 +82,8 @@ class ModelCard:
     latency: LatencyPlace | None = None
     origin: str | None = None
     """Where in the search the network comes from; None for the champion."""
+    seen: str | None = None
+    """Where the supernet may have learned from items that it was scored on: what a reader must know of it."""
     score_name: str = "accuracy"
     score_kind: Kind = "bits"
     programs_take: Literal["pixels"] | None = None

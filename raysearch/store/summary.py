@@ -224,6 +224,10 @@ class Summary:
     """What the score is called."""
     score_kind: Kind = "bits"
     """Of the outcomes whose mean the score is: a share of right answers, or the mean of numbers."""
+    data_notes: list[str] = field(default_factory=list[str])
+    """What was left out of the data and why, which items are copies of others; a sentence each."""
+    seen: str | None = None
+    """Where the supernet may have learned from items that it is scored on: what a reader must know of it."""
     finished: str | None = None
     """ISO time."""
     written: str | None = None

@@ -56,6 +56,8 @@ class Splits:
     test: Any
     classes: tuple[str, ...] = ()
     """Names of the outputs, where they have some."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the data, a sentence each: what was left out and why, which items are copies of others."""
 
     @cached_property
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from raysearch.errors import UserError
+from raysearch.store.paths import absolute_uri
 from raysearch.store.secrets import without_password
 from raysearch.tracking.views import view_key
 
@@ -34,7 +35,8 @@ class TrackingError(UserError):
 
 def default_uri(output_root: Path) -> str:
     """``MLFLOW_TRACKING_URI`` when it is set, else an SQLite file in ``output_root``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output_root.absolute() / 'mlflow.db'}"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return absolute_uri(given) if given else f"sqlite:///{output_root.absolute() / 'mlflow.db'}"
 
 
 def ui_command(uri: str, *, port: int = 5000) -> str:

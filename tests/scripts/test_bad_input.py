@@ -75,7 +75,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Refused:
         ("digits --resume", ["--resume", "no search of digits in runs/", "--output"]),
         ("images", ["needs --data DIR"]),
         ("images --data nowhere", ["nowhere, which is not a folder"]),
-        ("imagenet-tiny --data .", ["no folder train", "val/<wnid>"]),
+        ("imagenet-tiny --data .", ["no folder /", "/train: ImageNet", "val/<wnid>"]),
         ("fashion-mnist --data .", ["no Fashion-MNIST in", "dataset-fashion-mnist"]),
         ("digits --supernet nowhere.pth", ["nowhere.pth does not exist"]),
         ("digits --supernet nowhere.safetensors", ["nowhere.safetensors does not exist"]),

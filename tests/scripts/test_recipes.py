@@ -207,7 +207,7 @@ def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
         "--net.patch-size",
         "8",
     )
-    summary, _ = searched(
+    summary, printed = searched(
         *("imagenet-tiny", "--data", str(data), "--supernet", str(given), "--algorithm", "random"),
         *(*size, *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS),
         output=output,
@@ -216,3 +216,7 @@ def test_imagenet_with_a_supernet_of_our_own(tmp_path: Path) -> None:
     assert {row["origin"] for row in table} == {"random"}
     assert [row["images_seen"] for row in table] == [6] * 8
     assert summary["counts"]["test_images"] == 6
+    # Nothing tells what the file's supernet has learned from: the images that choose are a part of ImageNet's training images.
+    assert "Published supernets learned from all training images of ImageNet" in summary["seen"]
+    for text in (printed, (output / "champion.md").read_text(), (output / "report.html").read_text()):
+        assert "scores on them are of images that it has seen" in text

@@ -10,7 +10,8 @@ from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGE
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
-from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
+from raysearch.tasks.images.reading import read_image
+from raysearch.tasks.images.transforms import AugmentConfig, Normalisation, evaluation_array
 from raysearch.tasks.task import Splits
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "Normalisation",
     "Splits",
     "TrainLoader",
+    "evaluation_array",
     "load_splits",
     "open_cache",
+    "read_image",
     "write_cache",
 ]

@@ -26,7 +26,8 @@ from raysearch.errors import UserError
 from raysearch.store.files import make_folder, written_whole
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, ImageSet, Labels
-from raysearch.tasks.images.transforms import evaluation_crop, to_array
+from raysearch.tasks.images.reading import READER, to_array
+from raysearch.tasks.images.transforms import evaluation_crop
 
 _KEY = b"raysearch.cache"
 _BLOCK = 64
@@ -139,7 +140,7 @@ def _blocks(images: ImageSet, config: DataConfig) -> Iterator[UInt8[np.ndarray, 
 
 
 def _source(images: ImageSet, config: DataConfig) -> str:
-    parts = [images.digest(), config.img_size, config.in_chans, config.interpolation, config.crop_pct]
+    parts = [READER, images.digest(), config.white, config.img_size, config.in_chans, config.interpolation, config.crop_pct]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -99,7 +99,8 @@ class ImageClassification(Task):
     def preprocessing(self) -> dict[str, Any]:
         """Size, channels, mean, standard deviation, interpolation and crop."""
         names = ("img_size", "in_chans", "mean", "std", "interpolation", "crop_pct")
-        return {name: getattr(self.dataset, name) for name in names}
+        white = {} if self.dataset.white is None else {"white": self.dataset.white}
+        return {name: getattr(self.dataset, name) for name in names} | white
 
     def loss(
         self, outputs: Float[Tensor, "batch classes"], targets: Tensor, *, label_smoothing: float = 0.0

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from raysearch.bounds import Bounds, Count, Positive, Seed, Share, at_least, check_numbers
+import tyro
+
+from raysearch.bounds import Bounds, Count, NotNegative, Positive, Seed, Share, at_least, check_numbers
 from raysearch.errors import SettingError
+from raysearch.store.paths import absolute
+from raysearch.tasks.images.reading import Mode
 
 Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -51,9 +55,35 @@ class DataConfig:
     """How images are resized for evaluation."""
     crop_pct: Annotated[float, Bounds(above=0, most=1)] = 1.0
     """Share of the shorter side that the centre crop of an evaluation image keeps. Folders only."""
+    shrink: NotNegative = 0.0
+    """Training images of folders are first brought down to a shorter side of this many times img-size (at least 1); so much is
+    kept of them in memory, where it fits. 0: they are cropped from their full size."""
+    white: Positive | None = None
+    """Value of white in grey pictures of more than 8 bits, as 4095. Default: what the file says, else 65535, or 1 for
+    floating-point pictures."""
+    skip_unreadable: bool = False
+    """Go on without the files of a folder that cannot be read; they are counted and named."""
+    rules: Annotated[Literal["0.1", "0.2"], tyro.conf.Suppress] = "0.2"
+    """The version whose rules say which files are images, which are equal, and what tells a changed one; of 0.1 only for
+    searches that this version stored."""
+
+    @property
+    def mode(self) -> Mode:
+        """What images are brought to: grey or colour."""
+        return "L" if self.in_chans == 1 else "RGB"
+
+    @property
+    def training_side(self) -> int:
+        """Shorter side to which training images of folders are brought down, in pixels; 0 leaves them as they are."""
+        return round(self.shrink * self.img_size)
 
     def __post_init__(self) -> None:
-        """Raises UserError for sizes, channels and fractions that cannot be."""
+        """The root becomes absolute: training processes have another working directory.
+
+        Raises UserError for sizes, channels and fractions that cannot be.
+        """
+        if self.root is not None:
+            object.__setattr__(self, "root", absolute(self.root))
         check_numbers(self)
         if self.in_chans not in (1, 3):
             raise SettingError("in_chans", f"is {self.in_chans}, must be 1 (grey) or 3 (colour)")
@@ -61,6 +91,8 @@ class DataConfig:
             if len(values) != self.in_chans:
                 shown = " ".join(map(str, values))
                 raise SettingError(name, f"is {shown}, must have one value per channel ({self.in_chans})")
+        if 0 < self.shrink < 1:
+            raise SettingError("shrink", f"is {self.shrink:g}, must be 0 or at least 1")
 
 
 DIGITS = DataConfig()
@@ -82,6 +114,7 @@ IMAGES = DataConfig(
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
     crop_pct=0.875,
+    shrink=1.3,
 )
 """A folder of your own; set ``root``."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +17,13 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from raysearch.errors import UserError
+from raysearch.store.names import shown
+from raysearch.tasks.images import fingerprints
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.folders import check_images, is_image, list_images, subfolders
-from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet, Mode
-from raysearch.tasks.images.splits import cut
+from raysearch.tasks.images.folders import EXTENSIONS, Listing, find_layout, left_out, list_images
+from raysearch.tasks.images.images import ArrayImages, FolderImages
+from raysearch.tasks.images.known import recall, remember
+from raysearch.tasks.images.splits import cut, of_several_classes
 from raysearch.tasks.task import Splits
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -30,28 +35,28 @@ def load_splits(config: DataConfig, *, expected_digest: str | None = None) -> Sp
 
     Args:
         config: which images, and how many in each part.
-        expected_digest: digest of the splits that the run started with. The images of a folder are then not decoded
-            again for checking, and other images than those are an error.
+        expected_digest: digest of the splits that the run started with. Other images than those are an error. Where this
+            machine knows the division already, no file is opened: each is compared with what it was when it is read.
 
     Raises:
-        UserError: for missing files, classes that are absent or too small, unreadable images (all images of a folder of one's
-            own are read once) and images that are not those of ``expected_digest``; names the file or folder.
+        UserError: for missing files, classes that are absent or too small, folders that are no data set, unreadable images
+            and images that are not those of ``expected_digest``; names the file or folder.
 
     """
+    of_folder = config.dataset in ("images", "imagenet")
+    if of_folder and expected_digest is not None and (known := recall(_root(config), expected_digest, config)) is not None:
+        return known
     if config.dataset == "digits":
         splits = _digits(config)
     elif config.dataset == "fashion-mnist":
         splits = _fashion_mnist(config)
-    elif config.dataset == "imagenet":
-        splits = _imagenet(config)
     else:
-        splits = _own_images(config)
-    if config.dataset == "images" and expected_digest is None:
-        check_images(*(cast(FolderImages, images) for images in (splits.train, splits.search, splits.finalists, splits.test)))
+        splits = _folders(config)
+        remember(_root(config), splits)
     if expected_digest not in (None, splits.digest):
         raise UserError(
-            f"the {config.dataset} images{f' in {config.root}' if config.root else ''} are not those that this run started "
-            "with, or not divided in the same way: restore the files and settings, or start a new run"
+            f"the {config.dataset} images{f' in {shown(config.root)}' if config.root else ''} are not those that this run "
+            "started with, or not divided in the same way: restore the files and settings, or start a new run"
         )
     return splits
 
@@ -67,7 +72,8 @@ def _digits(config: DataConfig) -> Splits:
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     images = _array_images(pixels, digits.target.astype(np.int64), config)
     classes = tuple(str(name) for name in digits.target_names)
-    return Splits(**_cut(images, classes, config, test=config.test_images), classes=classes)
+    parts, notes = _cut(images, classes, config, test=config.test_images)
+    return Splits(**parts, classes=classes, notes=notes)
 
 
 def _fashion_mnist(config: DataConfig) -> Splits:
@@ -77,7 +83,10 @@ def _fashion_mnist(config: DataConfig) -> Splits:
     classes = tuple(FashionMNIST.classes)
     published = {part: _read_idx(files, part, classes=len(classes)) for part in ("train", "t10k")}
     images = _array_images(*published["train"], config)
-    return Splits(**_cut(images, classes, config), test=_array_images(*published["t10k"], config), classes=classes)
+    test = _array_images(*published["t10k"], config)
+    images, copies = _without(images, [test], config)
+    parts, notes = _cut(images, classes, config)
+    return Splits(**parts, test=test, classes=classes, notes=(*copies, *notes))
 
 
 def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
@@ -142,103 +151,186 @@ def _root(config: DataConfig) -> Path:
     if config.root is None:
         raise UserError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
     if not config.root.is_dir():
-        raise UserError(f"--data is {config.root}, which is not a folder: give the folder of the images")
+        raise UserError(f"--data is {shown(config.root)}, which is not a folder: give the folder of the images")
     return config.root
 
 
-def _mode(config: DataConfig) -> Mode:
-    return "L" if config.in_chans == 1 else "RGB"
-
-
-def _classes(folder: Path) -> list[str]:
-    classes = subfolders(folder)
-    if len(classes) < 2:
-        raise UserError(
-            f"{folder} has {len(classes)} class folders: expected one folder of images for each of at least 2 classes"
-        )
-    return classes
-
-
-def _check_same_classes(folder: Path, train: Path) -> None:
-    for here, there in ((train, folder), (folder, train)):
-        absent = sorted(set(subfolders(here)) - set(subfolders(there)))
-        if absent:
-            raise UserError(
-                f"no folder {there / absent[0]}, but {here / absent[0]}: both need the same classes, add or remove one"
-            )
-
-
-def _imagenet(config: DataConfig) -> Splits:
-    root, mode = _root(config), _mode(config)
-    for name in ("train", "val"):
-        if not (root / name).is_dir():
-            raise UserError(f"no folder {root / name}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG")
-    classes = _classes(root / "train")
-    _check_same_classes(root / "val", root / "train")
-    train = list_images(root / "train", classes, mode=mode, at_least=2 + bool(config.finalist_images))
-    test = list_images(root / "val", classes, mode=mode, at_least=1)
-    return Splits(**_cut(train, classes, config), test=test, classes=tuple(classes))
-
-
-def _own_images(config: DataConfig) -> Splits:
-    """Either DIR/<class>/ or DIR/train/<class>/, the latter with val/ or test/ for the test, or both: val/ for the search.
-
-    Images of val/ that are for the search are divided between search and finalists, in the ratio that their settings have.
-    """
-    root, mode = _root(config), _mode(config)
-    source, val, test = root, None, None
-    folders = subfolders(root)
-    # A class may be called "train" as well; then the folder holds images, not folders.
-    if "train" in folders and not any(is_image(file.name) for file in (root / "train").iterdir()):
-        unknown = sorted(set(folders) - {"train", "val", "test"})
-        if unknown:
-            raise UserError(
-                f"{root / unknown[0]} stands beside {root / 'train'}, where only val and test may: rename or move it"
-            )
-        source = root / "train"
-        given = {name: root / name for name in ("val", "test") if name in folders}
-        val, test = (given["val"], given["test"]) if len(given) == 2 else (None, *given.values(), None)[:2]
-
-    classes = _classes(source)
-    for folder in (val, test):
-        if folder is not None:
-            _check_same_classes(folder, source)
+def _folders(config: DataConfig) -> Splits:
+    """DIR/<class>/, or DIR/train/<class>/ with val/ or test/ for the test, or with both: val/ for search and finalists."""
+    root = _root(config)
+    if config.dataset == "imagenet":
+        for name in ("train", "val"):
+            if not (root / name).is_dir():
+                raise UserError(
+                    f"no folder {shown(root / name)}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
+                )
+    layout = find_layout(root)
+    train, val, test = layout.train, layout.val, layout.test
+    if val is not None and (test is None or config.dataset == "imagenet"):  # whose published val is what all are tested on
+        val, test = None, val
+    folders = {part: folder for part, folder in (("train", train), ("val", val), ("test", test)) if folder is not None}
+    listings = {
+        part: list_images(folder, layout.classes, as_in_0_1_0=config.rules == "0.1") for part, folder in folders.items()
+    }
     chosen = 1 + bool(config.finalist_images)  # parts that choose networks
-    at_least = 1 + (chosen if val is None else 0) + (test is None)
-    images = list_images(source, classes, mode=mode, at_least=at_least)
-    sets: dict[str, ImageSet] = {}
+    least = {"train": 1 + (chosen if val is None else 0) + (test is None), "val": chosen, "test": 1}
+    for part, listing in listings.items():
+        _check_enough(listing, layout.classes, least[part])
+
+    sets, unreadable = examined(listings, config)
+    notes = [*layout.notes, *left_out(list(listings.values()), unreadable=unreadable)]
+    _check_white(list(sets.values()), config)
+    names = tuple(shown(name) for name in layout.classes)
+    parts: dict[str, Any] = {}
     if test is not None:
-        sets["test"] = list_images(test, classes, mode=mode, at_least=1)
+        parts["test"] = sets["test"]
     if val is not None:
-        ready = list_images(val, classes, mode=mode, at_least=chosen)
-        sets |= {"train": images, **_halves(ready, classes, config)}
+        ready, copies = _without(sets["val"], [sets["test"]], config)
+        halves, said = _halves(ready, names, config)
+        images, more = _without(sets["train"], [sets["test"], ready], config)
+        parts |= {"train": images, **halves}
+        notes += [*copies, *more, *said]
     else:
-        sets |= _cut(images, classes, config, test=config.test_images if test is None else 0)
-    return Splits(**sets, classes=tuple(classes))
+        images, copies = _without(sets["train"], [] if test is None else [sets["test"]], config)
+        drawn, said = _cut(images, names, config, test=config.test_images if test is None else 0)
+        parts |= drawn
+        notes += [*copies, *said]
+    whole = all(images.whole for images in sets.values())
+    if not whole:
+        notes.append(
+            f"more than {fingerprints.DECODED_AT_MOST:,} images: they are told apart by size, beginning and end of "
+            "their files, and were not decoded"
+        )
+    return Splits(**parts, classes=names, notes=tuple(notes))
+
+
+def _check_enough(listing: Listing, classes: Sequence[str], at_least: int) -> None:
+    """Raises UserError that names the folder of a class with too few images."""
+    counts = np.bincount(listing.labels_array(), minlength=len(classes))
+    for name, count in zip(classes, counts.tolist(), strict=True):
+        if count < at_least:
+            raise UserError(
+                f"{shown(listing.root / name)} has {count} images ({', '.join(EXTENSIONS)}), the class needs at least "
+                f"{at_least}: add images or remove the folder"
+            )
+
+
+def examined(listings: Mapping[str, Listing], config: DataConfig) -> tuple[dict[str, FolderImages], list[str]]:
+    """The images of each listing, with what their files hold, and the names of the unreadable ones, which are left out.
+
+    Raises UserError that names unreadable files, unless ``config`` says to go on without them.
+    """
+    whole = sum(len(listing.names) for listing in listings.values()) <= fingerprints.DECODED_AT_MOST
+    sets: dict[str, FolderImages] = {}
+    problems: list[str] = []
+    named: list[str] = []
+    for part, listing in listings.items():
+        records, unreadable = fingerprints.fingerprints(
+            listing.root, listing.names, mode=config.mode, white=config.white, whole=whole
+        )
+        problems += unreadable.values()
+        named += [shown(listing.root / os.fsdecode(listing.names[index])) for index in unreadable]
+        images = FolderImages(
+            listing.root,
+            names=np.array(listing.names, dtype=np.bytes_),
+            records=records,
+            labels=listing.labels_array(),
+            mode=config.mode,
+            white=config.white,
+            whole=whole,
+            as_in_0_1_0=config.rules == "0.1",
+        )
+        sets[part] = images.subset([index for index in range(len(images)) if index not in unreadable]) if unreadable else images
+    if problems and not config.skip_unreadable:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(
+            f"{'; '.join(problems[:3])}{more} ({len(problems)} unreadable; --dataset.skip-unreadable goes on without them)"
+        )
+    return sets, named
+
+
+def _check_white(sets: Sequence[FolderImages], config: DataConfig) -> None:
+    """Raises UserError where pictures of more than 8 bits would all be dark, as 12-bit values in 16 bits are."""
+    if config.white is not None:
+        return
+    brightest = np.concatenate([images.records["brightest"] for images in sets])
+    deep = brightest[~np.isnan(brightest)]
+    if len(deep) and 0 < deep.max() <= 0.5:
+        bits = math.ceil(math.log2(deep.max() * 65535 + 1))
+        raise UserError(
+            f"{len(deep)} grey pictures have more than 8 bits, do not say what white is, and none is brighter than "
+            f"{deep.max():.1%} of the full range: give the value of white with --dataset.white, as {2**bits - 1} for {bits} "
+            "bits (65535, or 1 for floating-point pictures, if they are meant to be dark)"
+        )
 
 
 # --- division ---------------------------------------------------------------------------------------------------------
 
 
-def _cut(images: ImageSet, classes: Sequence[str], config: DataConfig, *, test: int | float = 0) -> dict[str, ImageSet]:
-    """The parts that are drawn from ``images``: test images where some are asked for, search, finalists and the rest.
+def _cut(
+    images: Any, classes: Sequence[str], config: DataConfig, *, test: int | float = 0
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Parts drawn from ``images`` (test where some are asked for, search, finalists, the rest), and what to say of copies.
 
     Finalists come last: without them, and with the seed of its search, the division is that of 0.1.0.
     """
     held_out = {"test": test, "search": config.search_images, "finalists": config.finalist_images}
-    parts = cut(images.labels, classes, seed=config.split_seed, held_out={p: n for p, n in held_out.items() if n})
+    groups, notes = _equal(images, classes, config)
+    wanted = {part: amount for part, amount in held_out.items() if amount}
+    parts = cut(images.labels, classes, seed=config.split_seed, held_out=wanted, groups=groups)
     drawn = {part: images.subset(indices) for part, indices in parts.items()}
-    return drawn if config.finalist_images else {**drawn, "finalists": images.subset([])}
+    return drawn if config.finalist_images else {**drawn, "finalists": images.subset([])}, notes
 
 
-def _halves(images: ImageSet, classes: Sequence[str], config: DataConfig) -> dict[str, ImageSet]:
-    """Given validation images, divided between search and finalists."""
+def _halves(images: FolderImages, classes: Sequence[str], config: DataConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Given validation images, divided between search and finalists in the ratio of their settings."""
     search, finalists = (
         amount * len(images) if isinstance(amount, float) else amount
         for amount in (config.search_images, config.finalist_images)
     )
     if not finalists:
-        return {"search": images, "finalists": images.subset([])}
+        return {"search": images, "finalists": images.subset([])}, ()
+    groups, notes = _equal(images, classes, config)
+    if groups is not None:
+        torn = of_several_classes(images.labels, groups)  # they could judge nobody, and here is nothing to train on
+        images, groups = images.subset(np.flatnonzero(~torn)), groups[~torn]
     held_out = {"search": search / (search + finalists)}
-    parts = cut(images.labels, classes, seed=config.split_seed, held_out=held_out, rest="finalists")
-    return {part: images.subset(indices) for part, indices in parts.items()}
+    parts = cut(images.labels, classes, seed=config.split_seed, held_out=held_out, groups=groups, rest="finalists")
+    return {part: images.subset(indices) for part, indices in parts.items()}, notes
+
+
+def _equal(images: Any, classes: Sequence[str], config: DataConfig) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Which images show the same picture, as equal numbers, and what to say of them. None where rules of 0.1.0 are kept."""
+    if config.rules == "0.1":
+        return None, ()
+    first: dict[bytes, int] = {}
+    groups = np.array([first.setdefault(picture, index) for index, picture in enumerate(images.pictures())], dtype=np.int64)
+    if len(first) == len(groups):
+        return None, ()
+    notes = [f"{len(groups) - len(first):,} of {len(groups):,} images are copies of others: equal ones stay in one part"]
+    torn = np.flatnonzero(of_several_classes(images.labels, groups))
+    if len(torn):
+        one = int(torn[0])
+        other = next(int(i) for i in torn if groups[i] == groups[one] and images.labels[i] != images.labels[one])
+        example = (
+            f"{shown(images.path(one))} and {shown(images.path(other))}"
+            if isinstance(images, FolderImages)
+            else f"{classes[int(images.labels[one])]} and {classes[int(images.labels[other])]}"
+        )
+        pictures = len(np.unique(groups[torn]))
+        notes.append(f"{pictures:,} pictures stand in several classes (as {example}): nothing is judged on them")
+    return groups, tuple(notes)
+
+
+def _without(images: Any, judged: Sequence[Any], config: DataConfig) -> tuple[Any, tuple[str, ...]]:
+    """``images`` without those that are in a part which judges already, and what to say of it."""
+    if config.rules == "0.1" or not judged:
+        return images, ()
+    known = {picture for part in judged for picture in part.pictures()}
+    kept = [index for index, picture in enumerate(images.pictures()) if picture not in known]
+    if len(kept) == len(images):
+        return images, ()
+    return images.subset(kept), (
+        f"left out {len(images) - len(kept):,} of {len(images):,} given images, as the same pictures are among those of the "
+        "test or the search",
+    )

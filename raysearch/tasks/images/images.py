@@ -6,17 +6,16 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from raysearch.errors import UserError
-
-Mode = Literal["L", "RGB"]
-"""PIL's names for grey and colour."""
-
+from raysearch.store.names import shown
+from raysearch.tasks.images.fingerprints import content_hash, ends_hash
+from raysearch.tasks.images.reading import READER, Mode, read_image
 
 Labels = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
 """What each image is to be recognised as: its class, 0-based, or a number to be predicted."""
@@ -60,6 +59,10 @@ class ArrayImages:
         content.update(self.labels.astype("<i8" if self.labels.dtype == np.int64 else "<f4").tobytes())
         return content.hexdigest()
 
+    def pictures(self) -> list[bytes]:
+        """Of each image a hash of its pixels: equal ones are the same picture."""
+        return [content_hash(np.ascontiguousarray(image).tobytes()) for image in self.pixels]
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -81,27 +84,48 @@ class FolderImages:
         root: the folder that the names start from.
         names: paths of the files relative to ``root`` as bytes. An array instead of a list of strings: it is one object, so
             loader processes share it with their parent instead of copying it page by page.
-        sizes: bytes of each file; part of the digest, so that a replaced file is noticed without being read.
+        records: what each file holds (:data:`~raysearch.tasks.images.fingerprints.FINGERPRINT`).
         labels: class of each file, 0-based.
         mode: grey or colour, whatever the file holds.
+        white: value of white in grey pictures of more than 8 bits, see :func:`~raysearch.tasks.images.reading.read_image`.
+        whole: whether ``records`` know all bytes of a file, or its size, beginning and end.
+        as_in_0_1_0: have the digest that version 0.1.0 gave these files, which knew names, sizes and labels alone.
 
     """
 
     def __init__(
-        self, root: Path, *, names: np.ndarray, sizes: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], mode: Mode
+        self,
+        root: Path,
+        *,
+        names: np.ndarray,
+        records: np.ndarray,
+        labels: Int64[np.ndarray, " n"],
+        mode: Mode,
+        white: float | None = None,
+        whole: bool = True,
+        as_in_0_1_0: bool = False,
     ) -> None:
         self.root = root
         self.names = names
-        self.sizes = sizes
+        self.records = records
         self.labels = labels
         self.mode: Mode = mode
+        self.white, self.whole, self.as_in_0_1_0 = white, whole, as_in_0_1_0
 
     def digest(self) -> str:
-        """Hash of names, sizes and labels; the pixels are not read."""
+        """Hash of names, content and labels, and of the rules by which they are read."""
         content = hashlib.sha256(b"\0".join(self.names.tolist()))
-        content.update(self.sizes.astype("<i8").tobytes())
+        if self.as_in_0_1_0:
+            content.update(self.records["size"].astype("<i8").tobytes())
+        else:
+            content.update(f"{READER} {self.mode} {self.white}".encode())
+            content.update(np.ascontiguousarray(self.records["content"]).tobytes())
         content.update(self.labels.astype("<i8").tobytes())
         return content.hexdigest()
+
+    def pictures(self) -> list[bytes]:
+        """Of each image a hash of its pixels: equal ones are the same picture, in whatever file."""
+        return [record.tobytes() for record in self.records["picture"]]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,50 +135,31 @@ class FolderImages:
         return self.root / os.fsdecode(bytes(self.names[index]))
 
     def decode(self, index: int) -> Image.Image:
-        """Read one file. Raises UserError that names it when it cannot be read."""
-        return read_image(self.path(index), self.mode)
+        """Read one file. Raises UserError that names it when it cannot be read or is no longer the one that was listed."""
+        path = self.path(index)
+        try:
+            content = path.read_bytes()
+            found = content_hash(content) if self.whole else ends_hash(path)
+        except OSError as error:
+            raise UserError(f"{shown(path)} cannot be read ({error.strerror}): restore it") from None
+        try:
+            image = read_image(content, self.mode, white=self.white)
+        except UserError as error:
+            raise UserError(str(error).replace("the picture", shown(path), 1)) from None
+        if found != self.records["content"][index].tobytes():
+            raise UserError(f"{shown(path)} changed since this run began: restore it, or start a new run")
+        return image
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
         """The files at ``indices``, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return type(self)(
-            self.root, names=self.names[chosen], sizes=self.sizes[chosen], labels=self.labels[chosen], mode=self.mode
+            self.root,
+            names=self.names[chosen],
+            records=self.records[chosen],
+            labels=self.labels[chosen],
+            mode=self.mode,
+            white=self.white,
+            whole=self.whole,
+            as_in_0_1_0=self.as_in_0_1_0,
         )
-
-
-# What PIL raises for files that are no images, are cut off, or claim an absurd size.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-
-
-def read_image(path: Path, mode: Mode) -> Image.Image:
-    """The image in a file, converted to ``mode``. Raises UserError that names the file when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return _converted(image, mode)
-    except _UNREADABLE as error:
-        raise UserError(f"{path} is not a readable image ({_reason(error, path)}): replace or remove it") from None
-
-
-def check_header(path: Path) -> None:
-    """Raises UserError that names the file when it does not begin as an image."""
-    try:
-        with Image.open(path):
-            pass
-    except _UNREADABLE as error:
-        raise UserError(f"{path} is not a readable image ({_reason(error, path)}): replace or remove it") from None
-
-
-def _reason(error: BaseException, path: Path) -> str:
-    """PIL's words without the path, which the message already shows."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.replace(f" {str(path)!r}", "")
-
-
-def _converted(image: Image.Image, mode: Mode) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # PIL would clip 16-bit grey at 255 instead of scaling it.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        # PIL warns when a palette with transparent entries is converted to RGB directly.
-        image = image.convert("RGBA")
-    return image.convert(mode)

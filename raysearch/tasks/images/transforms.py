@@ -15,6 +15,7 @@ from torch import Tensor
 from raysearch.bounds import Bounds, Count, CountOrNone, NotNegative, Share, check_numbers
 from raysearch.errors import SettingError, UserError
 from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.reading import Source, read_image, to_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,21 @@ def evaluation_crop(config: DataConfig) -> Callable[[Image.Image], Image.Image]:
     )
 
 
-def to_array(image: Image.Image) -> UInt8[np.ndarray, "chans height width"]:
-    """Pixels of a grey or RGB image, channels first."""
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def evaluation_array(source: Source, config: DataConfig) -> UInt8[np.ndarray, "chans height width"]:
+    """One picture as the network is given it for evaluation, before its normalisation: read, resized, the centre cut out.
+
+    Raises UserError when it cannot be read.
+    """
+    return to_array(evaluation_crop(config)(read_image(source, config.mode, white=config.white)))
+
+
+def shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The image with its shorter side brought down to ``side`` pixels; as it is where it is smaller, or ``side`` is 0."""
+    shorter = min(image.size)
+    if side == 0 or shorter <= side:
+        return image
+    width, height = (max(side, round(length * side / shorter)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def write_classes() -> Writer:
     """Write ``count`` random images per class to ``folder/<class>/<i><suffix>``."""
 
     def write(folder: Path, counts: dict[str, int], *, suffix: str = ".png", size: tuple[int, int] = (20, 16)) -> Path:
-        rng = np.random.default_rng(len(counts))
+        rng = np.random.default_rng(zlib.crc32(f"{folder.name}{counts}".encode()))  # no picture is in two folders
         for name, count in counts.items():
             (folder / name).mkdir(parents=True)
             for i in range(count):
@@ -30,14 +31,17 @@ def write_classes() -> Writer:
 
 @pytest.fixture
 def write_fashion_mnist() -> Writer:
-    """Write the four published files with ``train`` and ``test`` images per class, packed or not; image i is filled with i."""
+    """Write the four published files with ``train`` and ``test`` images per class, packed or not.
+
+    Training image i is filled with i, test image i with 100 + i.
+    """
 
     def write(folder: Path, *, packed: bool, train: int = 4, test: int = 2) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for part, per_class in (("train", train), ("t10k", test)):
             count = 10 * per_class
             labels = np.arange(count, dtype=np.uint8) % 10
-            pixels = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28)
+            pixels = np.repeat(np.arange(count, dtype=np.uint8) + 100 * (part == "t10k"), 28 * 28).astype(np.uint8)
             files = {
                 f"{part}-images-idx3-ubyte": struct.pack(">IIII", 0x803, count, 28, 28) + pixels.tobytes(),
                 f"{part}-labels-idx1-ubyte": struct.pack(">II", 0x801, count) + labels.tobytes(),

@@ -35,6 +35,7 @@ def test_files_are_resized_and_cropped(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(4):
+            stripes[0, 0] = i, ord(name), 0  # copies would stay in one split
             Image.fromarray(stripes).save(tmp_path / "images" / name / f"{i}.png")
     config = replace(IMAGES, root=tmp_path / "images", img_size=14)
     cached = open_cache(write_cache(load_splits(config).test, tmp_path / "test.arrow", config).path)

@@ -10,8 +10,8 @@ from PIL import Image
 from timm.data.transforms_factory import transforms_imagenet_eval
 
 from raysearch.tasks.images import IMAGES, AugmentConfig, DataConfig, Normalisation
-from raysearch.tasks.images.images import read_image
-from raysearch.tasks.images.transforms import evaluation_crop, to_array, training_transform
+from raysearch.tasks.images.reading import read_image, to_array
+from raysearch.tasks.images.transforms import evaluation_crop, training_transform
 
 
 @pytest.mark.parametrize("size", [(50, 37), (33, 90), (32, 32)])

@@ -1,0 +1,28 @@
+"""Paths as people type them, made to mean the same in every process: another one may have another working directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_SQLITE = "sqlite:///"
+
+
+def absolute(path: Path) -> Path:
+    """The path with ``~`` expanded, from the root of the file system; links are kept as they are."""
+    return expanded(path).absolute()
+
+
+def expanded(path: Path) -> Path:
+    """The path with ``~`` expanded, for files that this process alone opens: messages then show what was typed."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user's name that is not known: then it is the name of a file
+        return path
+
+
+def absolute_uri(uri: str) -> str:
+    """An MLflow URI in which the path of an SQLite file is absolute; a bare path is a folder of files."""
+    if uri.startswith(_SQLITE):
+        file, mark, settings = uri.removeprefix(_SQLITE).partition("?")
+        return f"{_SQLITE}{absolute(Path(file))}{mark}{settings}" if file and file != ":memory:" else uri
+    return uri if ":" in uri or not uri else str(absolute(Path(uri)))

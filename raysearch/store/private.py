@@ -1,0 +1,101 @@
+"""Folders of this user alone: caches that stand in places which others may write to, and what must be true of them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from raysearch.errors import UserError
+
+UNUSED_SECONDS = 14 * 24 * 3600
+"""Age since its last use at which an entry of a cache is removed."""
+
+
+def private_folder(path: Path) -> Path:
+    """Make ``path`` for this user alone, or check that it is so.
+
+    In a temporary folder anybody may have made it before us. Raises UserError for a link, a file, and a folder of another user.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UserError(f"{path} is not a folder of this user: remove it, or set TMPDIR to a folder of your own")
+    if found.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def temporary_folder() -> Path:
+    """Our folder below the machine's temporary one, which all our processes on this machine know."""
+    return private_folder(Path(tempfile.gettempdir()) / f"raysearch-{os.getuid()}")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder for what can be made again: below ``RAYSEARCH_CACHE``, ``XDG_CACHE_HOME/raysearch`` or ``~/.cache/raysearch``.
+
+    Where the home is not writable, as in some containers, below the temporary folder.
+    """
+    given = os.environ.get("RAYSEARCH_CACHE")
+    below = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "raysearch"
+    try:
+        folder = private_folder(below / name)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(folder)
+    except OSError:
+        return private_folder(temporary_folder() / name)
+    return folder
+
+
+def open_lock(path: Path) -> int:
+    """A file descriptor to lock by; the file is made where it is missing. Links are not followed: OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def locked(path: Path) -> Generator[int]:
+    """Hold the lock ``path`` alone for the length of a ``with`` block."""
+    descriptor = open_lock(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def keep(lock: Path) -> int:
+    """Say that the entry of ``lock`` is in use, as long as the descriptor that is returned stays open."""
+    descriptor = open_lock(lock)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    os.utime(descriptor)  # its last use
+    return descriptor
+
+
+def remove_unused(folder: Path, *, older_than: float = UNUSED_SECONDS) -> list[Path]:
+    """Remove entries that nobody has used for so many seconds; returns what was removed.
+
+    An entry is a file ``NAME.lock`` and all others that begin with ``NAME``. One that a process holds by :func:`keep` stays,
+    whatever its age.
+    """
+    removed: list[Path] = []
+    for lock in sorted(folder.glob("*.lock")):
+        with suppress(OSError):  # another process removes it at the same time, or it is a link that nobody of us made
+            if time.time() - lock.lstat().st_mtime < older_than:
+                continue
+            descriptor = open_lock(lock)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in folder.glob(f"{lock.stem}*"):
+                    if path != lock:
+                        path.unlink()
+                        removed.append(path)
+                lock.unlink()
+            finally:
+                os.close(descriptor)
+    return removed

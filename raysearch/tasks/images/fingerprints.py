@@ -1,0 +1,133 @@
+"""What image files hold, told by hashes that are computed once: identity of a data set, equal pictures, unreadable ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raysearch.store.private import cache_folder
+from raysearch.tasks.images.reading import READER, Mode, read_header, read_picture
+
+DECODED_AT_MOST = 50_000
+"""Up to this many images of a data set are decoded to be compared; of larger sets beginning, end and size of each file tell."""
+
+_END = 2**16
+"""Bytes of beginning and end that stand for a file of a large set."""
+
+_FRESH = 2.0
+"""Seconds: a file that changed just now could change again within the same tick of the file system's clock."""
+
+FINGERPRINT = np.dtype(
+    [
+        *(("size", "<i8"), ("mtime", "<i8"), ("ctime", "<i8")),
+        ("content", "u1", 16),  # hash of the file's bytes
+        ("picture", "u1", 16),  # hash of the decoded pixels; of the bytes again in a large set
+        *(("height", "<i4"), ("width", "<i4")),
+        ("brightest", "<f8"),  # see reading.Picture; NaN where it is None
+    ]
+)
+"""One image file. Sizes in pixels; times in nanoseconds."""
+
+
+def content_hash(content: bytes) -> bytes:
+    """Of a whole file: 16 bytes."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def ends_hash(path: Path) -> bytes:
+    """Of a file's size, beginning and end: 16 bytes."""
+    with path.open("rb") as file:
+        begin = file.read(_END)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END))
+        return hashlib.blake2b(begin + file.read(_END) + str(size).encode(), digest_size=16).digest()
+
+
+def fingerprints(
+    root: Path, names: list[bytes], *, mode: Mode, white: float | None, whole: bool
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Of each file below ``root``, by the processor's cores at once, and by index what is wrong with those that are unreadable.
+
+    Files whose size and times did not change since an earlier call are not read again; what is known of them stands in
+    the cache folder.
+    """
+    stored = cache_folder("fingerprints") / f"{_key(root, mode, white, whole)}.npz"
+    known = _read(stored)
+    records = np.zeros(len(names), FINGERPRINT)
+    begun = time.time_ns()
+
+    def examine(index: int) -> str | None:
+        path, record = root / os.fsdecode(names[index]), records[index]
+        try:
+            state = path.stat()
+            times = state.st_size, state.st_mtime_ns, state.st_ctime_ns
+            earlier = known.get(names[index])
+            if earlier is not None and tuple(earlier[name].item() for name in ("size", "mtime", "ctime")) == times:
+                records[index] = earlier
+                return None
+            record["size"], record["mtime"], record["ctime"] = times
+            record["brightest"] = np.nan
+            if not whole:
+                record["content"] = record["picture"] = _array(ends_hash(path))
+                record["height"], record["width"] = read_header(path)
+                return None
+            content = path.read_bytes()
+            record["content"] = _array(content_hash(content))
+            picture = read_picture(path, mode, white=white)
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
+        except ValueError as error:
+            return str(error)
+        image = picture.image
+        record["picture"] = _array(content_hash(f"{image.size}".encode() + image.tobytes()))
+        record["height"], record["width"] = image.height, image.width
+        record["brightest"] = np.nan if picture.brightest is None else picture.brightest
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = dict(enumerate(pool.map(examine, range(len(names)), chunksize=16)))
+    unreadable = {index: said for index, said in problems.items() if said is not None}
+    settled = (records["ctime"] < begun - _FRESH * 1e9) & (records["mtime"] < begun - _FRESH * 1e9)
+    settled[list(unreadable)] = False
+    _write(stored, [name for name, keep in zip(names, settled, strict=True) if keep], records[settled])
+    return records, unreadable
+
+
+def _array(digest: bytes) -> np.ndarray:
+    return np.frombuffer(digest, np.uint8)
+
+
+def _key(root: Path, mode: Mode, white: float | None, whole: bool) -> str:
+    parts = [os.fsencode(root.absolute()).hex(), mode, white, whole, READER]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[bytes, Any]:
+    """What an earlier call knew; nothing where the file is not there or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names, records = stored["names"], stored["records"]
+        return dict(zip(names.tolist(), records, strict=True)) if records.dtype == FINGERPRINT else {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def _write(path: Path, names: list[bytes], records: np.ndarray) -> None:
+    """Keep what is known; without room for it, the next call reads the files again."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with suppress(OSError):
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, names=np.array(names, dtype=np.bytes_), records=records)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

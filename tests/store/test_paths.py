@@ -1,0 +1,42 @@
+"""Paths as people type them mean one file, in whatever process and from whatever folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raysearch.jobs.plan import SearchCommand
+from raysearch.recipes.autoformer import IMAGES_RECIPE
+from raysearch.store.names import shown
+from raysearch.store.paths import absolute, absolute_uri
+from raysearch.tasks.images import IMAGES
+
+
+def test_paths_are_absolute_and_know_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert absolute(Path("data")) == tmp_path / "data"
+    assert absolute(Path("~/data")) == tmp_path / "home" / "data"
+    assert absolute(Path("~nobody-of-that-name/data")) == tmp_path / "~nobody-of-that-name" / "data"
+    assert absolute_uri("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert absolute_uri("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
+    assert absolute_uri("mlruns") == str(tmp_path / "mlruns")
+    assert absolute_uri("http://host:5000") == "http://host:5000"
+
+
+def test_a_search_reads_the_folder_that_was_meant_when_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = SearchCommand(IMAGES_RECIPE, data=Path("photos"), supernet=Path("~/net.pth"), tracking_uri="sqlite:///m.db")
+    assert command.data == tmp_path / "photos"
+    assert command.supernet == Path.home() / "net.pth"
+    assert command.tracking_uri == f"sqlite:///{tmp_path}/m.db"
+    config = replace(IMAGES, root=Path("photos"))
+    monkeypatch.chdir("/")
+    assert config.root == tmp_path / "photos"  # so it travels to processes with another working directory
+
+
+def test_any_name_can_be_shown() -> None:
+    assert shown(Path("caf\udce9") / "a\nb") == "caf\N{REPLACEMENT CHARACTER}/a\N{REPLACEMENT CHARACTER}b"
+    assert shown("naïve 画像") == "naïve 画像"

@@ -1,0 +1,155 @@
+"""What is read of a picture is what a viewer shows, whatever the file."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from raysearch.errors import UserError
+from raysearch.tasks.images import IMAGES, evaluation_array, read_image
+from raysearch.tasks.images.reading import read_picture
+
+PIXELS = np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)
+RAMP = (np.arange(256).reshape(16, 16) * 16).astype(np.uint16)
+"""12-bit values: 0 to 4,080."""
+
+
+def encoded(image: Image.Image, form: str, **settings: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **settings)
+    return stream.getvalue()
+
+
+def tiff(pixels: np.ndarray, **tags: int) -> bytes:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        directory[{"photometric": 262, "most": 281}[name]] = value
+    return encoded(Image.fromarray(pixels), "TIFF", tiffinfo=directory)
+
+
+def first_pixel(content: bytes, mode: Any = "RGB") -> list[int]:
+    return np.atleast_1d(np.asarray(read_image(content, mode))[0, 0]).tolist()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_upright(form: str, orientation: int) -> None:
+    """As numpy turns the same pixels; where each corner lies in the file is EXIF's definition of the eight values."""
+    shown = {
+        **{1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud},
+        **{5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1)},
+        **{7: lambda a: np.rot90(a.swapaxes(0, 1), 2), 8: lambda a: np.rot90(a, 1)},
+    }[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image = Image.fromarray(PIXELS)
+    as_stored = np.asarray(read_image(encoded(image, form), "RGB"))
+    np.testing.assert_array_equal(np.asarray(read_image(encoded(image, form, exif=exif), "RGB")), shown(as_stored))
+
+
+def test_damaged_exif_does_not_hide_the_picture() -> None:
+    content = encoded(Image.fromarray(PIXELS), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert read_image(content, "RGB").size == (24, 16)
+
+
+def test_what_is_transparent_is_white() -> None:
+    hidden = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([255, 0, 0] * 256)
+    for content in (
+        *(encoded(hidden, "PNG"), encoded(hidden, "WEBP", lossless=True), encoded(hidden, "TIFF")),
+        *(encoded(palette, "PNG", transparency=0), encoded(palette, "GIF", transparency=0)),
+        encoded(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG", transparency=(1, 2, 3)),
+        encoded(Image.new("L", (4, 4), 7), "PNG", transparency=7),
+        encoded(Image.new("LA", (4, 4), (7, 0)), "PNG"),
+    ):
+        assert first_pixel(content) == [255, 255, 255]
+        assert first_pixel(content, "L") == [255]
+    assert first_pixel(encoded(Image.new("LA", (4, 4), (10, 128)), "PNG"), "L") == [132]  # half of it
+
+
+@pytest.mark.parametrize(
+    ("content", "brightest"),
+    [
+        (encoded(Image.fromarray(RAMP * 16), "PNG"), 254),
+        (tiff(RAMP, most=4095), 254),
+        (b"P5 2 1 4095\n" + np.array([0, 4095], ">u2").tobytes(), 255),
+        (encoded(Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)), "TIFF"), 255),
+        (encoded(Image.fromarray(np.full((4, 4), 65535, np.int32)), "TIFF"), 255),
+    ],
+)
+def test_deep_pictures_keep_their_range(content: bytes, brightest: int) -> None:
+    assert np.asarray(read_image(content, "L")).max() == brightest
+    assert np.asarray(read_image(content, "RGB")).max() == brightest
+
+
+def test_the_value_of_white_can_be_given() -> None:
+    """It is needed where a file of 16 bits has values of 12 and does not say so."""
+    content = encoded(Image.fromarray(RAMP), "PNG")
+    assert read_picture(content, "L").brightest == pytest.approx(4080 / 65535)
+    assert np.asarray(read_image(content, "L", white=4095)).max() == 254
+    assert read_picture(content, "L", white=4095).brightest is None
+
+
+def test_white_may_be_zero() -> None:
+    inverted = np.asarray(read_image(tiff(RAMP * 16, photometric=0), "L"))
+    assert (inverted[0, 0], inverted[-1, -1]) == (255, 1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.full((4, 4), 70_000, np.int32), "values from 70000 to 70000.*--dataset.white"),
+        (np.full((4, 4), -0.5, np.float32), "values from -0.5.*--dataset.white"),
+        (np.full((4, 4), np.nan, np.float32), "no numbers"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(pixels: np.ndarray, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        read_image(encoded(Image.fromarray(pixels), "TIFF"), "L")
+
+
+def test_other_colours_and_animations() -> None:
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    for content in (
+        encoded(red.convert("CMYK"), "TIFF"),
+        *(encoded(red, form, save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")]) for form in ("GIF", "PNG")),
+        encoded(red, "WEBP", save_all=True, lossless=True, append_images=[Image.new("RGB", (8, 8), "blue")]),
+        encoded(red, "PPM"),
+    ):
+        assert first_pixel(content) == [255, 0, 0]
+    assert first_pixel(encoded(Image.new("1", (8, 8), 1), "TIFF")) == [255, 255, 255]
+    assert first_pixel(encoded(Image.new("LAB", (4, 4), (255, 128, 128)), "TIFF"))[0] > 250
+    np.testing.assert_allclose(first_pixel(encoded(red.convert("YCbCr"), "JPEG")), [255, 0, 0], atol=2)
+
+
+def test_a_path_its_bytes_and_an_open_file_are_the_same_picture(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(PIXELS).save(path)
+    config = IMAGES
+    arrays = [evaluation_array(path, config), evaluation_array(path.read_bytes(), config)]
+    with path.open("rb") as file:
+        arrays.append(evaluation_array(file, config))
+    assert arrays[0].shape == (3, 224, 224)
+    assert all(np.array_equal(arrays[0], other) for other in arrays)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:60], lambda c: c[:20] + bytes(40) + c[60:], lambda _: b"", lambda _: b"<html>"]
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM"])
+def test_what_is_no_picture_is_a_users_error(tmp_path: Path, damage: Any, form: str) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(damage(encoded(Image.fromarray(PIXELS), form)))
+    with suppress(UserError):
+        # Where the bytes that were overwritten were pixels, no checksum tells.
+        assert read_image(path, "RGB").size == (24, 16)
+        return
+    with pytest.raises(UserError, match=str(path)):
+        read_image(path, "RGB")
