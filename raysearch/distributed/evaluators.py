@@ -225,7 +225,10 @@ class Pool:
         return outcome_to_dict(future.result())
 
     async def predict(self, split: str, arch: Architecture) -> Predictions | None:
-        """What an architecture says of each image of a split; None where there is nothing to say."""
+        """What an architecture says of each image of a split; None where there is nothing to say.
+
+        None, too, where evaluators are lost over it again and again: what is shown is no reason to lose a search.
+        """
         for _ in range(ATTEMPTS):
             evaluator = await self.free.get()
             try:
@@ -235,7 +238,8 @@ class Pool:
                 continue
             self.free.put_nowait(evaluator)
             return found
-        raise RuntimeError(f"{ATTEMPTS} evaluators in turn ended while they predicted the images of {split}: out of memory?")
+        log.warning("no predictions of %s: %d evaluators in turn ended over them", split, ATTEMPTS)
+        return None
 
     async def usage(self, split: str, part: Span) -> dict[str, Any] | None:
         """See :meth:`~raysearch.distributed.usage.UsageLog.usage`; as JSON values."""

@@ -195,9 +195,9 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
             # Only here, when the choice is made, are the test images read.
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
             networks = compare(plan, champion, candidates, service, console)
-            save_predictions(plan, folder, service.predict(TEST_SPLIT, champion.proposal.arch))
             assert champion.result is not None  # it competed
             save_champion(plan, folder, networks.champion, kind=champion.result.kind)
+            save_predictions(plan, folder, service.predict(TEST_SPLIT, champion.proposal.arch))
     return close(
         plan,
         folder,

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from raysearch.report.places import choice_text, value_text
 from raysearch.report.tables import count_text, duration_text
+from raysearch.store.names import REPLACEMENT
 
 
 @cache
@@ -46,10 +47,10 @@ def sentence(line: str) -> str:
 def render(template: str, **values: object) -> str:
     """The page that a file of ``templates`` makes of these values.
 
-    A byte of a name that is no text (Python holds it as a lone surrogate) is written as its number: UTF-8 has no place for it.
+    What of a name is no text (Python holds it as a lone surrogate) becomes U+FFFD: UTF-8 has no place for it.
     """
     page = _templates().get_template(template).render(plotly_js=Markup(get_plotlyjs()), **values)
-    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", page)
+    return re.sub("[\ud800-\udfff]", REPLACEMENT, page)
 
 
 def picture(figure: go.Figure, *, name: str) -> Markup:

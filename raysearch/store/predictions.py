@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64
 
 from raysearch.errors import UserError
 from raysearch.store.files import written_whole
+from raysearch.store.names import shown
 
 PREDICTIONS = "test-predictions.parquet"
 """File of the champion's predictions in an output folder."""
@@ -63,7 +64,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     items = range(len(predictions.labels))
     columns = [
         pa.array(items, pa.int64()),
-        pa.array(_writable(predictions.names) if predictions.names is not None else [None] * len(items), pa.string()),
+        pa.array([None] * len(items) if predictions.names is None else list(map(shown, predictions.names)), pa.string()),
         pa.array(predictions.labels),
         pa.array(predictions.predicted),
         pa.array(predictions.confidence),
@@ -72,11 +73,6 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     schema = SCHEMA.with_metadata({_CLASSES: json.dumps(predictions.classes)})  # ASCII, whatever the names
     with written_whole(path) as temporary:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary)
-
-
-def _writable(names: Sequence[str]) -> list[str]:
-    """Names as UTF-8 can hold them: a byte of a file name that is no text becomes its number in hexadecimal."""
-    return [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in names]
 
 
 def read_predictions(path: Path) -> Predictions:

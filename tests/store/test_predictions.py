@@ -20,7 +20,7 @@ def test_names_and_numbers_are_read_back(tmp_path: Path) -> None:
     write_predictions(tmp_path / "said.parquet", said)
     found = read_predictions(tmp_path / "said.parquet")
     assert found.classes == said.classes
-    assert found.names == ["caf\\xe9/1.jpg", "b/2.jpg", "b/3.jpg", "b/4.jpg"]
+    assert found.names == ["caf\N{REPLACEMENT CHARACTER}/1.jpg", "b/2.jpg", "b/3.jpg", "b/4.jpg"]
     assert found.pictures == {2: b"\x89PNG"}
     for name in ("labels", "predicted", "confidence"):
         np.testing.assert_array_equal(getattr(found, name), getattr(said, name))
