@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +16,15 @@ from raysearch.bounds import Count
 from raysearch.errors import UserError
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.recipes import Recipe
+from raysearch.recipes.fitted import Machine, fitted_recipe
+from raysearch.recipes.recipe import BESIDE
+from raysearch.recipes.stored import stored_recipe, upgraded
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.proxies import PROXIES
-from raysearch.space import Architecture, Cost, SearchProblem
+from raysearch.space import Architecture, Constraint, Cost, SearchProblem
 from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
+from raysearch.store.folder import CONFIG, check_output
 from raysearch.store.paths import absolute, absolute_uri, expanded
 from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
@@ -50,6 +55,8 @@ class SearchCommand(Generic[T, C]):
     what a zero-cost proxy likes of random subnets: snip, dss or grad_norm."""
     warm_start_count: Count = 10
     """How many of them."""
+    time: str | None = None
+    """How long the whole search may take here, as 30m or 4h: epochs and candidates that are not given follow from it."""
     tracking_uri: str | None = None
     """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folders."""
     ray_address: str | None = None
@@ -125,8 +132,11 @@ class Plan:
         return replace(self, problem=problem, latency=table)
 
 
-def plan_search(command: SearchCommand[Any, Any]) -> Plan:
-    """Check a command against its images, files and budget. Raises UserError, in one line with the remedy."""
+def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machine] | None = None) -> Plan:
+    """Check a command against its images, files and budget. Raises UserError, in one line with the remedy.
+
+    ``machine`` is asked, once, for a recipe whose settings follow from it; None: they stay as the command gives them.
+    """
     recipe = command.recipe
     if recipe.racing.enabled and recipe.algorithm not in ("evolution", "ageing"):
         raise UserError(
@@ -136,6 +146,9 @@ def plan_search(command: SearchCommand[Any, Any]) -> Plan:
     if command.data is not None:
         recipe = replace(recipe, task=recipe.task.reading(command.data))
     splits = recipe.task.splits()
+    if recipe.fits and machine is not None:
+        recipe = fitted_recipe(recipe, splits, machine(), command.given)
+    recipe = replace(recipe, constraint=_budget(recipe.constraint, command.given))
     geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
     given = None if command.supernet is None else _given(command.supernet, recipe, geometry, splits)
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
@@ -157,6 +170,49 @@ def plan_search(command: SearchCommand[Any, Any]) -> Plan:
         )
         return replace(plan, initial=proxy.best(problem, count=command.warm_start_count), proxy=proxy)
     return replace(plan, initial=_initial(command, command.warm_start, problem))
+
+
+def _budget(limits: Constraint, given: Collection[str]) -> Constraint:
+    """The limits without those of the recipe that contradict one that was given."""
+    dropped: dict[str, None] = {}
+    for low, high in (("min_params", "max_params"), ("min_macs", "max_macs")):
+        least, most = getattr(limits, low), getattr(limits, high)
+        if least is not None and most is not None and least > most:
+            dropped |= {name: None for name in (low, high) if f"constraint.{name}" not in given}
+    return limits if len(dropped) > 1 else replace(limits, **dropped)
+
+
+def continued(command: SearchCommand[Any, Any], output: Path) -> SearchCommand[Any, Any]:
+    """A command that resumes the search in ``output`` with that search's settings, but for those that it gives itself.
+
+    A recipe whose settings followed from the machine then means on any machine what it meant at first.
+    """
+    held = check_output(output, resume=command.resume)
+    if held is None or held["recipe"].get("name") != command.recipe.name:
+        return command
+    family = command.recipe.family
+    if upgraded(held["recipe"])["family"] != family.name:
+        return command
+    asked = command.recipe.to_dict()
+    values = {name: value for name, value in held["recipe"].items() if name not in BESIDE}
+    for name in command.given:
+        _copy(asked, values, name.split("."))
+    try:
+        recipe = stored_recipe(values, family)
+    except UserError as error:
+        raise UserError(f"{output / CONFIG}: {error}") from None
+    return replace(command, recipe=recipe)
+
+
+def _copy(source: dict[str, Any], target: dict[str, Any], path: Sequence[str]) -> None:
+    """Copy one nested value where the source has it: names of the command that are no setting of the recipe it has not."""
+    *groups, name = path
+    for group in groups:
+        if not isinstance(source.get(group), dict):
+            return
+        source, target = source[group], target.setdefault(group, {})
+    if name in source:
+        target[name] = source[name]
 
 
 def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits) -> SupernetFile:

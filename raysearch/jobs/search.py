@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from random import Random
@@ -20,18 +21,19 @@ from raysearch.distributed.training import TrainingJob, train_supernet, trained_
 from raysearch.errors import UserError
 from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, save_predictions, show_summary
 from raysearch.jobs.finalists import choose
+from raysearch.jobs.fitting import fit_to_time, machine_of_cluster, say_plan
 from raysearch.jobs.latency_table import plan_latency
 from raysearch.jobs.opening import check_held, configuration, open_tracker
-from raysearch.jobs.plan import Plan, SearchCommand, output_path, plan_search
+from raysearch.jobs.plan import Plan, SearchCommand, continued, output_path, plan_search
 from raysearch.jobs.progress import phase
 from raysearch.jobs.watching import Watcher
 from raysearch.recipes import flat_settings
+from raysearch.recipes.fitted import Machine
 from raysearch.recipes.stored import upgraded
 from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import calibration_items
 from raysearch.search import Candidate, Failure, make_algorithm, pareto_front
 from raysearch.search.front import SCORE_AND_PARAMS
-from raysearch.space import Constraint
 from raysearch.store.candidates import CANDIDATES, CandidateRow, write_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, write_json
 from raysearch.store.summary import EpochRecord, Summary
@@ -45,13 +47,21 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
     Raises UserError, in one line with the remedy, for what the user can mend; nothing of an earlier search is changed then.
     """
     started = time.perf_counter()
-    plan = plan_search(command)
-    recipe = plan.recipe
     output = output_path(command)
-    nothing_yet = not (output / CONFIG).exists()
-    with open_folder(output, configuration(plan, command, line), resume=command.resume, upgrade=upgraded) as folder:
-        if command.resume and nothing_yet:  # killed before it wrote anything, or a slip of the pen
-            console.print(f"there is no search in {output} to resume: starting one", highlight=False, soft_wrap=True)
+    command = continued(command, output)
+    is_new = not (output / CONFIG).exists()
+    with ExitStack() as stack:
+
+        def cluster() -> Machine:
+            stack.enter_context(connected(command.ray_address))
+            return machine_of_cluster()
+
+        plan = plan_search(command, machine=cluster if is_new else None)
+        if is_new:
+            plan = fit_to_time(command, plan, cluster(), console, output=output)
+        recipe = plan.recipe
+        settings = configuration(plan, command, line)
+        folder = stack.enter_context(open_folder(output, settings, resume=command.resume, upgrade=upgraded))
         if folder.finished:
             if folder.spool.exists():
                 open_tracker(command, plan, folder).close()  # what MLflow did not take at its end
@@ -62,21 +72,8 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
         check_held(folder, recipe.family)
         with open_tracker(command, plan, folder) as tracker, connected(command.ray_address):
             carry(recipe.family, recipe.task)
-            console.print(
-                f"{recipe.name}: {plan.problem.space.size():,} subnets, {plan.problem.constraint}; "
-                f"{len(plan.splits.train):,} images to train, {len(plan.splits.search):,} to search, "
-                f"{len(plan.splits.finalists):,} for finalists, {len(plan.splits.test):,} to test  ->  {output}",
-                highlight=False,
-                soft_wrap=True,
-            )
-            for words in (*plan.splits.notes, *([plan.seen] if plan.seen else [])):
-                console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
-            if command.family is not None and recipe.constraint == Constraint():
-                console.print(
-                    "no budget is given, and the recipe's was that of its own family: --constraint.max-params would give one",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+            if not is_new:
+                say_plan(command, plan, output, console)
             prepared = time.perf_counter()
             if recipe.measures_latency:
                 plan = plan_latency(plan, folder, console)

@@ -91,15 +91,23 @@ IMAGES_RECIPE: Search = Recipe(
     task=ImageClassification(IMAGES, AugmentConfig.published()),
     family=FAMILY,
     config=IMAGENET_TINY.config,
-    train=TrainingConfig(epochs=300, batch_size=256, lr=5e-4, mixup=0.8, cutmix=1.0, loader_workers=4),
-    constraint=Constraint(min_params=5e6, max_params=6e6),
+    train=TrainingConfig(epochs=300, batch_size=256, lr=5e-4),
+    predictor=PredictorConfig(generations=20),
+    fits=True,
 )
-"""``experiments/search.py images --data DIR``: a folder of your own, one sub-folder per class. Made for GPUs."""
+"""``experiments/search.py images --data DIR``: a folder of your own, one sub-folder per class.
+
+Image size, network, augmentation, batch and epochs that are not given follow from the images, the budget and the machine
+(:mod:`raysearch.recipes.fitted`): minutes on 2 CPU cores, hours on GPUs.
+"""
 
 RECIPES: dict[str, tuple[str, Search]] = {
     "digits": ("scikit-learn's 1,797 handwritten digits: minutes on 2 CPU cores", DIGITS_RECIPE),
     "fashion-mnist": ("60,000 pictures of clothes, 28 px: torchvision's files or Debian's package", FASHION_MNIST_RECIPE),
-    "images": ("a folder of your own (--data DIR), one sub-folder per class", IMAGES_RECIPE),
+    "images": (
+        "a folder of your own (--data DIR), a sub-folder per class; it and the machine decide the rest",
+        IMAGES_RECIPE,
+    ),
     "imagenet-tiny": ("AutoFormer-T as published, 5-6 M parameters (--data DIR)", IMAGENET_TINY),
     "imagenet-small": ("AutoFormer-S as published, 22-23 M parameters (--data DIR)", IMAGENET_SMALL),
     "imagenet-base": ("AutoFormer-B as published, 52-54 M parameters (--data DIR)", IMAGENET_BASE),

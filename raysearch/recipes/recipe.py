@@ -108,6 +108,8 @@ class Recipe(Generic[T, C]):
     """Who is scored again before the champion is named."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
+    fits: Annotated[bool, tyro.conf.Suppress] = False
+    """Whether settings that are not given follow from data, budget and machine (:mod:`raysearch.recipes.fitted`)."""
     seed: Seed = 0
     """Decides weights, training and every candidate; the division of the data has a seed of its own, --dataset.split-seed."""
 

@@ -36,10 +36,15 @@ class Constraint:
     """Most milliseconds per forward pass, measured on the evaluator's device."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for a limit that is not positive and finite, and for min above max."""
+        """Raises UserError for a limit that is not positive and finite; :meth:`check_band` for min above max."""
         check_numbers(self)
-        for name in ("params", "macs"):
-            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+
+    def check_band(self) -> None:
+        """Raises UserError for a lower limit above the upper one.
+
+        Not done at once: limits come one by one from a recipe and from the command line, which may replace but one of a pair.
+        """
+        for name, low, high in (("params", self.min_params, self.max_params), ("macs", self.min_macs, self.max_macs)):
             if low is not None and high is not None and low > high:
                 raise UserError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
 

@@ -38,9 +38,13 @@ class SearchProblem(Generic[A]):
         cost: closed form, the same value at every call. Values are remembered, so it is called once per architecture.
         constraint: the inclusive limits.
 
+    Raises:
+        UserError: a lower limit is above the upper one.
+
     """
 
     def __init__(self, space: SearchSpace[A], cost: Callable[[A], Cost], constraint: Constraint) -> None:
+        constraint.check_band()
         self.space = space
         self.constraint = constraint
         self.size = space.size()

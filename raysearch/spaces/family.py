@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 from torch import Tensor
 
 from raysearch.errors import UserError
-from raysearch.space import Architecture, Cost, SearchSpace
+from raysearch.space import Architecture, Constraint, Cost, SearchSpace
 from raysearch.spaces.supernet import Subnet, Supernet
 from raysearch.store.paths import expanded
 from raysearch.tasks.task import Ends
@@ -126,6 +126,9 @@ class Family(Generic[C, A]):
     """Last parts of the names of parameters of more than one dimension that weight decay leaves alone."""
     read_foreign: Callable[[Path], Foreign] | None = None
     """Reads supernets of other programs without executing them. Raises UserError for a file that is none."""
+    fitted: Callable[[C, Ends, Constraint, Collection[str]], C] | None = None
+    """From a configuration to one whose subnets lie around a budget, but for the settings that are named as given, such as
+    ``space.depth``; None: the family's settings stay whatever the budget."""
     timm: TimmNames | None = None
     """How timm knows the family's networks; None: it does not."""
     source: Path | None = None

@@ -154,6 +154,23 @@ class OutputFolder:
         write_json(self.path / "seconds.json", {**total, phase: total.get(phase, 0.0) + seconds})
 
 
+def check_output(path: Path, *, resume: bool) -> dict[str, Any] | None:
+    """The configuration of the search that the folder holds; None for a new or empty folder. Changes nothing.
+
+    Raises UserError when it is no folder of ours, or holds an earlier search and ``resume`` is False.
+    """
+    file = path / CONFIG
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--output {path} is a file, not a folder")
+    held = _held(file) if file.exists() else None
+    of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
+    if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
+        raise UserError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
+    if held is not None and not resume:
+        raise UserError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
+    return held
+
+
 @contextmanager
 def open_folder(
     path: Path,
@@ -172,17 +189,10 @@ def open_folder(
     ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
     when a UserError ends the block before anything was computed in it.
     """
+    held = check_output(path, resume=resume)
     file = path / CONFIG
-    if path.exists() and not path.is_dir():
-        raise UserError(f"--output {path} is a file, not a folder")
-    held = _held(file) if file.exists() else None
     if held is not None and upgrade is not None:
         held["recipe"] = upgrade(held["recipe"])
-    of_a_start = {LOCK, temporary_name(file).name}  # all that one leaves that was killed before its configuration was there
-    if held is None and path.is_dir() and any(p.name not in of_a_start for p in path.iterdir()):
-        raise UserError(f"--output {path} holds files, but no search of raysearch; choose an empty folder")
-    if held is not None and not resume:
-        raise UserError(f"--output {path} holds an earlier search; add --resume to continue it, or choose another folder")
     if held is not None and (changed := _changes(held["recipe"], config["recipe"])):
         raise UserError(
             f"--output {path} holds a search of another configuration ({'; '.join(changed)}); "

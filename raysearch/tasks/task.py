@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +119,18 @@ class Task(Protocol):
         Raises UserError for data that are missing, unreadable or not those of ``expected_digest``.
         """
         ...
+
+    def fitted(self, splits: Splits, *, accelerated: bool, given: Collection[str]) -> Self:
+        """The task with settings that follow from its data and the machine (``accelerated``: it has GPUs).
+
+        Those named in ``given``, as ``dataset.img_size``, stay. The splits stay what they are.
+        """
+        return self
+
+    @property
+    def described(self) -> str:
+        """How data become a network's input, in a few words."""
+        return self.data_name
 
     def ends(self, splits: Splits) -> Ends:
         """What a network for these data takes and gives."""

@@ -67,7 +67,7 @@ def test_imagenet_recipes_are_the_published_ones(
     assert (search.shares, search.rates) == ((25, 25), "code")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name, (_, recipe) in RECIPES.items() if not recipe.fits])
 def test_every_recipe_fits_together(name: str) -> None:
     """The largest subnet fits the supernet, and the smallest and largest lie on the two sides of the band."""
     _, recipe = RECIPES[name]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysearch.errors import UserError
 from raysearch.space.cost import Constraint, Cost
 
 sizes = st.integers(0, 10**12)
@@ -32,7 +33,6 @@ def test_distance_shrinks_towards_the_band(value: int, step: int):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"min_params": 6e6, "max_params": 5e6}, "empty band: min-params 6,000,000 is above max-params 5,000,000"),
         ({"max_macs": math.nan}, "max-macs is nan, must be finite and at least 0"),
         ({"min_macs": -1}, "min-macs is -1"),
         ({"max_params": math.inf}, "max-params is inf"),
@@ -43,6 +43,11 @@ def test_distance_shrinks_towards_the_band(value: int, step: int):
 def test_mistakes_in_a_budget_are_named(limits: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         Constraint(**limits)
+
+
+def test_a_band_without_members_is_named_when_it_is_used():
+    with pytest.raises(UserError, match="empty band: min-params 6,000,000 is above max-params 5,000,000"):
+        Constraint(min_params=6e6, max_params=5e6).check_band()
 
 
 def test_a_latency_limit_counts_where_latency_is_known():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.spaces.autoformer.config import AutoFormerConfig
+from raysearch.spaces.autoformer.fitted import fitted
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.published import geometry_of, read_published
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture, AutoFormerSpace
@@ -58,6 +59,7 @@ FAMILY = Family(
     },
     undecayed=("cls_token", "pos_embed"),
     read_foreign=read_foreign,
+    fitted=fitted,
     timm=TimmNames("raysearch.spaces.autoformer.timm_models", ARCHITECTURE, folder_config),
 )
 """What ``--family autoformer`` means."""

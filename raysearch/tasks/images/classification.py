@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,6 +19,7 @@ from raysearch.errors import UserError
 from raysearch.tasks.images.cache import write_cache
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits
+from raysearch.tasks.images.fitted import fitted_augment, fitted_data, median_side
 from raysearch.tasks.images.images import FolderImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
@@ -62,6 +63,20 @@ class ImageClassification(Task):
     def splits(self, *, expected_digest: str | None = None) -> Splits:
         """See :func:`~raysearch.tasks.images.datasets.load_splits`."""
         return load_splits(self.dataset, expected_digest=expected_digest)
+
+    def fitted(self, splits: Splits, *, accelerated: bool, given: Collection[str]) -> Self:
+        """Image size by the images and the machine, augmentation by their number (:mod:`raysearch.tasks.images.fitted`)."""
+        side = median_side(splits.train)
+        return replace(
+            self,
+            dataset=fitted_data(self.dataset, side=side, accelerated=accelerated, given=given),
+            augment=fitted_augment(self.augment, images=len(splits.train), given=given),
+        )
+
+    @property
+    def described(self) -> str:
+        """Size and augmentation."""
+        return f"{self.dataset.img_size} px, {self.augment}"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

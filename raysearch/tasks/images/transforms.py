@@ -67,6 +67,20 @@ class AugmentConfig:
         if self.rand_augment is not None and not self.rand_augment.startswith("rand"):
             raise SettingError("rand_augment", f"is {self.rand_augment!r}, must be like rand-m9-mstd0.5-inc1")
 
+    def __str__(self) -> str:
+        """As ``crops of 50-100 % of the area, flips``."""
+        parts = [f"shifts of {self.shift} px"] if self.shift else []
+        if self.crop_scale is not None:
+            parts.append(f"crops of {self.crop_scale[0]:.0%} to {self.crop_scale[1]:.0%} of the area")
+        named = (
+            (self.hflip, "flips"),
+            (self.rand_augment, self.rand_augment),
+            (self.color_jitter and not self.rand_augment, f"colour jitter {self.color_jitter:g}"),
+            (self.random_erasing, "erasing"),
+            (self.repeated_augmentation > 1, f"{self.repeated_augmentation} copies"),
+        )
+        return ", ".join([*parts, *(str(text) for is_used, text in named if is_used)]) or "no augmentation"
+
     @property
     def moves_only(self) -> bool:
         """True when shifts and flips are all there is, which whole batches undergo at once."""

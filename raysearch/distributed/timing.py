@@ -1,0 +1,69 @@
+"""What a cluster offers a search, and steps timed where training will run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+import ray
+import torch
+from torch import Tensor
+
+from raysearch.distributed.cluster import answer, share_of
+from raysearch.spaces import Family
+from raysearch.tasks.task import Task
+from raysearch.training.config import TrainingConfig
+from raysearch.training.timing import Timing, time_steps
+
+
+def training_processes(train: TrainingConfig) -> tuple[int, int]:
+    """How many training processes there will be in the connected cluster, and the processor threads of each."""
+    room = share_of("training")
+    if room.gpus >= 1:
+        return train.workers or int(room.gpus), 1
+    cores = max(1, int(room.cpus))
+    count = min(train.workers or 2, cores)
+    return count, max(1, cores // count)
+
+
+def timed_steps(
+    family: Family[Any, Any],
+    settings: Mapping[str, Any],
+    space: Any,
+    sample: tuple[Tensor, Tensor],
+    *,
+    task: Task,
+    train: TrainingConfig,
+) -> Timing:
+    """See :func:`~raysearch.training.timing.time_steps`: on a GPU of those kept for training, else in this process."""
+    processes, threads = training_processes(train)
+    batch = max(1, train.batch_size // processes)
+    room = share_of("training")
+    if room.gpus >= 1:
+        remote = ray.remote(num_gpus=1, resources=room.per_gpu, max_retries=0)(_on_gpu)
+        return answer(remote.remote(family, settings, space, sample, task, train, batch))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=torch.device("cpu"))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _on_gpu(
+    family: Family[Any, Any],
+    settings: Mapping[str, Any],
+    space: Any,
+    sample: tuple[Tensor, Tensor],
+    task: Task,
+    train: TrainingConfig,
+    batch: int,
+) -> Timing:
+    device = torch.device("cuda")
+    return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=device)
+
+
+def free_memory() -> int:
+    """Bytes that this machine can still give."""
+    return psutil.virtual_memory().available

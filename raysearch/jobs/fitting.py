@@ -1,0 +1,137 @@
+"""Before a search is begun: settings that follow from data and machine, a timed step, and what will take how long."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from raysearch.distributed.cluster import share_of
+from raysearch.distributed.evaluators import plan_evaluators
+from raysearch.distributed.timing import free_memory, timed_steps, training_processes
+from raysearch.errors import UserError
+from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, within
+from raysearch.jobs.plan import Plan, SearchCommand
+from raysearch.recipes.fitted import Machine
+from raysearch.report.tables import duration_text
+from raysearch.search import make_algorithm
+from raysearch.space import Constraint
+from raysearch.training.timing import PROBED
+
+ON_CPU_S = 25 * 60.0
+ON_GPU_S = 4 * 3600.0
+"""Seconds that a recipe of fitted settings is planned to take where ``--time`` says nothing."""
+PREPARED_S = 1.0
+"""Seconds for which the preparation of training images is timed at most."""
+
+
+def machine_of_cluster() -> Machine:
+    """What the connected cluster, or this machine, offers a training."""
+    room = share_of("training")
+    return Machine(cores=max(1, int(room.cpus)), gpus=int(room.gpus), memory_bytes=free_memory())
+
+
+def say_plan(command: SearchCommand[Any, Any], plan: Plan, output: Path, console: Console) -> None:
+    """Say what will be searched, on which images, and where the results go."""
+    recipe, splits = plan.recipe, plan.splits
+    lines = [
+        f"{recipe.name}: {plan.problem.space.size():,} subnets, {plan.problem.constraint}; "
+        f"{len(splits.train):,} images to train, {len(splits.search):,} to search, {len(splits.finalists):,} for finalists, "
+        f"{len(splits.test):,} to test  ->  {output}",
+        *(f"  {words}" for words in splits.notes),
+    ]
+    if plan.seen:
+        lines.append(f"  {plan.seen}")
+    if recipe.fits:
+        sizes = [plan.problem.cost(arch).params for arch in (plan.problem.space.smallest(), plan.problem.space.largest())]
+        lines.append(
+            f"  what was not given follows from images and machine: {recipe.task.described}; networks of {sizes[0]:,} to "
+            f"{sizes[1]:,} parameters; batches of {recipe.train.batch_size}, learning rate {recipe.train.lr:.2g}"
+        )
+    if command.family is not None and recipe.constraint == Constraint():
+        lines.append(
+            "  no budget is given, and the recipe's was that of its own family: --constraint.max-params would give one"
+        )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, console: Console, *, output: Path) -> Plan:
+    """The plan with epochs, candidates and batch that end in time and fit into memory; says what is planned and expected.
+
+    Times a few training steps on the connected cluster. Without ``--time`` the settings of a recipe that does not fit itself
+    to the machine stay as they are.
+
+    Raises UserError where memory or days would not do, or the time given is too short for anything.
+    """
+    seconds = None if command.time is None else parse_duration(command.time)
+    say_plan(command, plan, output, console)
+    recipe, given = plan.recipe, command.given
+    load, measured = _load(plan), _measured(plan, on)
+    trains = plan.given is None
+    if trains:
+        before = recipe.train.batch_size
+        recipe = check_memory(recipe, load, measured, given)
+        if recipe.train.batch_size != before:
+            share = recipe.train.batch_size / before
+            timing = measured.timing
+            measured = replace(measured, timing=replace(timing, step_s=timing.step_s * share))
+            console.print(f"batch of {recipe.train.batch_size} instead of {before}: memory allows no more", highlight=False)
+    whole = expected(recipe, load, measured, trains=trains)
+    limit = seconds or ((ON_GPU_S if on.gpus else ON_CPU_S) if recipe.fits else None)
+    if limit is not None:
+        wanted = recipe.train.epochs
+        recipe, load = within(recipe, load, measured, seconds=limit, given=given, trains=trains)
+        if recipe.train.epochs < wanted and seconds is None:
+            console.print(
+                f"{recipe.train.epochs} epochs of training, which end in about {duration_text(limit)} on {on}; "
+                f"{wanted} would take {duration_text(whole.total)}: --time gives more",
+                highlight=False,
+                soft_wrap=True,
+            )
+    told = expected(recipe, load, measured, trains=trains)
+    check_days(told, on, limited=seconds is not None)
+    if seconds is not None and told.total > seconds:
+        raise UserError(
+            f"--time {command.time}: with the settings given this takes about {duration_text(told.total)} on {on}; "
+            "give more time, or fewer of --train.epochs and candidates"
+        )
+    console.print(f"expected: {told} on {on}", highlight=False, soft_wrap=True)
+    return replace(plan, recipe=recipe)
+
+
+def _load(plan: Plan) -> Load:
+    recipe, splits = plan.recipe, plan.splits
+    processes, _ = training_processes(recipe.train)
+    evaluators, _ = plan_evaluators(recipe.evaluators)
+    algorithm = make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
+    return Load(
+        train_images=len(splits.train),
+        search_images=recipe.finalists.search_images or len(splits.search),
+        judged_images=len(splits.finalists) + len(splits.test),
+        compared=recipe.report.random_subnets + recipe.finalists.count + 3,
+        candidates=algorithm.total,
+        processes=processes,
+        evaluators=evaluators,
+        loaders=processes * (recipe.train.loader_workers or 0),
+    )
+
+
+def _measured(plan: Plan, on: Machine) -> Measured:
+    """A few items prepared, and a few steps on them."""
+    recipe = plan.recipe
+    batches = recipe.task.batches(plan.splits.train, batch_size=1, seed=recipe.seed)
+    items: list[tuple[torch.Tensor, torch.Tensor]] = []
+    begun = time.perf_counter()
+    for item in batches.epoch(0):
+        items.append(item)
+        if len(items) >= PROBED or time.perf_counter() - begun > PREPARED_S:
+            break
+    prepare_s = (time.perf_counter() - begun) / len(items)
+    sample = torch.cat([inputs for inputs, _ in items]), torch.cat([targets for _, targets in items])
+    timing = timed_steps(recipe.family, plan.settings, plan.problem.space, sample, task=recipe.task, train=recipe.train)
+    return Measured(timing, prepare_s, on)
