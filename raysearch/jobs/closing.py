@@ -34,6 +34,7 @@ from raysearch.search import Candidate, Result
 from raysearch.search.protocol import Kind
 from raysearch.space import Architecture
 from raysearch.store.candidates import CANDIDATES, read_candidates
+from raysearch.store.files import write_whole
 from raysearch.store.folder import OutputFolder, write_json
 from raysearch.store.model_card import CardData, LatencyPlace, ModelCard
 from raysearch.store.predictions import PREDICTIONS, Predictions, write_predictions
@@ -197,10 +198,9 @@ def close(
     utilisation: Usage | None,
     history: Sequence[EpochRecord],
 ) -> Summary:
-    """Register networks, write ``summary.json`` and ``report.html``, and record them and the closing numbers in MLflow."""
-    with folder.timed("register"):
-        _record_networks(plan, folder, tracker, networks.champion, front)
-        tracker.show(shown(candidates, front=[c.proposal.arch.id for c in front], champion=networks.champion.id))
+    """Write ``summary.json`` and ``report.html``, and record both with the closing numbers: the search has its result then."""
+    _mark_networks(plan, tracker, networks.champion, front)
+    tracker.show(shown(candidates, front=[c.proposal.arch.id for c in front], champion=networks.champion.id))
     known = known_so_far(plan, folder, tracker, candidates=candidates, history=history)
     summary = replace(
         known,
@@ -225,6 +225,23 @@ def close(
         if (folder.path / name).exists():  # predictions are those of a classification
             tracker.log_artifact(folder.path / name)
     tracker.log_metrics(_numbers(networks), step=0)
+    if plan.recipe.report.register:
+        write_whole(folder.unregistered, "")
+    return summary
+
+
+def register(plan: Plan, folder: OutputFolder, tracker: Tracker, summary: Summary) -> Summary:
+    """Have champion and front registered as models in MLflow, which a search with its result does last.
+
+    Whatever happens here, ``--resume`` does what is left. Returns the summary with the time it took and the networks whose
+    export failed.
+    """
+    with folder.timed("register"):
+        left = register_networks(plan, folder, tracker)
+    summary = replace(summary, unregistered=left, seconds=folder.seconds)
+    write_json(folder.summary, summary.to_dict())
+    tracker.log_artifact(folder.summary)
+    folder.unregistered.unlink(missing_ok=True)
     return summary
 
 
@@ -238,8 +255,8 @@ def _numbers(networks: Networks) -> dict[str, float | None]:
     return numbers
 
 
-def _record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champion: Network, front: Sequence[Candidate]) -> None:
-    """Mark champion and front among the runs and, unless the recipe forbids it, register them as models."""
+def _mark_networks(plan: Plan, tracker: Tracker, champion: Network, front: Sequence[Candidate]) -> None:
+    """Mark champion and front among the runs, and say which the champion is."""
     tracker.mark_candidates([c.proposal.arch.id for c in front], {"raysearch.front": "true"})
     tracker.mark_candidates([champion.id], {"raysearch.champion": "true"})
     note = (
@@ -248,7 +265,6 @@ def _record_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, champio
     )
     if plan.recipe.report.register:
         note += f' `mlflow.pyfunc.load_model("models:/{plan.recipe.name}@champion")` loads it.'
-        register_networks(plan, folder, tracker, front)
     tracker.set_tags({"raysearch.champion": champion.id, "mlflow.note.content": note})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +11,9 @@ from raysearch.export import read_card
 from raysearch.export.card import facts, knows_names, shortened
 from raysearch.jobs.plan import Plan
 from raysearch.scoring.subnets import open_subnets_of
-from raysearch.search import Candidate
 from raysearch.search.front import spread
-from raysearch.store.candidates import CandidateRow
-from raysearch.store.folder import OutputFolder
+from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
+from raysearch.store.folder import OutputFolder, read_json_rows
 from raysearch.store.model_card import ModelCard
 from raysearch.tracking import Network, Tracker
 
@@ -27,16 +25,20 @@ _TAKES = (
 )
 
 
-def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, front: Sequence[Candidate]) -> None:
+def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker) -> tuple[str, ...]:
     """Have the champion and an even sample of the front registered, under the recipe's name.
 
-    Each by itself: one that cannot be exported costs a warning, and the others are registered.
+    All is read from the folder of a search that has its result: this is done after its end, also by a later run. Each network
+    by itself: one that cannot be exported costs a warning, and the others are registered. Returns the ids of those that failed.
     """
     shape = plan.recipe.task.ends(plan.splits).input_shape
     inputs = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
     subnets = open_subnets_of(folder, plan.recipe.family, plan.recipe.task)
     champion = read_card(folder.path / "champion.json")
-    rest = [_card_of(c, champion) for c in front if c.proposal.arch.id != champion.id]
+    rows = {row.id: row for row in read_candidates(folder.path / CANDIDATES)}
+    front = [rows[member["id"]] for member in read_json_rows(folder.path / "front.json")]
+    rest = [_card_of(row, champion) for row in front if row.id != champion.id]
+    left: list[str] = []
     for i, card in enumerate([champion, *spread(rest, OF_FRONT)]):
         arch = plan.architecture(card.arch)
         network = Network(
@@ -48,15 +50,16 @@ def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker, front:
             about_model=_about_model(plan.recipe.name, card),
             about=_about(card, "On the front" if i else "Champion"),
         )
-        tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path)
+        if not tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path):
+            left.append(arch.id)
+    return tuple(left)
 
 
-def _card_of(candidate: Candidate, champion: ModelCard) -> ModelCard:
+def _card_of(row: CandidateRow, champion: ModelCard) -> ModelCard:
     """What is known of a member of the front; the test split has not seen it."""
-    row = CandidateRow.of(candidate)
     return replace(
         champion,
-        id=candidate.proposal.arch.id,
+        id=row.id,
         arch=row.arch,
         score=row.score,
         score_images=row.images_seen,

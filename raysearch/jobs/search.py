@@ -19,7 +19,16 @@ from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.errors import UserError
-from raysearch.jobs.closing import TEST_SPLIT, WHOLE_SEARCH_SPLIT, close, compare, save_champion, save_predictions, show_summary
+from raysearch.jobs.closing import (
+    TEST_SPLIT,
+    WHOLE_SEARCH_SPLIT,
+    close,
+    compare,
+    register,
+    save_champion,
+    save_predictions,
+    show_summary,
+)
 from raysearch.jobs.finalists import choose
 from raysearch.jobs.fitting import fit_to_time, machine_of_cluster, say_plan
 from raysearch.jobs.latency_table import plan_latency
@@ -63,9 +72,11 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
         settings = configuration(plan, command, line)
         folder = stack.enter_context(open_folder(output, settings, resume=command.resume, upgrade=upgraded))
         if folder.finished:
-            if folder.spool.exists():
-                open_tracker(command, plan, folder).close()  # what MLflow did not take at its end
             summary = folder.read_summary()
+            if folder.spool.exists() or folder.unregistered.exists():
+                with open_tracker(command, plan, folder) as tracker:  # it writes what MLflow did not take at the search's end
+                    if folder.unregistered.exists():
+                        summary = register(plan, folder, tracker, summary)
             console.print(f"{folder.path} is finished already:")
             show_summary(summary, folder, console)
             return summary
@@ -83,7 +94,9 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
                 folder.add_seconds("latency", time.perf_counter() - prepared)
             history = train(plan, folder, tracker, console)
             summary = search(plan, folder, tracker, console, history=history)
-        folder.finish()
+            folder.finish()
+            if folder.unregistered.exists():
+                summary = register(plan, folder, tracker, summary)
     show_summary(summary, folder, console)
     return summary
 

@@ -88,6 +88,11 @@ class OutputFolder:
         write_whole(self.path / ".finished", "")
 
     @property
+    def unregistered(self) -> Path:
+        """A mark: the search is finished, but for its networks, which are not all on their way to MLflow's registry."""
+        return self.path / ".unregistered"
+
+    @property
     def supernet(self) -> Path:
         """The trained supernet."""
         return self.path / "supernet.safetensors"

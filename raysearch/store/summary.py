@@ -243,6 +243,8 @@ class Summary:
     utilisation: Usage | None = None
     """Of the last run; None when a resumed search had nothing left to score."""
     latency: LatencyRecord | None = None
+    unregistered: tuple[str, ...] = ()
+    """Ids of networks whose export for MLflow's registry failed."""
 
     @property
     def scale(self) -> Scale:

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from raysearch.store.secrets import without_password
-from raysearch.tracking.store import TROUBLE, Environment, TrackingError, first_line, is_missing, quieten_mlflow
+from raysearch.tracking.store import TROUBLE, Environment, TrackingError, alone_in, first_line, is_missing, quieten_mlflow
 
 
 def artifact_of_run(uri: str, run_id: str, name: str, *, folder: Path) -> Path:
@@ -19,7 +19,10 @@ def artifact_of_run(uri: str, run_id: str, name: str, *, folder: Path) -> Path:
         )
     quiet = Environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     try:
-        return Path(MlflowClient(uri).download_artifacts(run_id, name, str(folder)))
+        with alone_in(uri):  # a search may be making the tables
+            client = MlflowClient(uri)
+            client.get_run(run_id)
+        return Path(client.download_artifacts(run_id, name, str(folder)))
     except TROUBLE as error:
         raise TrackingError(
             f"no {name} of run {run_id} in MLflow at {without_password(uri)} ({first_line(error)}); name a finished search"

@@ -231,7 +231,9 @@ class SearchRuns:
         if found:
             version = found[0].version
         else:
-            run_id = self._children[key].run_id if key in self._children else self._run_id
+            # The champion is the search's own result: the UI shows "Registered models" on the page of the run that has it.
+            of_search = alias is not None or key not in self._children
+            run_id = self._run_id if of_search else self._children[key].run_id
             self._client.log_artifacts(run_id, folder, "model")
             self._open_model(name, about_model)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/model"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import shlex
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,6 +74,40 @@ def _is_server(uri: str) -> bool:
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     """A client that has been answered, and the experiment's id. Creates database and experiment when they are missing."""
+    with alone_in(uri):
+        return _opened(uri, experiment)
+
+
+@contextmanager
+def alone_in(uri: str) -> Generator[None]:
+    """No other process of ours opens the SQLite store ``uri`` during the ``with`` block; other stores are not held.
+
+    MLflow makes the tables of a new file without looking whether somebody else does: of four processes at once three failed,
+    and the file was broken for good. The folder is locked, not a file in it, which nobody could ever remove.
+    """
+    database = _sqlite_file(uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(database.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite store; None for another store, and where there is no file."""
+    if urlsplit(uri).scheme.split("+")[0] != "sqlite":
+        return None
+    database = sqlalchemy.engine.make_url(uri).database
+    return None if not database or database == ":memory:" else Path(database).absolute()
+
+
+def _opened(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     scheme = urlsplit(uri).scheme.split("+")[0]
     location: str | None = None
     if scheme in ("sqlite", "postgresql", "mysql", "mssql"):

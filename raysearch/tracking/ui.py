@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from raysearch.invocation import command_line
 from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
-from raysearch.tracking.store import TROUBLE, TrackingError, is_missing, quieten_mlflow, ui_command, ui_url, unusable
+from raysearch.tracking.store import TROUBLE, TrackingError, alone_in, is_missing, quieten_mlflow, ui_command, ui_url, unusable
 
 _MOST = 50
 
@@ -48,7 +48,8 @@ def recorded_searches(uri: str, *, port: int = 5000) -> list[RecordedSearch]:
         raise none
     try:
         client = MlflowClient(uri)
-        experiments = {e.experiment_id: e.name for e in client.search_experiments()}
+        with alone_in(uri):  # a search may be making the tables
+            experiments = {e.experiment_id: e.name for e in client.search_experiments()}
         condition = f"tags.`{ROLE}` = 'search'"
         runs = client.search_runs(list(experiments), condition, max_results=_MOST) if experiments else []
     except TROUBLE as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from search_script import searched
+from search_script import program, searched
 
 from raysearch.store.predictions import read_predictions
 
@@ -33,7 +33,9 @@ def test_a_finished_search_is_recorded_with_training_data_front_and_networks(fin
     assert marked == front
     versions = client.search_model_versions("name = 'digits'")
     assert sorted(version.tags["raysearch.key"] for version in versions) == sorted(front | {champion})  # each once
-    assert client.get_model_version_by_alias("digits", "champion").tags["raysearch.key"] == champion
+    named = client.get_model_version_by_alias("digits", "champion")
+    assert named.tags["raysearch.key"] == champion
+    assert named.run_id == json.loads((finished_search / "summary.json").read_text())["mlflow_run_id"]  # whose page shows it
     assert not list(finished_search.glob("model-*"))
     assert not (finished_search / "tracking.jsonl").exists()
 
@@ -48,6 +50,30 @@ def test_what_the_champion_says_of_each_test_image_is_kept(finished_search: Path
     client = MlflowClient(f"sqlite:///{finished_search.parent / 'mlflow.db'}")
     recorded = {file.path for file in client.list_artifacts(summary["mlflow_run_id"])}
     assert {"report.html", "test-predictions.parquet"} <= recorded
+
+
+def test_a_search_that_has_its_result_gets_its_models_later_and_a_failed_export_costs_that_model_alone(
+    finished_search: Path, digits_flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    """As after a kill between the end of the search and the registry: what is left is done by ``--resume``."""
+    copy = Path(shutil.copytree(finished_search.parent, tmp_path / "copy"))
+    output = copy / finished_search.name
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    registered = {version.tags["raysearch.key"] for version in client.search_model_versions("name = 'digits'")}
+    client.delete_registered_model("digits")
+    (output / ".unregistered").touch()
+    unlucky = max(registered)
+    (output / f"model-{unlucky}").write_text("a file where its exported files would go")
+
+    ended = program("search", *digits_flags, "--resume", "--output", str(output))
+    assert ended.code == 0
+    assert ended.complaints.count("\n") == 1
+    assert f"network {unlucky} is not registered in MLflow" in ended.complaints
+    versions = {version.tags["raysearch.key"]: version for version in client.search_model_versions("name = 'digits'")}
+    assert set(versions) == registered - {unlucky}
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["unregistered"] == [unlucky]
+    assert not (output / ".unregistered").exists()
 
 
 def test_resuming_a_finished_search_writes_what_mlflow_had_missed(

@@ -81,8 +81,9 @@ def test_a_registered_network_computes_the_same_where_only_mlflow_and_torch_are(
     assert len(versions) == 2
     champion = client.get_model_version_by_alias("digits", "champion")
     assert champion.tags == {"raysearch.search_id": "models", "raysearch.key": arch(0).id, "score": "0.50", "params": "1234"}
-    run = client.get_run(champion.run_id)
-    assert run.data.tags["raysearch.key"] == arch(0).id
+    assert champion.run_id == tracker.run_id  # the UI names it on the page of the search
+    (other,) = (version for version in versions if version.version != champion.version)
+    assert client.get_run(other.run_id).data.tags["raysearch.key"] == arch(1).id
 
     # The batch size of the example must not have become a constant.
     np.save(tmp_path / "in.npy", images(5))
