@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+from raysearch.store.private import open_lock
 
 
 class DeviceLock:
@@ -26,7 +29,7 @@ class DeviceLock:
     @contextmanager
     def shared(self) -> Generator[None]:
         """With others that share it; never while somebody is alone."""
-        with self._device.open("a") as device:
+        with os.fdopen(open_lock(self._device), "r+") as device:
             with _locked(self._turnstile):
                 fcntl.flock(device, fcntl.LOCK_SH)
             yield
@@ -40,6 +43,6 @@ class DeviceLock:
 
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
-    with path.open("a") as file:  # closing it ends the lock
+    with os.fdopen(open_lock(path), "r+") as file:  # closing it ends the lock
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -6,10 +6,8 @@ node then map the same file, so a node holds one copy of the weights and of the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import tempfile
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import ray
 
 from raysearch.distributed.cluster import Actor, beside_caller
 from raysearch.store.files import written_whole
+from raysearch.store.private import in_use, private_folder, remove_unused, temporary_folder
 
 PIECE = 16 * 2**20
 """Bytes that travel at once."""
@@ -66,31 +65,55 @@ def share(path: Path, *, server: Actor) -> NodeFile:
 
 
 def node_folder() -> Path:
-    """The folder of this node that all our processes on it know: fetched files and locks."""
-    folder = Path(tempfile.gettempdir()) / f"raysearch-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    """The folder of this node that all our processes on it know, and nobody else may write to: fetched files and locks.
+
+    Raises UserError where another user made it.
+    """
+    return temporary_folder()
+
+
+_used: dict[str, int] = {}
+"""Files that this process has asked for, by digest, and the descriptors that say so to others, who remove unused ones."""
 
 
 def local_path(file: NodeFile) -> Path:
-    """The file on this node; fetched when no process of the node has done so. Raises OSError when a fetch is damaged."""
+    """The file on this node; fetched when no process of the node has done so. Raises OSError when a fetch is damaged.
+
+    A file that is there already is taken for what its content says, whatever its name and size. Files that no process has
+    used for two weeks are removed when another one is fetched.
+    """
     if ray.get_runtime_context().get_node_id() == file.node_id:
         return Path(file.path)
-    folder = node_folder()
+    folder = private_folder(node_folder() / "files")
     path = folder / file.digest
-    with (folder / f"{file.digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists() and path.stat().st_size == file.size:
-            return path
-        digest = hashlib.sha256()
-        with written_whole(path) as temporary:
-            with temporary.open("wb") as copy:
-                for piece in _pieces(file):
-                    digest.update(piece)
-                    copy.write(piece)
-            if digest.hexdigest() != file.digest:
-                raise OSError(f"{file.path} changed or was damaged on its way to this node")
+    if file.digest in _used:
+        return path
+    with in_use(folder / f"{file.digest}.lock") as descriptor:
+        if not _is_whole(path, file):
+            _fetch(file, path)
+            remove_unused(folder)
+    _used[file.digest] = descriptor
     return path
+
+
+def _is_whole(path: Path, file: NodeFile) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == file.size and content_digest(path) == file.digest
+
+
+def _fetch(file: NodeFile, path: Path) -> None:
+    digest = hashlib.sha256()
+    with written_whole(path) as temporary:
+        temporary.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+        with temporary.open("xb") as copy:
+            for piece in _pieces(file):
+                digest.update(piece)
+                copy.write(piece)
+        if digest.hexdigest() != file.digest:
+            raise OSError(f"{file.path} changed or was damaged on its way to this node")
 
 
 def _pieces(file: NodeFile) -> Iterator[bytes]:

@@ -71,7 +71,7 @@ def _imagenet(name: str, band: tuple[float, float]) -> Search:
         task=ImageClassification(IMAGENET, AugmentConfig.published()),
         family=FAMILY,
         config=FAMILY.presets[name],
-        train=TrainingConfig(mixup=0.8, cutmix=1.0, loader_workers=8),
+        train=TrainingConfig(mixup=0.8, cutmix=1.0),
         algorithm="evolution",  # these recipes repeat what is published
         constraint=Constraint(min_params=band[0], max_params=band[1]),
         evaluators=EvaluatorConfig(batch_size=500),

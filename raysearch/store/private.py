@@ -59,28 +59,35 @@ def open_lock(path: Path) -> int:
 
 
 @contextmanager
-def locked(path: Path) -> Generator[int]:
-    """Hold the lock ``path`` alone for the length of a ``with`` block."""
-    descriptor = open_lock(path)
+def in_use(lock: Path) -> Generator[int]:
+    """Say that this process uses the entry of ``lock``; one process at a time is in the ``with`` block, to look or to make it.
+
+    Gives a descriptor that says so until the caller closes it; an exception closes it.
+    """
+    while True:
+        descriptor = open_lock(lock)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with suppress(FileNotFoundError):
+            if lock.lstat().st_ino == os.fstat(descriptor).st_ino:
+                break
+        os.close(descriptor)  # who removed the entry removed its lock
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
+        os.utime(descriptor)  # its last use
+        making = open_lock(lock.with_suffix(".making"))  # users hold the other one for long
+        try:
+            fcntl.flock(making, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(making)
+    except BaseException:
         os.close(descriptor)
-
-
-def keep(lock: Path) -> int:
-    """Say that the entry of ``lock`` is in use, as long as the descriptor that is returned stays open."""
-    descriptor = open_lock(lock)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    os.utime(descriptor)  # its last use
-    return descriptor
+        raise
 
 
 def remove_unused(folder: Path, *, older_than: float = UNUSED_SECONDS) -> list[Path]:
     """Remove entries that nobody has used for so many seconds; returns what was removed.
 
-    An entry is a file ``NAME.lock`` and all others that begin with ``NAME``. One that a process holds by :func:`keep` stays,
+    An entry is a file ``NAME.lock`` and all others that begin with ``NAME``. One that a process holds (:func:`in_use`) stays,
     whatever its age.
     """
     removed: list[Path] = []
@@ -91,7 +98,7 @@ def remove_unused(folder: Path, *, older_than: float = UNUSED_SECONDS) -> list[P
             descriptor = open_lock(lock)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for path in folder.glob(f"{lock.stem}*"):
+                for path in sorted(folder.glob(f"{lock.stem}*")):
                     if path != lock:
                         path.unlink()
                         removed.append(path)

@@ -137,9 +137,12 @@ class Task(Protocol):
         ...
 
     def batches(
-        self, items: Any, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0
+        self, items: Any, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int | None = 0
     ) -> Batches:
-        """Training batches of one of ``world_size`` processes; ``batch_size`` is that of this process."""
+        """Training batches of one of ``world_size`` processes; ``batch_size`` is that of this process.
+
+        ``workers`` is the number of processes that prepare them; None: as the task finds right for the machine.
+        """
         ...
 
     def write_cache(self, items: Any, path: Path) -> None:

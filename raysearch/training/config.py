@@ -49,8 +49,9 @@ class TrainingConfig:
     """Standard deviation of the initial position embedding."""
     workers: Count | None = None
     """Training processes; as many as the cluster's GPUs, or 2 where there are none, when not given."""
-    loader_workers: CountOrNone = 2
-    """Processes that decode images for each training process (folders only)."""
+    loader_workers: CountOrNone | None = None
+    """Processes that prepare images for each training process (folders only). Default: none where images are decoded in memory
+    and small, or where there is no GPU; else what the cores allow."""
     max_failures: CountOrNone = 3
     """How often training restarts from its last epoch after a lost worker."""
 

@@ -52,7 +52,7 @@ class Balance(Task):
         return Ends((1, 8, 8), 1)
 
     def batches(
-        self, items: Any, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0
+        self, items: Any, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int | None = 0
     ) -> Batches:
         sizes = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
         return TrainLoader(items, DataConfig(), AugmentConfig(), **sizes)

@@ -88,7 +88,7 @@ class ImageClassification(Task):
         return Ends(self.input_shape, len(splits.classes))
 
     def batches(
-        self, items: ImageSet, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0
+        self, items: ImageSet, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int | None = 0
     ) -> TrainLoader:
         """Images varied as ``augment`` says, and labels."""
         return TrainLoader(

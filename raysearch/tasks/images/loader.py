@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from raysearch.errors import UserError
 from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.decoded import loader_processes, training_images
 from raysearch.tasks.images.images import ArrayImages, ImageSet
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation, training_transform
 
@@ -40,7 +41,7 @@ class TrainLoader:
         seed: of order and augmentation.
         rank: this process, from 0.
         world_size: number of processes.
-        workers: processes that decode images for this one; 0 decodes here. Small images held in memory need none.
+        workers: processes that decode images for this one; 0 decodes here. None: as this machine suggests.
 
     Raises:
         UserError: when there are fewer images than processes.
@@ -57,7 +58,7 @@ class TrainLoader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        workers: int = 0,
+        workers: int | None = 0,
     ) -> None:
         self._count = len(images)
         self._augment = augment
@@ -73,7 +74,9 @@ class TrainLoader:
         if isinstance(images, ArrayImages) and augment.moves_only:
             self._batches = _ArrayBatches(images, config, augment, stream=stream)
         else:
-            self._batches = _DecodedBatches(images, config, augment, stream=stream, workers=workers)
+            images = training_images(images, config)
+            count = loader_processes(workers, images, config, world_size=world_size)
+            self._batches = _DecodedBatches(images, config, augment, stream=stream, workers=count)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The steps of one epoch (0-based). Raises UserError that names an unreadable image."""
