@@ -142,7 +142,10 @@ def _names_of_pictures(stem: str, card: ModelCard) -> Iterator[str]:
         programs = "The programs below do the same to decoded pixels of any size."
     else:
         programs = "Programs that do the same without raysearch are written by `raysearch export FOLDER --uint8`."
-    yield f"Both prepare a picture as those of the test split were prepared, and need no Ray. {colours} {programs}"
+    yield (
+        "Both prepare a picture as those of the test split were prepared, and need no Ray: it is turned as its EXIF "
+        f"orientation says, put over white where it is transparent, and brought to 8 bits. {colours} {programs}"
+    )
     yield ""
 
 
@@ -305,10 +308,14 @@ def logits(pixels):
 """
 
 _PICTURE = """
-def pixels_of(path):  # a picture file as uint8 (1, ANY_SIZE)
+def pixels_of(path):  # a picture file as uint8 (1, ANY_SIZE): upright, over white
     from PIL import Image, ImageOps
 
-    return np.array(ImageOps.exif_transpose(Image.open(path)).convert("MODE"))AS_BATCH
+    picture = ImageOps.exif_transpose(Image.open(path))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("MODE"))AS_BATCH
 """
 
 _TORCH_EXPORT_PIXELS = f"""

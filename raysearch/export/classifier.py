@@ -21,8 +21,7 @@ from raysearch.export.subnet_file import load_subnet, read_card
 from raysearch.spaces import Family
 from raysearch.store.model_card import ModelCard
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.images import read_image
-from raysearch.tasks.images.transforms import Normalisation, evaluation_crop, to_array
+from raysearch.tasks.images.transforms import Normalisation, evaluation_array
 
 Picture = str | Path | bytes | io.IOBase | np.ndarray
 """A path, the bytes of a file, an open file, or pixels: uint8 (height, width) or (height, width, chans), RGB as in Pillow."""
@@ -54,9 +53,9 @@ class ImageClassifier:
     def __init__(self, network: nn.Module, card: ModelCard) -> None:
         how = preprocessing_of_images(card)
         names = ("img_size", "in_chans", "interpolation", "crop_pct")
-        sizes: dict[str, Any] = {name: how[name] for name in names}
-        self._config = DataConfig(dataset="images", mean=tuple(how["mean"]), std=tuple(how["std"]), **sizes)
-        self._crop = evaluation_crop(self._config)
+        settings: dict[str, Any] = {name: how[name] for name in names}
+        settings |= {"mean": tuple(how["mean"]), "std": tuple(how["std"]), "white": how.get("white")}
+        self._config = DataConfig(dataset="images", **settings)
         self._normalise = Normalisation(self._config.mean, self._config.std)
         self.network, self.card = network.eval(), card
         self.classes = tuple(card.classes or ())
@@ -73,8 +72,7 @@ class ImageClassifier:
 
     def prepare(self, picture: Picture) -> UInt8[np.ndarray, "chans size size"]:
         """A picture as the network sees it, before it is normalised. Raises UserError that names an unreadable one."""
-        mode = "L" if self._config.in_chans == 1 else "RGB"
-        return to_array(self._crop(read_image(_source(picture), mode)))
+        return evaluation_array(_source(picture), self._config)
 
     @torch.inference_mode()
     def probabilities(self, pixels: UInt8[np.ndarray, "batch chans size size"]) -> Float32[Tensor, "batch classes"]:
@@ -104,15 +102,13 @@ def load_classifier(path: str | Path, *, family: Family[Any, Any] | str | None =
     return ImageClassifier(load_subnet(Path(path), family=family), read_card(Path(path)))
 
 
-def _source(picture: Picture) -> Any:
+def _source(picture: Picture) -> Path | bytes:
     """What the reader of files takes."""
     if isinstance(picture, np.ndarray):
-        return io.BytesIO(_file_of(picture))
+        return _file_of(picture)
     if isinstance(picture, io.IOBase):
-        return io.BytesIO(picture.read())
-    if isinstance(picture, bytes):
-        return io.BytesIO(picture)
-    return Path(picture)
+        return picture.read()
+    return picture if isinstance(picture, bytes) else Path(picture)
 
 
 def _file_of(pixels: np.ndarray) -> bytes:

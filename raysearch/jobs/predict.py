@@ -20,6 +20,7 @@ from raysearch.bounds import Count, check_numbers
 from raysearch.errors import UserError
 from raysearch.export.classifier import Guess, ImageClassifier
 from raysearch.jobs.found_network import find_network
+from raysearch.store.names import shown
 from raysearch.tasks.images.folders import is_image
 
 STDIN = "-"
@@ -74,10 +75,10 @@ def predict(command: PredictCommand, *, console: Console) -> None:
     for answer in answers_to(classifier, command.images, top=command.top):
         if answer.error is not None:
             failed = True
-            print(f"error: {_shown(answer.error)}", file=sys.stderr, flush=True)
+            print(f"error: {shown(answer.error)}", file=sys.stderr, flush=True)
         elif not command.json:
-            guesses = ", ".join(f"{_shown(guess.name)} {guess.probability:.1%}" for guess in answer.guesses)
-            console.out(f"{_shown(answer.image)}  {guesses}", highlight=False)
+            guesses = ", ".join(f"{shown(guess.name)} {guess.probability:.1%}" for guess in answer.guesses)
+            console.out(f"{shown(answer.image)}  {guesses}", highlight=False)
         answers.append(answer)
     if command.json:
         console.out(json.dumps([_as_json(answer) for answer in answers], indent=2), highlight=False)
@@ -91,12 +92,14 @@ def answers_to(classifier: ImageClassifier, images: Iterable[str], *, top: int) 
     while block := list(islice(left, _BLOCK)):
         read: list[Answer | tuple[str, np.ndarray]] = []
         for name, picture in block:
+            if isinstance(picture, _Absent):
+                read.append(Answer(name, error=picture.reason))
+                continue
             try:
-                read.append(
-                    Answer(name, error=picture.reason) if isinstance(picture, _Absent) else (name, classifier.prepare(picture))
-                )
+                read.append((name, classifier.prepare(picture)))
             except UserError as error:
-                read.append(Answer(name, error=str(error)))
+                reason = str(error)
+                read.append(Answer(name, error=reason.replace("the picture", "standard input", 1) if name == STDIN else reason))
         pixels = [item[1] for item in read if isinstance(item, tuple)]
         guesses = iter(classifier.rank(classifier.probabilities(np.stack(pixels)), top=top) if pixels else ())
         for item in read:
@@ -136,8 +139,3 @@ def _as_json(answer: Answer) -> dict[str, Any]:
     if answer.error is not None:
         return {"image": answer.image, "error": answer.error}
     return {"image": answer.image, "predictions": [asdict(guess) for guess in answer.guesses]}
-
-
-def _shown(text: str) -> str:
-    """A name of any bytes as a terminal takes it, on one line."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split("\n"))

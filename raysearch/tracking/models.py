@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import tempfile
 import warnings
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from raysearch.export.programs import extra_files, torch_export_uint8
 from raysearch.store.files import folder_written_whole
 from raysearch.store.model_card import ModelCard
 from raysearch.tracking import served
+from raysearch.tracking.copies import write_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,6 @@ def save_classifier(folder: Path, module: nn.Module, card: ModelCard) -> None:
 
     It holds the program of ``raysearch export --uint8`` and a copy of :mod:`~raysearch.tracking.served`, nothing pickled.
     """
-    source = Path(served.__file__)
-    # Two models in one process may hold copies of different versions: a module's name says which it is.
-    name = f"raysearch_served_{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     program = torch_export_uint8(module, card=card)
     with (
         tempfile.TemporaryDirectory(prefix="raysearch-") as given,
@@ -76,14 +72,14 @@ def save_classifier(folder: Path, module: nn.Module, card: ModelCard) -> None:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # of exporter and MLflow, about their own insides
-        data, code = Path(given, "data"), Path(given, f"{name}.py")
+        data = Path(given, "data")
         data.mkdir()
         with (data / served.PROGRAM).open("wb") as file:
             torch.export.save(program, file, extra_files=extra_files(card))
-        shutil.copyfile(source, code)
+        code, module_name = write_copy(Path(given), served)
         pyfunc.save_model(
             temporary,
-            loader_module=name,
+            loader_module=module_name,
             data_path=str(data),
             code_paths=[str(code)],
             signature=ModelSignature(params=ParamSchema([ParamSpec("top_k", "long", served.TOP)])),

@@ -1,6 +1,7 @@
-"""What a registered classifier of pictures runs wherever it is loaded: this file is copied beside its program.
+"""What a registered classifier of pictures runs wherever it is loaded, where raysearch is not installed too.
 
-It imports nothing of raysearch: mlflow, torch, numpy, pandas and Pillow are enough. The program (``model.pt2``) takes pixels of
+This file and those of raysearch that it imports, of which it must need few, are copied beside the program by
+:mod:`~raysearch.tracking.copies`; mlflow, torch and Pillow are enough to run them. The program (``model.pt2``) takes pixels of
 any size and gives probabilities; here pictures of any form become pixels, and probabilities become names.
 """
 
@@ -19,7 +20,10 @@ import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
-from PIL import Image, ImageOps
+from PIL import Image
+
+from raysearch.errors import UserError
+from raysearch.tasks.images.reading import Mode, read_image
 
 PROGRAM = "model.pt2"
 COLUMN = "image"
@@ -41,7 +45,9 @@ class PictureClassifier:
         extra = {"labels.json": "", "raysearch.json": ""}
         self._program = torch.export.load(folder / PROGRAM, extra_files=extra).module()
         self._classes: list[str] = json.loads(extra["labels.json"])
-        self._mode = "L" if json.loads(extra["raysearch.json"])["preprocessing"]["in_chans"] == 1 else "RGB"
+        how = json.loads(extra["raysearch.json"])["preprocessing"]
+        self._mode: Mode = "L" if how["in_chans"] == 1 else "RGB"
+        self._white: float | None = how.get("white")
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """One row for each picture: ``name``, ``probability``, and of the ``top_k`` best ``names`` and ``probabilities``.
@@ -67,24 +73,18 @@ class PictureClassifier:
         """Batches (pictures, height, width, chans) of equal sizes, in the order of the pictures."""
         for item in _items(given):
             if isinstance(item, np.ndarray):
-                yield np.stack([self._seen(Image.fromarray(one[..., 0] if one.shape[2] == 1 else one)) for one in item])
+                yield np.stack([self._read(_file_of(one)) for one in item])
             else:
                 yield self._read(item)[None]
 
     def _read(self, item: str | bytes | os.PathLike[str]) -> np.ndarray:
-        """The pixels of a file: its bytes, those that a string holds, or its path."""
+        """Pixels (height, width, chans) of a file as a viewer shows it: of its bytes, those in a string, or its path."""
         content = _decoded(item) if isinstance(item, str) else item if isinstance(item, bytes) else None
         try:
-            with Image.open(Path(os.fspath(item)) if content is None else io.BytesIO(content)) as image:  # pyright: ignore
-                return self._seen(image)
-        # What PIL raises for files that are none, are no images, are cut off, or claim an absurd size.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            shown = f"{len(item)} bytes" if isinstance(item, bytes) else str(item)
-            _refuse(f"{shown if len(shown) < 100 else shown[:60] + '...'} is no readable picture ({error}); {_TAKES}")
-
-    def _seen(self, image: Image.Image) -> np.ndarray:
-        """Pixels (height, width, chans) as a viewer shows them, by the rules of training and evaluation."""
-        pixels = np.array(as_shown(image, self._mode))
+            source = Path(os.fsdecode(item)) if content is None else content
+            pixels = np.array(read_image(source, self._mode, white=self._white))
+        except UserError as error:
+            _refuse(f"{error if len(str(error)) < 300 else str(error)[:50] + '...'}; {_TAKES}")
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -158,10 +158,8 @@ def _refuse(message: str) -> NoReturn:
     raise MlflowException.invalid_parameter_value(message)
 
 
-# --- how pictures are seen --------------------------------------------------------------------------------------------
-
-
-def as_shown(image: Image.Image, mode: str) -> Image.Image:
-    """What :func:`raysearch.tasks.images.images.read_image` makes of an opened file; a test compares the two."""
-    image = ImageOps.exif_transpose(image)
-    return image.convert(mode)
+def _file_of(pixels: np.ndarray) -> bytes:
+    """Pixels (height, width, chans) as a file, so that they are read as any other: grey, colour and alpha."""
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", compress_level=0)
+    return file.getvalue()

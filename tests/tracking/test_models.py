@@ -21,7 +21,7 @@ import torch
 from conftest import free_port
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from PIL import Image
+from PIL import ExifTags, Image
 from requests.adapters import HTTPAdapter
 from sklearn.datasets import load_sample_images
 from torch import nn
@@ -168,6 +168,12 @@ def photographs() -> list[np.ndarray]:
     return list(load_sample_images().images)
 
 
+def oriented(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif
+
+
 def jpeg(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
@@ -219,6 +225,9 @@ def test_pictures_of_any_form_have_the_names_that_the_search_would_give_them(
     for form in (photographs, np.stack(photographs), np.stack(photographs).tolist(), np.stack(photographs).astype(np.int64)):
         assert of_pixels == guesses(model.predict(form))
     assert of_pixels[:1] == guesses(model.predict(photographs[0]))
+    turned = io.BytesIO()
+    Image.fromarray(np.rot90(photographs[0])).save(turned, "PNG", exif=oriented(6))
+    assert of_pixels[:1] == guesses(model.predict(turned.getvalue()))
     alpha = np.concatenate([photographs[0], np.full((*photographs[0].shape[:2], 1), 255, np.uint8)], axis=2)
     assert of_pixels[:1] == guesses(model.predict([alpha]))
 
@@ -234,10 +243,11 @@ def test_what_is_no_picture_is_refused_and_not_guessed(model, photographs, tmp_p
         (photographs[0].reshape(1, -1).tolist(), "numbers of shape"),
         (np.full(shape, 256), "no pixels from 0 to 255"),
         ([[1, 2], [3]], "unequal lengths"),
-        (str(tmp_path / "notes.txt"), "is no readable picture"),
-        ("nowhere.jpg", "is no readable picture"),
-        (base64.b64encode(b"no picture").decode(), "is no readable picture"),
-        (jpeg(photographs[0])[:5000], "is no readable picture"),
+        (str(tmp_path / "notes.txt"), "is not a readable image"),
+        ("nowhere.jpg", "is not a readable image"),
+        (base64.b64encode(b"no picture").decode(), "is not a readable image"),
+        (b"no picture", "the picture is not a readable image"),
+        (jpeg(photographs[0])[:5000], "is not a readable image"),
         (pd.DataFrame({"a": [1], "b": [2]}), "pictures stand in a column 'image'"),
         (pd.DataFrame({"image": [0.5]}), "no pixels from 0 to 255"),
         (7, "give paths"),
@@ -262,7 +272,7 @@ def served(empty_database, network, tmp_path_factory):
     assert tracker.close() == 0
     absent = folder / "absent"
     absent.mkdir()
-    for name in ("raysearch", "ray", "timm", "torchvision"):
+    for name in ("raysearch", "ray", "timm", "torchvision", "jaxtyping"):
         (absent / f"{name}.py").write_text(f"raise ModuleNotFoundError({name!r})")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/pictures@champion"]
