@@ -207,12 +207,10 @@ class SearchRuns:
     def _write_view(self, *, key: str, value: str) -> None:  # as version 0.1.0 left it in a spool
         self._client.set_experiment_tag(self._experiment_id, key, value)
 
-    def _write_search_view(self, *, key: str, name: str, params: list[str], axes: list[str], pinned: list[str] | None) -> None:
-        if pinned is None and self._shown:  # a finished search that is opened again
-            return
-        ids = None if pinned is None else [self._children[arch].run_id for arch in pinned if arch in self._children]
-        view = search_view(self._search_id, name, params=params, axes=axes, pinned=ids)
-        self._client.set_experiment_tag(self._experiment_id, key, view)
+    def _write_search_view(self, *, key: str, name: str, params: list[str], axes: list[str], finished: bool) -> None:
+        if finished or not self._shown:  # else a finished search was opened again
+            view = search_view(self._search_id, name, params=params, axes=axes, finished=finished)
+            self._client.set_experiment_tag(self._experiment_id, key, view)
 
     def _write_model(
         self,

@@ -180,12 +180,9 @@ class Tracker:
         self._put("marks", f"tags of {len(keys)} candidates", keys=list(keys), tags=dict(tags))
 
     def show(self, shown: Sequence[Shown]) -> None:
-        """Have the view of this search, which is finished, open on these candidates, under their names and in their colours.
-
-        The first of them is pinned: it stands above all others.
-        """
+        """Have the view of this search, which is finished, open on these candidates, under their names and in their colours."""
         self._put("shown", f"what {len(shown)} candidates are shown as", runs=[run.to_dict() for run in shown])
-        self._put_view(pinned=[run.key for run in shown[:1]])
+        self._put_view(finished=True)
 
     def register(
         self, name: str, network: Network, *, images: Float32[np.ndarray, "batch chans height width"], folder: Path
@@ -230,10 +227,9 @@ class Tracker:
                 )
         return self._writer.missing
 
-    def _put_view(self, pinned: Sequence[str] | None = None) -> None:
-        told = {"name": self._run_name, "params": list(self._columns), "axes": self._axes.names}
-        values = {**told, "pinned": None if pinned is None else list(pinned)}
-        self._put("search_view", "the view of its UI", key=VIEW + view_key(self._search_id), **values)
+    def _put_view(self, *, finished: bool = False) -> None:
+        told = {"name": self._run_name, "params": list(self._columns), "axes": self._axes.names, "finished": finished}
+        self._put("search_view", "the view of its UI", key=VIEW + view_key(self._search_id), **told)
 
     def _put(self, kind: str, what: str, **values: Any) -> None:
         self._writer.put(Record(kind, what, values))

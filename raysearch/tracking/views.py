@@ -107,9 +107,7 @@ def _is_number(value: str) -> bool:
     return True
 
 
-def search_view(
-    search_id: str, name: str, *, params: Sequence[str], axes: Sequence[str], pinned: Sequence[str] | None = None
-) -> str:
+def search_view(search_id: str, name: str, *, params: Sequence[str], axes: Sequence[str], finished: bool) -> str:
     """The view of one search: its candidates, with charts of score, size and architecture.
 
     Of a search in progress it shows the newest candidates first, of a finished one those that are :class:`Shown`, best first:
@@ -120,11 +118,11 @@ def search_view(
         name: what the UI's list of views calls it.
         params: names of candidates' parameters that are columns of the table.
         axes: those of them that are axes of the parallel chart.
-        pinned: MLflow's ids of the runs that stand above all others, in a finished search; None: it is in progress.
+        finished: whether the candidates that are shown are chosen.
 
     """
-    order = "attributes.start_time" if pinned is None else "metrics.`score`"
-    chosen = "" if pinned is None else f" and tags.`{SHOWN}` = 'true'"
+    order = "metrics.`score`" if finished else "attributes.start_time"
+    chosen = f" and tags.`{SHOWN}` = 'true'" if finished else ""
     charts = [
         _scatter("score-params", "Score against parameters", ("params", "METRIC"), ("score", "METRIC")),
         _scatter("score-macs", "Score against MACs", ("macs", "METRIC"), ("score", "METRIC")),
@@ -139,7 +137,6 @@ def search_view(
         "searchFilter": f"tags.`{ROLE}` = 'candidate' and tags.`{SEARCH_ID}` = '{search_id}'{chosen}",
         "orderByKey": order,
         "orderByAsc": False,
-        "runsPinned": list(pinned or ()),
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
