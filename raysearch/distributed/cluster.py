@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import ray
 from ray import cloudpickle
 from ray._private import state as ray_state
+from ray._private import utils as ray_utils
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import UserError
@@ -49,13 +50,28 @@ def connected(address: str | None) -> Generator[None]:
         return
     _probe(address or os.environ.get("RAY_ADDRESS"))
     try:
-        ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        with _without_command_line():
+            ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {_first_line(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_command_line() -> Generator[None]:
+    """Have Ray keep ``raysearch`` for this program's command line, which it records with the job.
+
+    That may hold a password, and a path whose bytes are no UTF-8, which Ray refuses (2.60: ``get_entrypoint_name``).
+    """
+    recorded = ray_utils.get_entrypoint_name
+    ray_utils.get_entrypoint_name = lambda: "raysearch"
+    try:
+        yield
+    finally:
+        ray_utils.get_entrypoint_name = recorded
 
 
 def carry(family: Family[Any, Any], task: Task) -> None:

@@ -25,6 +25,7 @@ from raysearch.export.subnet_file import read_card, save_subnet
 from raysearch.jobs.found_network import find_network
 from raysearch.store.folder import write_json
 from raysearch.store.model_card import ModelCard
+from raysearch.store.names import check_text
 
 FILES: dict[Form, str] = {
     "safetensors": "model.safetensors",
@@ -81,6 +82,7 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     output = command.output or base / "export" / (f"{card.id}-uint8" if command.uint8 else str(card.id))
     shape = _image_shape(command, card)
     card = replace(card, programs_take="pixels" if command.uint8 else None)
+    check_text(output, "--output")
     _check_output(output, card)
     try:
         output.mkdir(parents=True, exist_ok=True)

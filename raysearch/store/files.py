@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from raysearch.store.names import readable
+
 
 @contextmanager
 def written_whole(path: Path) -> Generator[Path]:
@@ -35,7 +37,7 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
     """Write ``content`` (text as UTF-8) to ``path``, by :func:`written_whole`."""
     with written_whole(path) as temporary:
         if isinstance(content, str):
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_text(readable(content), encoding="utf-8")
         else:
             temporary.write_bytes(content)
 

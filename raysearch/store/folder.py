@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from raysearch.errors import UserError
 from raysearch.store.files import make_folder, temporary_name, write_whole
 from raysearch.store.json_values import Record
+from raysearch.store.names import check_text
 from raysearch.store.secrets import without_password
 from raysearch.store.summary import EpochRecord, Summary
 
@@ -165,6 +166,7 @@ def check_output(path: Path, *, resume: bool) -> dict[str, Any] | None:
     Raises UserError when it is no folder of ours, or holds an earlier search and ``resume`` is False.
     """
     file = path / CONFIG
+    check_text(path, "--output")
     if path.exists() and not path.is_dir():
         raise UserError(f"--output {path} is a file, not a folder")
     held = _held(file) if file.exists() else None

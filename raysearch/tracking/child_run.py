@@ -14,6 +14,7 @@ from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Result
 from raysearch.space import Architecture
 from raysearch.space.architecture import field_types
+from raysearch.store.names import readable
 
 SEARCH_ID = "raysearch.search_id"
 """Tag on every run of a search, parent and children."""
@@ -149,7 +150,7 @@ def _kinds(hint: Any) -> set[Any]:
 
 def text(value: object) -> str:
     """``value`` as MLflow stores a parameter."""
-    return str(value)[:LONGEST_VALUE]
+    return readable(str(value))[:LONGEST_VALUE]
 
 
 def milliseconds() -> int:

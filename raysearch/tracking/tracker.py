@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from raysearch.errors import UserError
 from raysearch.search.candidate import Candidate
+from raysearch.store.names import readable
 from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import child_run, milliseconds, text
 from raysearch.tracking.models import Network, save_model
@@ -88,7 +89,7 @@ class Tracker:
             raise UserError(f"search id {search_id!r} holds a quote; use letters, digits and dashes")
         self.uri = uri
         self._search_id = search_id
-        self._run_name = run_name
+        self._run_name = readable(run_name)
         self._columns, self._axes = tuple(axes), Axes(axes)
         self._spool = Spool(spool)  # a damaged file is said before anything is opened
         # MLflow would wait minutes for a silent server; the writer retries by itself and must be able to give up.
@@ -99,7 +100,7 @@ class Tracker:
             client, self.experiment_id = open_store(uri, experiment)
             self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_REQUEST_SECONDS))
             runs = SearchRuns(client, self.experiment_id, search_id)
-            self.run_id = runs.open(run_name, params, {name: text(value) for name, value in (tags or {}).items()})
+            self.run_id = runs.open(self._run_name, params, {name: text(value) for name, value in (tags or {}).items()})
         except BaseException as error:
             self._environment.restore()
             if isinstance(error, TROUBLE):
@@ -162,7 +163,7 @@ class Tracker:
     def log_dataset(self, name: str, *, digest: str, source: str, profile: Mapping[str, object], run: Role = "search") -> None:
         """Record which images a run used: their name, a digest (MLflow keeps 36 characters), where they are, their numbers."""
         context = "search" if run == "search" else "training"
-        values = {"name": name, "digest": digest[:36], "source": source, "profile": dict(profile), "context": context}
+        values = {"name": name, "digest": digest[:36], "source": readable(source), "profile": dict(profile), "context": context}
         self._put("dataset", f"data set {name}", run=run, **values)
 
     def log_artifact(self, path: Path) -> None:
@@ -173,7 +174,7 @@ class Tracker:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags on the parent run, as the champion's id; a later value replaces an earlier one."""
-        self._put("tags", "tags", tags=dict(tags))
+        self._put("tags", "tags", tags={name: readable(value) for name, value in tags.items()})
 
     def mark_candidates(self, keys: Sequence[str], tags: Mapping[str, str]) -> None:
         """Set tags on the runs of the candidates with these ids, as those of the front."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raysearch.errors import UserError
 from raysearch.store.files import make_folder, write_whole
+from raysearch.store.names import utf8_path
 
 KEY = "raysearch"
 """Name of the metadata entry that marks a file as ours and holds its JSON."""
@@ -36,7 +37,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises UserError, with the path and the remedy, when the file is missing, damaged or not one of ours.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with utf8_path(path) as named, safetensors.safe_open(named, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file.metadata())  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None

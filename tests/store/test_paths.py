@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from raysearch.errors import UserError
 from raysearch.jobs.plan import SearchCommand
 from raysearch.recipes.autoformer import IMAGES_RECIPE
-from raysearch.store.names import shown
+from raysearch.store.files import write_whole
+from raysearch.store.names import check_text, shown
 from raysearch.store.paths import absolute, absolute_uri
 from raysearch.tasks.images import IMAGES
+from raysearch.training import checkpoint
 
 
 def test_paths_are_absolute_and_know_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +40,20 @@ def test_a_search_reads_the_folder_that_was_meant_when_it_was_typed(tmp_path: Pa
     config = replace(IMAGES, root=Path("photos"))
     monkeypatch.chdir("/")
     assert config.root == tmp_path / "photos"  # so it travels to processes with another working directory
+
+
+def test_results_are_written_where_every_library_can_and_read_from_anywhere(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    with pytest.raises(UserError, match=r"--output .*caf\N{REPLACEMENT CHARACTER}: its path has bytes that are no UTF-8"):
+        check_text(odd, "--output")
+    check_text(tmp_path / "café \"<b>'\n", "--output")
+    weights = {"w": torch.arange(3.0)}
+    checkpoint.write(odd, checkpoint.pack(weights, {"kind": "supernet"}))
+    tensors, metadata = checkpoint.read(odd)
+    assert torch.equal(tensors["w"], weights["w"])
+    assert metadata == {"kind": "supernet"}
+    write_whole(tmp_path / "page", f"of {odd}")
+    assert (tmp_path / "page").read_text(encoding="utf-8").endswith("/caf\N{REPLACEMENT CHARACTER}")
 
 
 def test_any_name_can_be_shown() -> None:

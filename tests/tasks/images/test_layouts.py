@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,24 @@ def test_what_cannot_be_a_data_set_is_one_line(tmp_path: Path) -> None:
     assert "holds images without class folders" in refused(tmp_path / "unlabelled")
     assert "are both val images: merge them" in refused(tmp_path / "twice")
     assert "has test, val and no train folder" in refused(tmp_path / "no train")
+
+
+def test_classes_and_files_have_any_name(tmp_path: Path) -> None:
+    names_of = [b"caf\xe9", "naïve\nline".encode(), b"quo\"te<b>,'", b"x" * 250]
+    for number, name in enumerate(names_of):
+        for i in range(8):
+            folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9/" + name))
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 12), (number, i, 0)).save(folder / os.fsdecode(b"p\xe9%d.png" % i))
+    config = replace(OWN, root=Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9")))
+    splits = load_splits(config)
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert sorted(splits.classes) == sorted([f"caf{mark}", f"naïve{mark}line", "quo\"te<b>,'", "x" * 250])
+    assert len(everything(splits)) == 32
+    assert load_splits(config, expected_digest=splits.digest).digest == splits.digest
+    splits.test.decode(0)
+    everything(splits)[0].write_bytes(b"broken")
+    assert f"p{mark}" in refused(config.root)  # pyright: ignore[reportArgumentType]
 
 
 def test_deep_pictures_that_would_be_dark_are_refused(tmp_path: Path) -> None:
