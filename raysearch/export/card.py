@@ -107,6 +107,12 @@ def facts(card: ModelCard) -> list[tuple[str, str]]:
             rows.append((name, f"{card.scale.text(score, unit='%')}{counted}"))
         elif items is not None:
             rows.append((name, "not scored"))
+    if card.test_score is not None:
+        from raysearch.report.intervals import score_words  # pages and charts come with it, which a card that is read needs not
+
+        # Of the search split there is none: the network was chosen by its score there.
+        if interval := score_words(card.test_score, card.test_images, card.scale):
+            rows.append((f"{card.score_name}, test split, 95 % interval", f"{interval} %"))
     if card.precision is not None:
         auto = "bfloat16 on GPUs that compute in it, else float32"
         rows.append(("scored in", auto if card.precision == "auto" else card.precision))

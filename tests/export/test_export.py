@@ -96,6 +96,9 @@ def test_the_card_tells_latency_and_what_was_not_scored(saved: Path) -> None:
     )
     write_markdown(saved.with_suffix(".md"), card, family=FAMILY)
     text = saved.with_suffix(".md").read_text()
+    tested = replace(card, test_score=0.75)
+    write_markdown(saved.with_suffix(".md"), tested, family=FAMILY)
+    assert "| accuracy, test split, 95 % interval | 58.8 to 87.3 % |" in saved.with_suffix(".md").read_text().splitlines()
     for row in (
         "| accuracy, search split | 50.00% (30 of 60 images) |",
         "| accuracy, test split | not scored |",

@@ -20,7 +20,7 @@ from torch import nn
 from raysearch.export.pixels import Preparation
 from raysearch.export.programs import METADATA, write_onnx_uint8, write_torch_export_uint8
 from raysearch.store.model_card import ModelCard
-from raysearch.tasks.images import DataConfig, Normalisation
+from raysearch.tasks.images import DIGITS, IMAGES, DataConfig, ImageClassification, Normalisation
 from raysearch.tasks.images.transforms import evaluation_crop, to_array
 
 
@@ -75,6 +75,11 @@ def test_a_tall_photograph_is_a_grey_level_off_almost_nowhere_by_more() -> None:
         levels *= torch.tensor(data.std).view(1, 3, 1, 1)
         assert levels.abs().max() < 5
         assert (levels.abs() > 1.5).float().mean() < 0.01
+
+
+def test_the_card_states_no_crop_where_images_are_seen_whole() -> None:
+    assert ImageClassification(replace(DIGITS, crop_pct=0.5)).preprocessing()["crop_pct"] == 1.0
+    assert ImageClassification(replace(IMAGES, crop_pct=0.5)).preprocessing()["crop_pct"] == 0.5
 
 
 class Small(nn.Module):

@@ -114,8 +114,10 @@ class ImageClassification(Task):
     def preprocessing(self) -> dict[str, Any]:
         """Size, channels, mean, standard deviation, interpolation and crop."""
         names = ("img_size", "in_chans", "mean", "std", "interpolation", "crop_pct")
-        white = {} if self.dataset.white is None else {"white": self.dataset.white}
-        return {name: getattr(self.dataset, name) for name in names} | white
+        how = {name: getattr(self.dataset, name) for name in names}
+        if self.dataset.dataset in ("digits", "fashion-mnist"):  # brought to the network's size whole
+            how["crop_pct"] = 1.0
+        return how if self.dataset.white is None else {**how, "white": self.dataset.white}
 
     def loss(
         self, outputs: Float[Tensor, "batch classes"], targets: Tensor, *, label_smoothing: float = 0.0
