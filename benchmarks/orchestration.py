@@ -148,7 +148,7 @@ def measured_search(
             shown.show(len(wall), step=f"generation {candidate.proposal.generation}")
 
         run = SearchRun(algorithm, cost=problem.cost, known={}, on_candidate=on_candidate)
-        run_search(run, service.pool, pool_name=service.name)
+        run_search(run, service)
     if tracker is not None:
         tracker.close()
     wall.append(time.perf_counter())

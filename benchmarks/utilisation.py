@@ -138,7 +138,7 @@ def measured(settings: Settings, config: AlgorithmConfig, folder: Path) -> Usage
         service.add_images(SEARCH_SPLIT, share(images, server=serve()))
         service.wait_for(settings.evaluators)  # 64 processes start slowly on two cores, which is not what is asked here
         algorithm = make_algorithm(config, problem, seed=0)
-        run_search(SearchRun(algorithm, cost=cost, known={}, on_candidate=lambda _: None), service.pool, pool_name=service.name)
+        run_search(SearchRun(algorithm, cost=cost, known={}, on_candidate=lambda _: None), service)
         usage = service.usage(SEARCH_SPLIT, part=STEADY)
     assert usage is not None
     return usage

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from raysearch.errors import UserError, machine_trouble
 from raysearch.invocation import command_line
+from raysearch.jobs.signals import exit_code, interrupting
 from raysearch.store.secrets import without_password
 
 
@@ -176,13 +177,14 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 @contextlib.contextmanager
 def reported(*, continued: str) -> Generator[None]:
-    """Turn what the user can mend into one line and exit code 2, an interruption into how it is continued, and 130."""
+    """Turn what the user can mend into one line and exit code 2, an interruption into how it is continued."""
     told = logging.StreamHandler()
     told.setFormatter(_WithoutPasswords("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[told])
     sys.excepthook = _show_bug
     try:
-        yield
+        with interrupting():
+            yield
     except UserError as error:
         if os.environ.get("RAYSEARCH_TRACEBACK"):
             raise
@@ -192,6 +194,7 @@ def reported(*, continued: str) -> Generator[None]:
         if trouble is None or os.environ.get("RAYSEARCH_TRACEBACK"):
             raise
         fail(f"{trouble}; {continued} continues (RAYSEARCH_TRACEBACK=1 shows where it happened)")
-    except KeyboardInterrupt:
-        print(f"interrupted; {continued} continues", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as interruption:
+        with contextlib.suppress(OSError):  # the terminal may be what went away
+            print(f"interrupted; {continued} continues", file=sys.stderr)
+        raise SystemExit(exit_code(interruption)) from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import ray
 from ray import cloudpickle
+from ray._private import services
 from ray._private import state as ray_state
 from ray._private import utils as ray_utils
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.errors import UserError
@@ -29,6 +33,9 @@ log = logging.getLogger(__name__)
 Actor = Any
 """Handle of a Ray actor; Ray's types know neither its methods nor what they answer."""
 
+LOST = (RayActorError, OutOfMemoryError)
+"""What Ray raises for an actor whose process is gone; the second where Ray itself ended it, as its node was low on memory."""
+
 # Before any Tuner is built: no result files per trial, no snapshot while trials run (the journal is what a resumed search
 # reads), Ctrl-C reaches the caller, no table of settings, no usage report.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -39,25 +46,69 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 @contextmanager
-def connected(address: str | None) -> Generator[None]:
+def connected(address: str | None, *, say: Callable[[str], None] = log.warning) -> Generator[None]:
     """A Ray connection for the length of a ``with`` block; an existing one of this process is used and left open.
 
     ``address`` is a cluster's, ``auto``, ``local``, or None for Ray's own rule: ``RAY_ADDRESS``, a cluster running on this
-    node, else a new one on this machine. Raises UserError when no cluster answers there.
+    node, else a new one on this machine. Of a cluster that left its address on this node but answers no more, ``say`` gets one
+    line. Raises UserError when no cluster answers where one is asked for.
     """
     if ray.is_initialized():
         yield
         return
-    _probe(address or os.environ.get("RAY_ADDRESS"))
+    resolved = resolve(address, say=say)
     try:
-        with _without_command_line():
-            ray.init(address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        with _handlers_kept(), _without_command_line():
+            ray.init(address=resolved, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: {_first_line(error)}") from error
+        raise UserError(f"no Ray cluster at {resolved}: {_first_line(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def resolve(address: str | None, *, say: Callable[[str], None] = log.warning) -> str | None:
+    """The address to give to Ray, of a cluster that answers; see :func:`connected`.
+
+    A cluster that was killed leaves its address in a file of this node, for which Ray would wait 7 minutes (measured, 2.60).
+    """
+    asked = address or os.environ.get("RAY_ADDRESS") or None
+    if asked is not None and asked != "auto":
+        if (trouble := _silence(asked)) is not None:
+            raise UserError(f"no Ray cluster at {asked}: {trouble}; start one or correct --ray-address")
+        return asked
+    noted = services.find_bootstrap_address(None)
+    trouble = None if noted is None else _silence(noted)
+    if trouble is None:
+        return asked
+    if asked == "auto":
+        raise UserError(f"the Ray cluster noted on this node, at {noted}, does not answer ({trouble}); start one")
+    say(f"the Ray cluster noted on this node, at {noted}, does not answer: starting one on this machine")
+    return "local"
+
+
+@contextmanager
+def _handlers_kept() -> Generator[None]:
+    """Keep the program's signal handlers through ray.init, which replaces them: a SIGTERM would end in a native stack dump."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers are the main thread's
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    terminated = False
+    try:
+        yield
+    except SystemExit as leave:
+        if leave.code != signal.SIGTERM:  # what Ray's handler leaves with
+            raise
+        terminated = True
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # one that Python did not set
+                signal.signal(number, handler)
+    if terminated:
+        signal.raise_signal(signal.SIGTERM)
+        raise SystemExit(128 + signal.SIGTERM)  # where the program ignores it
 
 
 @contextmanager
@@ -89,15 +140,16 @@ def carry(family: Family[Any, Any], task: Task) -> None:
             cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
-def _probe(address: str | None) -> None:
-    """Raises UserError when nothing listens at ``HOST:PORT``, for which Ray would wait for minutes."""
-    host, separator, port = (address or "").rpartition(":")
+def _silence(address: str) -> str | None:
+    """Why nothing answers at ``HOST:PORT``, for which Ray would wait for minutes; None when something does."""
+    host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit() or "/" in host:
-        return  # auto, local, a client's URI: Ray's own business
+        return None  # local, a client's URI: Ray's own business
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise UserError(f"no Ray cluster at {address}: {error}; start one or correct --ray-address") from None
+        return str(error)
+    return None
 
 
 def _first_line(error: BaseException) -> str:
@@ -105,8 +157,30 @@ def _first_line(error: BaseException) -> str:
 
 
 def answer(reference: Any) -> Any:
-    """Wait for the value of one object reference."""
-    return ray.get(reference)
+    """Wait for the value of one object reference.
+
+    What the user can mend arrives as it was raised in the other process, be it their mistake or the lack of room on a disk.
+    """
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise told(error) from None
+
+
+def told(error: RayTaskError) -> Exception:
+    """The error of another process as it was raised there, where a user can mend it; a bug keeps Ray's, with its traceback."""
+    cause: object = error.cause
+    if not isinstance(cause, (UserError, OSError)):
+        return error
+    if not hasattr(cause, "__notes__"):
+        cause.add_note(str(error))  # the traceback of that process
+    return cause
+
+
+def brief(error: Exception) -> str:
+    """What Ray says of a loss, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,21 @@ import ctypes
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from raysearch.bounds import Count, Positive, check_numbers
-from raysearch.distributed.cluster import Actor, beside_caller, share_of
+from raysearch.distributed.cluster import Actor, beside_caller, brief, share_of, told
 from raysearch.distributed.files import NodeFile
+from raysearch.distributed.room import Need, Waiting, check_room
 from raysearch.distributed.usage import Span, UsageLog
+from raysearch.errors import UserError
 from raysearch.nn.precision import Precision
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.search.racing import Race
@@ -32,7 +35,11 @@ from raysearch.store.predictions import Predictions
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How many evaluators may be lost while scoring a candidate, or while starting one after the other, until that is its fault."""
+"""How many evaluators may be lost while scoring a candidate until that is its fault."""
+LOST_STARTS = 8
+"""How many evaluators may be lost while they start, or three times as many as there shall be, within :data:`LOST_WITHIN`."""
+LOST_WITHIN = 600.0
+"""Seconds. Lost starts are counted in time, not in turn: machines that go away take several at once, and others come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +61,22 @@ class EvaluatorConfig:
         check_numbers(self)
 
 
-def plan_evaluators(config: EvaluatorConfig) -> tuple[int, dict[str, Any]]:
+def plan_evaluators(config: EvaluatorConfig) -> tuple[int, Need]:
     """How many evaluators the cluster holds, and what each asks for."""
     room = share_of("evaluation")
     if room.gpus >= 1:
-        count, options = int(room.gpus), {"num_gpus": 1, "resources": room.per_gpu}
+        count, resources = int(room.gpus), {"GPU": 1.0, **room.per_gpu}
     else:
-        # A tenth less than its share: Tune's trial must find room beside the evaluators.
-        count, options = math.floor(room.cpus / config.cpus), {"num_cpus": round(0.9 * config.cpus, 4)}
-    return max(1, min(count, config.max_evaluators or count)), options
+        # Rounded down, so that as many as were counted find room.
+        count, resources = math.floor(room.cpus / config.cpus + 1e-9), {"CPU": math.floor(1e4 * config.cpus) / 1e4}
+    need = Need("evaluator", resources, "give --evaluators.cpus {most} or less")
+    return max(1, min(count, config.max_evaluators or count)), need
+
+
+def check_evaluators(config: EvaluatorConfig) -> None:
+    """Raises UserError, with the flag, when no node of the cluster could ever hold an evaluator."""
+    _, need = plan_evaluators(config)
+    check_room(need)
 
 
 class Scorer(Protocol):
@@ -139,11 +153,16 @@ class Pool:
         self.futures: dict[tuple[str, str], asyncio.Future[Result | Failure]] = {}
         self.free: asyncio.Queue[Actor] = asyncio.Queue()
         self.evaluators: set[Actor] = set()
+        self.there: set[Actor] = set()
+        """Of ``evaluators`` those that found room and answer."""
         self.usage_log = UsageLog()
-        self.failed_starts = 0
+        self.lost_starts: deque[float] = deque()
+        """When evaluators were lost while they started."""
+        self.said: list[str] = []
+        """Lines for the user, in order."""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.broken: asyncio.Future[None] = asyncio.get_event_loop().create_future()
-        self._spawn(self._follow_cluster())
+        self._watched(self._follow_cluster())
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(coroutine)
@@ -151,41 +170,81 @@ class Pool:
         task.add_done_callback(self.tasks.discard)
         return task
 
+    def _watched(self, coroutine: Any) -> None:
+        """Run a coroutine that nobody waits for: its error ends the search, which would wait for ever without it."""
+
+        def look(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._break(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+        self._spawn(coroutine).add_done_callback(look)
+
     # --- evaluators ---
 
     async def _follow_cluster(self) -> None:
+        waiting: Waiting | None = None
         while True:
-            wanted, options = await asyncio.to_thread(plan_evaluators, self.config)
+            wanted, need = await asyncio.to_thread(plan_evaluators, self.config)
+            await asyncio.to_thread(check_room, need)
             for _ in range(wanted - len(self.evaluators)):
-                evaluator: Actor = ray.remote(**options)(Evaluator).remote()
+                evaluator: Actor = ray.remote(**need.options)(Evaluator).remote()
                 self.evaluators.add(evaluator)
-                self._spawn(self._open(evaluator))
+                self._watched(self._open(evaluator))
+            if waiting is None or waiting.need != need:
+                waiting = Waiting(need, self.said.append)
+            await asyncio.to_thread(waiting.look, len(self.evaluators) - len(self.there), of=len(self.evaluators))
             await asyncio.sleep(2)
 
     async def _open(self, evaluator: Actor) -> None:
         try:
+            await evaluator.ping.remote()
+            self.there.add(evaluator)
             await evaluator.open.remote(self.make_scorer)
-        except RayActorError as error:
+        except RayTaskError as error:  # a bug, or what the user can mend; kept, and raised to every caller of result
+            self._break(told(error))
+        except RayError as error:
             self._lose(evaluator, error)
-            self.failed_starts += 1
-            if self.failed_starts >= ATTEMPTS:
-                self._break(RuntimeError(f"{ATTEMPTS} evaluators in turn ended while they loaded the supernet: out of memory?"))
-        except Exception as error:  # kept, and raised to every caller of result
-            self._break(error)
+            self._count_lost_start()
         else:
-            self.failed_starts = 0
             self.usage_log.arrived(evaluator, time.monotonic())
             self.free.put_nowait(evaluator)
+
+    def _count_lost_start(self) -> None:
+        now = time.monotonic()
+        self.lost_starts.append(now)
+        while now - self.lost_starts[0] > LOST_WITHIN:
+            self.lost_starts.popleft()
+        if len(self.lost_starts) >= max(LOST_STARTS, 3 * len(self.evaluators)):
+            self._break(
+                UserError(
+                    f"{len(self.lost_starts)} evaluators were lost while they loaded the supernet, within "
+                    f"{now - self.lost_starts[0]:.0f} s: is the memory of their nodes too small? give fewer with "
+                    "--evaluators.max-evaluators, then --resume continues"
+                )
+            )
 
     def _break(self, error: Exception) -> None:
         if not self.broken.done():
             self.broken.set_exception(error)
 
-    def _lose(self, evaluator: Actor, error: RayActorError) -> None:
-        log.warning("an evaluator was lost: %s", str(error).partition("\n")[0])
+    def _lose(self, evaluator: Actor, error: RayError) -> None:
+        self.said.append(f"an evaluator was lost and is replaced: {brief(error)}")
         self.evaluators.discard(evaluator)
+        self.there.discard(evaluator)
         self.usage_log.left(evaluator, time.monotonic())
         ray.kill(evaluator)  # one that is only out of reach must not come back
+
+    async def news(self, known: int) -> list[str]:
+        """Lines for the user, after the first ``known``."""
+        return self.said[known:]
+
+    async def check(self) -> None:
+        """Raise what ended the scoring, if anything did: a watcher's error, or that of a candidate."""
+        if self.broken.done():
+            self.broken.result()
+        for future in self.futures.values():
+            if future.done():
+                future.result()
 
     async def wait_for(self, evaluators: int) -> None:
         """Return when so many evaluators are free. Raises the error of one that cannot start."""
@@ -233,12 +292,15 @@ class Pool:
             evaluator = await self.free.get()
             try:
                 found: Predictions | None = await evaluator.predict.remote(arch, self.images[split])
-            except RayActorError as error:
+            except RayTaskError as error:  # as in scoring
+                self.free.put_nowait(evaluator)
+                raise told(error) from None
+            except RayError as error:
                 self._lose(evaluator, error)
                 continue
             self.free.put_nowait(evaluator)
             return found
-        log.warning("no predictions of %s: %d evaluators in turn ended over them", split, ATTEMPTS)
+        self.said.append(f"no predictions of {split}: {ATTEMPTS} evaluators in turn ended over them")
         return None
 
     async def usage(self, split: str, part: Span) -> dict[str, Any] | None:
@@ -258,21 +320,21 @@ class Pool:
             evaluator = await self.free.get()
             try:
                 await evaluator.ping.remote()
-            except RayActorError as error:  # lost while it was idle: no candidate's fault
+            except RayError as error:  # lost while it was idle: no candidate's fault
                 self._lose(evaluator, error)
                 continue
             begin = time.monotonic()
             self.usage_log.queued(-1, begin)
             try:
                 outcome = outcome_from_dict(await evaluator.score.remote(arch, self.images[split], race))
-            except RayActorError as error:
+            except RayTaskError as error:  # a bug in the scorer, or what the user can mend; the evaluator lives
+                self.free.put_nowait(evaluator)
+                raise told(error) from None
+            except RayError as error:  # the process, its node, or what it was sent: another one may have more luck
                 self._lose(evaluator, error)
                 self.usage_log.queued(1, time.monotonic())
                 lost += 1
                 continue
-            except RayTaskError:  # a bug in the scorer; the evaluator lives
-                self.free.put_nowait(evaluator)
-                raise
             self.usage_log.scored(split, evaluator, begin, time.monotonic())
             self.free.put_nowait(evaluator)
             break

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ray
 
-from raysearch.distributed.cluster import Actor, beside_caller
+from raysearch.distributed.cluster import Actor, answer, beside_caller
 from raysearch.store.files import written_whole
 from raysearch.store.private import in_use, private_folder, remove_unused, temporary_folder
 
@@ -47,8 +47,8 @@ class FileServer:
 
 
 def serve() -> Actor:
-    """Start the file server of this node; returns its actor handle."""
-    return beside_caller(FileServer)
+    """Start the file server of this node; returns its actor handle. It holds nothing, so one that is lost is replaced."""
+    return beside_caller(FileServer, max_restarts=-1, max_task_retries=-1)
 
 
 def content_digest(path: Path) -> str:
@@ -118,4 +118,4 @@ def _fetch(file: NodeFile, path: Path) -> None:
 
 def _pieces(file: NodeFile) -> Iterator[bytes]:
     for offset in range(0, file.size, PIECE):
-        yield ray.get(file.server.read.remote(file.path, offset, PIECE))
+        yield answer(file.server.read.remote(file.path, offset, PIECE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ import ray
 
 from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, plan_evaluators
+from raysearch.distributed.room import Waiting, check_room
 from raysearch.distributed.supernet_scorer import evaluator_device
 from raysearch.scoring.latency import LatencyConfig, computes_in, device_name, measure, undisturbed
 from raysearch.scoring.score import compile_blocks
 from raysearch.space import Architecture
 from raysearch.spaces import Family, build_subnet
+
+log = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Architecture)
 
@@ -63,18 +67,28 @@ class LatencyProbe:
             return measure(subnet, job.input_shape, device=self.device, precision=job.evaluators.precision, config=job.config)
 
 
-def measure_subnets(job: LatencyJob, archs: Sequence[A], *, on_measured: Callable[[], None]) -> Measured[A]:
-    """Measure subnets one after the other in a process such as an evaluator's; ``on_measured`` is called after each."""
-    _, options = plan_evaluators(job.evaluators)
+def measure_subnets(
+    job: LatencyJob, archs: Sequence[A], *, on_measured: Callable[[], None], say: Callable[[str], None] = log.warning
+) -> Measured[A]:
+    """Measure subnets one after the other in a process such as an evaluator's; ``on_measured`` is called after each.
+
+    ``say`` gets a line a minute while there is no room for that process. Raises UserError when there never can be.
+    """
+    _, need = plan_evaluators(job.evaluators)
+    check_room(need)
     before = ray.available_resources()
-    probe: Actor = ray.remote(**options, max_restarts=ATTEMPTS, max_task_retries=ATTEMPTS)(LatencyProbe).remote(job)
+    probe: Actor = ray.remote(**need.options, max_restarts=ATTEMPTS, max_task_retries=ATTEMPTS)(LatencyProbe).remote(job)
+    described = probe.describe.remote()
+    waiting = Waiting(need, say)
+    while not ray.wait([described], timeout=1)[0]:
+        waiting.look(1, of=1)
 
     def one(arch: A) -> float:
         milliseconds: float = answer(probe.measure.remote(arch))
         on_measured()
         return milliseconds
 
-    device, precision = answer(probe.describe.remote())
+    device, precision = answer(described)
     measured = Measured(undisturbed(one, archs), device, precision)
     ray.kill(probe)
     # Training, which is next, counts what is free: the processors of a killed actor take a moment to be.

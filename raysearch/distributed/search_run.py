@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -11,10 +12,13 @@ from typing import Any, Generic, TypeVar, cast
 
 import ray
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from raysearch.distributed.cluster import Actor, answer
+from raysearch.distributed.cluster import LOST, answer
+from raysearch.distributed.restarts import Restarts
+from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import TrialError, TuneSearcher
 from raysearch.search.candidate import Candidate
 from raysearch.search.protocol import Failure, Result, SearchAlgorithm, outcome_from_dict
@@ -22,6 +26,8 @@ from raysearch.search.racing import Race, RacingConfig
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
 from raysearch.space.problem import SearchProblem
+
+log = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Architecture)
 
@@ -66,6 +72,8 @@ class SearchRun(Generic[A]):
         """Asked, not told; in the order asked."""
         self._outcomes: dict[A, Result | Failure] = {}
         """Of waiting candidates whose turn has not come."""
+        self._races: dict[A, Race | None] = {}
+        """Of waiting candidates that must be scored."""
         self._queue: deque[A] = deque()
         """Without outcome and not yet a trial."""
 
@@ -87,7 +95,7 @@ class SearchRun(Generic[A]):
                 if (outcome := self.known.get(arch.id)) is not None:
                     self._outcomes[arch] = outcome
                 else:
-                    fresh[arch] = self._race(arch)
+                    fresh[arch] = self._races[arch] = self._race(arch)
             self._settle()  # outcomes that are known let the algorithm go on
         self._queue.extend(fresh)
         return fresh
@@ -98,6 +106,15 @@ class SearchRun(Generic[A]):
             return None
         draw = f"{self.seed}/race/{incumbent.id}/{arch.id}"
         return Race(incumbent.id, draw, error=self.racing.error, block=self.racing.block)
+
+    def restart(self) -> dict[A, Race | None]:
+        """Begin again with the candidates that have no outcome, in the order asked; returns them with their races.
+
+        For when whoever had taken some of them by :meth:`next` is gone.
+        """
+        left = {arch: self._races[arch] for arch in self._waiting if arch not in self._outcomes}
+        self._queue = deque(left)
+        return left
 
     def next(self) -> A | None:
         """The next candidate to score; None when all are under way."""
@@ -112,14 +129,15 @@ class SearchRun(Generic[A]):
         while self._waiting and self._waiting[0] in self._outcomes:
             arch = self._waiting.popleft()
             outcome = self._outcomes.pop(arch)
+            self._races.pop(arch, None)
             self.algorithm.tell(arch, outcome)
             candidate = Candidate(self.algorithm.proposal(arch), self.cost(arch), outcome)
             self.candidates.append(candidate)
             self.on_candidate(candidate)
 
 
-_runs: dict[str, tuple[SearchRun[Any], Actor]] = {}
-"""Searches of this process and their pools, by pool name: Tune pickles its searcher, which therefore holds a name only."""
+_runs: dict[str, tuple[SearchRun[Any], ScoringService]] = {}
+"""Searches of this process and who scores for them, by pool name: Tune pickles its searcher, which holds a name only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +153,8 @@ class _PooledSearch:
 
     def ask(self) -> Architecture | None:
         """The next candidate, queued at the pool with all others that can be asked now."""
-        run, pool = _runs[self.pool_name]
-        _hand_over(run, pool)
+        run, service = _runs[self.pool_name]
+        _hand_over(run, service)
         arch = run.next()
         if arch is None and run.finished:
             raise _SearchEnded
@@ -168,10 +186,10 @@ class _PooledSearch:
         return outcome_from_dict(json.loads(result["outcome"]))
 
 
-def _hand_over(run: SearchRun[Any], pool: Actor) -> None:
+def _hand_over(run: SearchRun[Any], service: ScoringService) -> None:
     """Queue at the pool whatever the algorithm can name now; back when it is queued, so that trials find it there."""
     if fresh := run.advance():
-        ray.get(pool.prefetch.remote(SEARCH_SPLIT, fresh))
+        service.prefetch(SEARCH_SPLIT, fresh)
 
 
 class _SearchEnded(Exception):
@@ -243,19 +261,45 @@ class ScoringError(RuntimeError):
     """A candidate could not be scored because of an error in our code or in a space's."""
 
 
-def run_search(run: SearchRun[Any], pool: Actor, *, pool_name: str) -> None:
+def run_search(run: SearchRun[Any], service: ScoringService, *, say: Callable[[str], None] = log.warning) -> None:
     """Run a search to its end.
 
     One trial waits at a time while all evaluators work: the pool holds the whole generation (measured: 9-16 ms per trial,
-    where concurrent trials with reused actors fall back to one at each generation's end). Raises ScoringError.
+    where concurrent trials with reused actors fall back to one at each generation's end). A trial or a pool that is lost is
+    started again, and ``say`` gets a line; what it changes is the time that the search takes. Raises ScoringError for a bug,
+    UserError for what the user can mend, OSError when a disk is full.
     """
-    _hand_over(run, pool)
-    if run.finished:
-        return
+    restarts = Restarts("the trial of the search", say)
+    left: Mapping[Any, Race | None] = {}
+    while True:
+        try:
+            service.prefetch(SEARCH_SPLIT, left)
+            _hand_over(run, service)
+            if run.finished:
+                return
+            lost = _run_trials(run, service)
+            if lost is None:
+                return
+            service.check()
+            if isinstance(lost, RayTaskError) and not isinstance(lost.cause, RayError):
+                raise lost  # the trial's own bug
+            restarts.another(lost)
+        except RayTaskError as error:
+            raise ScoringError(f"a candidate could not be scored: {_cause(error)}") from error
+        except LOST as error:
+            service.revive(error)
+        left = run.restart()
+
+
+def _run_trials(run: SearchRun[Any], service: ScoringService) -> Exception | None:
+    """Have Tune run trials to the end of the search: None. Or until one ends in an error, which is returned."""
+    name = service.name
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what ended a trial is said by whoever starts another
+    # On this node, which keeps its processors for evaluators, and may have none.
     here = f"node:{ray.util.get_node_ip_address()}"
-    trial = tune.with_resources(CandidateTrial, tune.PlacementGroupFactory([{"CPU": 0.1, here: 0.001}]))
-    _runs[pool_name] = (run, pool)
-    search = _PooledSearch(pool_name)
+    trial = tune.with_resources(CandidateTrial, tune.PlacementGroupFactory([{here: 0.001}]))
+    _runs[name] = (run, service)
+    search = _PooledSearch(name)
     try:
         with tempfile.TemporaryDirectory(prefix="raysearch-tune-", ignore_cleanup_errors=True) as folder:
             results = tune.Tuner(
@@ -269,20 +313,18 @@ def run_search(run: SearchRun[Any], pool: Actor, *, pool_name: str) -> None:
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    name=pool_name,
+                    name=name,
                     storage_path=folder,
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0, fail_fast=True),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()
-            if results.errors:
-                raise ScoringError(f"a candidate could not be scored: {_cause(results.errors[0])}") from results.errors[0]
     except _SearchEnded:
-        return
+        return None
     finally:
-        del _runs[pool_name]
-    raise ScoringError("Tune ended before the search did; start again with --resume")
+        del _runs[name]
+    return results.errors[0] if results.errors else RuntimeError("Tune ended before the search did")
 
 
 def _cause(error: BaseException) -> str:

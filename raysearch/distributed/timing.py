@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor
 
 from raysearch.distributed.cluster import answer, share_of
+from raysearch.distributed.room import Need, Waiting, check_room
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
 from raysearch.training.timing import Timing, time_steps
+
+log = logging.getLogger(__name__)
 
 
 def training_processes(train: TrainingConfig) -> tuple[int, int]:
@@ -35,14 +39,24 @@ def timed_steps(
     *,
     task: Task,
     train: TrainingConfig,
+    say: Callable[[str], None] = log.warning,
 ) -> Timing:
-    """See :func:`~raysearch.training.timing.time_steps`: on a GPU of those kept for training, else in this process."""
+    """See :func:`~raysearch.training.timing.time_steps`: on a GPU of those kept for training, else in this process.
+
+    ``say`` gets a line a minute while no GPU is free.
+    """
     processes, threads = training_processes(train)
     batch = max(1, train.batch_size // processes)
     room = share_of("training")
     if room.gpus >= 1:
-        remote = ray.remote(num_gpus=1, resources=room.per_gpu, max_retries=0)(_on_gpu)
-        return answer(remote.remote(family, settings, space, sample, task, train, batch))
+        need = Need("timed training step", {"GPU": 1.0, **room.per_gpu}, "")
+        check_room(need)
+        remote = ray.remote(**need.options, max_retries=0)(_on_gpu)
+        timed = remote.remote(family, settings, space, sample, task, train, batch)
+        waiting = Waiting(need, say)
+        while not ray.wait([timed], timeout=1)[0]:
+            waiting.look(1, of=1)
+        return answer(timed)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.train.v2.api.exceptions import WorkerGroupError
 
-from raysearch.distributed.cluster import Actor, answer, beside_caller, share_of
+from raysearch.distributed.cluster import LOST, Actor, answer, beside_caller, brief, share_of, told
+from raysearch.distributed.restarts import RESTARTS, Restarts
+from raysearch.distributed.room import Need, Waiting, check_room, grows
 from raysearch.errors import UserError
 from raysearch.space import SearchSpace
 from raysearch.spaces import Family
@@ -26,9 +33,12 @@ from raysearch.tasks.task import Task
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import SupernetTrainer
+from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError
 
 log = logging.getLogger(__name__)
+
+STOPPING = 10.0
+"""Seconds that training processes get to end, when the driver ends before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,26 @@ class TrainingJob:
     """Digest of the splits, which every process must find."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """How far a training is, as its driver asks."""
+
+    records: list[EpochRecord]
+    """Of the epochs that are new to who asks."""
+    step: int
+    """Steps done, of all epochs."""
+    steps_per_epoch: int | None
+    """None before the first step."""
+    processes: int
+    """How many of the training processes have begun, in the present attempt."""
+    said: list[str]
+    """Lines for the user that are new to who asks."""
+
+
 class CheckpointKeeper:
     """Writes each finished epoch to the output folder, on the driver's node: training nodes need no shared storage.
+
+    It is also where training processes and driver meet: steps done, why training cannot go on, what was lost.
 
     Args:
         path: the training checkpoint; one that is already there is where training continues.
@@ -56,9 +84,27 @@ class CheckpointKeeper:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.complaint: str | None = None
-        """What ended training for good: an image or a setting. Starting processes again would not help."""
+        self.failure: Exception | None = None
+        """What ended training for good: an image, a setting, a full disk, a bug. Starting processes again would not help."""
         self.records = _history(checkpoint.read(path)[1]) if path.exists() else []
+        self.step: tuple[int, int] | None = None
+        """Steps done, and steps per epoch."""
+        self.begun: set[int] = set()
+        """Ranks of the present attempt that have begun."""
+        self.said: list[str] = []
+        self.losses = 0
+        self.killed: dict[str, int] = {}
+        """By node, how many processes its system had killed for lack of memory when training began there."""
+
+    def begin(self, rank: int, node: str, killed: int | None) -> bool:
+        """Note that a process begins. Whether it shall train: starting it again is of no use after some failures.
+
+        ``killed``: how many processes the system of its node killed for lack of memory so far; None where that is unknown.
+        """
+        self.begun.add(rank)
+        if killed is not None and killed > self.killed.setdefault(node, killed) and self.losses:
+            self.complain(_out_of_memory("the system ended a training process"))
+        return self.failure is None
 
     def latest(self) -> bytes | None:
         """The last finished epoch's checkpoint; None before the first."""
@@ -66,20 +112,65 @@ class CheckpointKeeper:
 
     def save(self, content: np.ndarray, records: list[EpochRecord]) -> None:
         """Keep a checkpoint (its bytes, as uint8) and the epochs so far; on disk when this returns."""
-        checkpoint.write(self.path, content.data)
+        try:
+            checkpoint.write(self.path, content.data)
+        except OSError as error:
+            self.complain(error)
+            raise
         self.records = records
 
-    def complain(self, reason: str) -> None:
+    def report(self, step: int, steps_per_epoch: int) -> bool:
+        """Note how many steps are done. Whether to go on."""
+        self.step = step, steps_per_epoch
+        return self.failure is None
+
+    def complain(self, failure: Exception) -> None:
         """Keep the first reason why training cannot go on."""
-        self.complaint = self.complaint or reason
+        if isinstance(failure, TrainingDivergedError):
+            kept = f"--resume continues after epoch {len(self.records)}" if self.records else "--resume starts it again"
+            failure = TrainingDivergedError(f"{failure}; {kept}")
+        self.failure = self.failure or failure
 
-    def complained(self) -> str | None:
-        """The reason why training cannot go on, if there is one."""
-        return self.complaint
+    def lost(self, reasons: list[str], most: int) -> None:
+        """Note that processes were lost; ``most``: how often that may be."""
+        self.losses += 1
+        self.begun.clear()
+        reason = reasons[0] if reasons else "no reason given"
+        if any(sign in text.lower() for text in reasons for sign in _SHORT_OF_MEMORY):
+            self.complain(_out_of_memory("Ray ended a training process"))
+        elif self.failure is None and self.losses <= most:
+            begins = f"training goes on from epoch {len(self.records) + 1} ({self.losses} of {most})"
+            self.said.append(f"a training process was lost; {begins}: {reason}")
 
-    def finished(self, start: int) -> list[EpochRecord]:
-        """Records of the epochs from ``start`` on."""
-        return self.records[start:]
+    def check(self) -> None:
+        """Raise why training cannot go on, if there is a reason."""
+        if self.failure is not None:
+            raise self.failure
+
+    def state(self, records: int, said: int) -> TrainingState:
+        """How far training is; ``records`` and ``said``: how many epochs and lines are known already."""
+        step, steps_per_epoch = self.step or (0, None)
+        return TrainingState(self.records[records:], step, steps_per_epoch, len(self.begun), self.said[said:])
+
+
+_SHORT_OF_MEMORY = ("out of memory", "outofmemory", "low on memory", "memory monitor")
+"""Signs, in what Ray says of a lost process, that its memory monitor ended it."""
+
+
+def _out_of_memory(what: str) -> UserError:
+    return UserError(
+        f"{what} for lack of memory; lower train.batch-size, dataset.img-size or train.loader-workers and start again, "
+        "or continue with --resume where more memory is free"
+    )
+
+
+def _killed_for_memory() -> int | None:
+    """How many processes this machine's system has killed for lack of memory since it started; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _history(metadata: dict[str, Any]) -> list[EpochRecord]:
@@ -87,16 +178,74 @@ def _history(metadata: dict[str, Any]) -> list[EpochRecord]:
     return [EpochRecord(**record) for record in metadata["history"]]
 
 
-def _train_worker(config: dict[str, Any]) -> None:
-    """What every training process runs."""
+class _Losses(ray.train.UserCallback):
+    """Tells the keeper of processes that were lost; runs beside Ray Train's controller."""
+
+    def __init__(self, keeper: Actor, most: int) -> None:
+        self.keeper, self.most = keeper, most
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Called when an attempt has failed, before the next."""
+        self.keeper.lost.remote([brief(error) for error in worker_exceptions.values()], self.most)
+
+
+class _NoFurther(Exception):
+    """Training was told to end."""
+
+
+class TrainingBugError(RuntimeError):
+    """A training process ended in an error of our code or of a family's; its traceback is in the message."""
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """What every training process runs.
+
+    What would happen again ends training at once, by a complaint; only a lost process is an exception, after which Ray Train
+    starts all of them again.
+    """
     keeper: Actor = config["keeper"]
-    if answer(keeper.complained.remote()):
-        return  # Ray Train starts lost processes again, and knows no error that makes this useless
+    context = ray.train.get_context()
+    node = ray.get_runtime_context().get_node_id()
+    if not answer(keeper.begin.remote(context.get_world_rank(), node, _killed_for_memory())):
+        return
     try:
         _train(config["job"], keeper, threads=config["threads"])
-    except UserError as error:
-        ray.get(keeper.complain.remote(str(error)))
+    except _NoFurther:
+        return
+    except RayTaskError as error:
+        ray.get(keeper.complain.remote(told(error)))
+    except RayError:
         raise
+    except Exception as error:
+        if (failure := lasting_failure(error)) is not None:
+            ray.get(keeper.complain.remote(failure))
+        else:
+            try:
+                answer(keeper.check.remote())
+            except Exception:  # whatever ended the others, the driver is told
+                return
+            raise
+
+
+def lasting_failure(error: Exception) -> Exception | None:
+    """What to tell the driver of an error that would come again; None where another process was lost."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
+        return _out_of_memory("a training step found no room")
+    if isinstance(error, torch.distributed.DistError | ConnectionError) or any(sign in text for sign in _OF_OTHERS):
+        return None
+    if isinstance(error, OSError):
+        return error
+    return TrainingBugError("".join(traceback.format_exception(error)))
+
+
+_OF_OTHERS = (
+    *("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "heartbeat"),
+    *("DataLoader worker", "Timed out waiting"),
+)
+"""Signs, in an error of PyTorch's, that another process is gone: it has no types for all of these."""
 
 
 def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
@@ -141,95 +290,187 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
         parallel=parallel if world_size > 1 else None,
     )
     history: list[EpochRecord] = []
-    content: bytes | None = answer(keeper.latest.remote())
+    # One process asks for the checkpoint, and all read what it was given: a save between two reads would divide them.
+    asked: list[Any] | None = [keeper.latest.remote()] if rank == 0 else None
+    asked = ray.train.collective.broadcast_from_rank_zero(asked)
+    assert asked is not None
+    content: bytes | None = answer(asked[0])
+    ray.train.collective.barrier()  # the first process owns the content until all have it
+    del asked
     if content is not None:
         tensors, metadata = checkpoint.unpack(content)
         trainer.load_state(tensors)
         history = _history(metadata)
+    del content
+    steps = _Steps(keeper, per_epoch=batches.steps_per_epoch) if rank == 0 else None
     saved = None
     for epoch in range(len(history), job.train.epochs):
-        history.append(trainer.train_epoch(epoch))
-        if rank == 0:
+        history.append(trainer.train_epoch(epoch, on_step=partial(steps.report, epoch) if steps else lambda _: None))
+        last = epoch + 1 == job.train.epochs
+        # After skipped steps the weights may be those that all further steps fail with: then an earlier epoch is the last good.
+        if rank == 0 and (trainer.steady or last):
             metadata = {"kind": "training", "history": [asdict(r) for r in history]}
             # As an array, which Ray hands over without a copy.
             content_array = np.frombuffer(checkpoint.pack(trainer.state(), metadata), dtype=np.uint8)
             if saved is not None:
-                ray.get(saved)  # one epoch is written while the next is trained, never more
+                answer(saved)  # one epoch is written while the next is trained, never more
             saved = keeper.save.remote(content_array, history)
     if saved is not None:
-        ray.get(saved)
+        answer(saved)
 
 
-def _scaling(config: TrainingConfig) -> tuple[ray.train.ScalingConfig, int]:
-    """Number and size of the training processes, and the threads of each on a CPU."""
+class _Steps:
+    """Tells the keeper how many steps are done, twice a second at most, and whether to go on.
+
+    Args:
+        keeper: who is told.
+        per_epoch: steps.
+
+    """
+
+    def __init__(self, keeper: Actor, *, per_epoch: int) -> None:
+        self.keeper, self.per_epoch = keeper, per_epoch
+        self.next = float("-inf")
+        self.reply: Any = None
+
+    def report(self, epoch: int, step: int) -> None:
+        """Take note of the ``step``-th step of an epoch. Raises _NoFurther when training was told to end."""
+        if time.monotonic() < self.next and step < self.per_epoch:
+            return
+        self.next = time.monotonic() + 0.5
+        if self.reply is not None and ray.wait([self.reply], timeout=0)[0] and not answer(self.reply):
+            raise _NoFurther
+        self.reply = self.keeper.report.remote(epoch * self.per_epoch + step, self.per_epoch)
+
+
+def _scaling(config: TrainingConfig) -> tuple[int, Need, int]:
+    """Number of the training processes, what each asks for, and the threads of each on a CPU.
+
+    Raises UserError for more than the cluster could ever hold.
+    """
     room = share_of("training")
     if room.gpus >= 1:
-        count, threads = config.workers or int(room.gpus), 1
-        scaling = ray.train.ScalingConfig(num_workers=count, use_gpu=True, resources_per_worker={"GPU": 1, **room.per_gpu})
+        count, threads, most = config.workers or int(room.gpus), 1, int(room.gpus)
+        need = Need("training process", {"GPU": 1, **room.per_gpu}, "")
     else:
         free = max(1, int(ray.available_resources().get("CPU", 1)))
-        count = min(config.workers or 2, free)
+        count, most = config.workers or min(2, free), int(room.cpus)
         threads = max(1, free // count)
-        scaling = ray.train.ScalingConfig(num_workers=count, resources_per_worker={"CPU": 1})
+        need = Need("training process", {"CPU": 1}, "")
+    check_room(need)
+    if count > most and not grows():
+        raise UserError(f"train.workers is {count}, but the cluster holds {most} training processes; give {most} or fewer")
     if config.batch_size % count:
         raise UserError(f"train.batch-size {config.batch_size} is not a multiple of {count} training workers")
-    return scaling, threads
+    return count, need, threads
 
 
-def train_supernet(job: TrainingJob, path: Path, *, on_epoch: Callable[[EpochRecord], None]) -> list[EpochRecord]:
+def train_supernet(
+    job: TrainingJob,
+    path: Path,
+    *,
+    on_epoch: Callable[[EpochRecord], None],
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = log.warning,
+) -> list[EpochRecord]:
     """Train the supernet of ``job``, from the last epoch in ``path`` if there is one.
 
-    ``on_epoch`` is called for every finished epoch, from another thread, those of an earlier run included. Returns all epochs'
-    records; ``path`` then holds the trained weights (:func:`trained_weights`). Raises UserError when the training diverged or
-    an image could not be read, RuntimeError when processes were lost more often than the recipe allows.
+    ``on_epoch`` is called for every finished epoch, those of an earlier run included, ``on_step`` twice a second with the steps
+    that are done and those of the whole training, ``say`` with a line for processes that are lost or find no room. Returns all
+    epochs' records; ``path`` then holds the trained weights (:func:`trained_weights`).
+
+    Raises UserError when training diverged, an image could not be read, memory was too small, or processes were lost more often
+    than the recipe allows; OSError when there is no room to write to; TrainingBugError at once for a bug.
     """
-    keeper = beside_caller(CheckpointKeeper, path.resolve())
-    shown = 0
-    stop = threading.Event()
+    keeper = beside_caller(CheckpointKeeper, path.resolve(), max_restarts=RESTARTS, max_task_retries=RESTARTS)
+    shown, heard = 0, 0
 
-    def show() -> int:
-        records: list[EpochRecord] = answer(keeper.finished.remote(shown))
-        for record in records:
+    def show() -> TrainingState:
+        nonlocal shown, heard
+        state: TrainingState = answer(keeper.state.remote(shown, heard))
+        for record in state.records:
             on_epoch(record)
-        return shown + len(records)
+        for line in state.said:
+            say(line)
+        shown, heard = shown + len(state.records), heard + len(state.said)
+        if state.steps_per_epoch is not None:
+            on_step(state.step, state.steps_per_epoch * job.train.epochs)
+        return state
 
-    def watch() -> None:
-        nonlocal shown
-        while not stop.wait(0.5):
-            shown = show()
+    try:
+        show()
+        if shown < job.train.epochs:
+            count, need, threads = _scaling(job.train)
+            waiting = Waiting(need, say)
+            restarts = Restarts("Ray Train's controller", say)
+            while True:
+                fit = _Fit(job, keeper, count=count, need=need, threads=threads)
+                try:
+                    while fit.is_alive():
+                        fit.join(0.5)
+                        waiting.look(count - show().processes, of=count)
+                except BaseException:
+                    keeper.complain.remote(_NoFurther())
+                    fit.join(STOPPING)
+                    raise
+                answer(keeper.check.remote())
+                if not isinstance(fit.failure, LOST):
+                    break
+                restarts.another(fit.failure)
+            if fit.failure is not None:
+                raise fit.failure
+            show()
+        records: list[EpochRecord] = answer(keeper.state.remote(0, 0)).records
+    except RayTaskError as error:
+        if isinstance(cause := cast(object, error.cause), TrainingBugError):
+            raise cause from None
+        raise
+    except OutOfMemoryError as error:
+        raise _out_of_memory("Ray ended the process that keeps checkpoints") from error
+    finally:
+        ray.kill(keeper)
+    return records
 
-    shown = show()
-    if shown < job.train.epochs:
-        scaling, threads = _scaling(job.train)
-        watcher = threading.Thread(target=watch, name="training-progress", daemon=True)
-        watcher.start()
-        failure: RuntimeError | None = None
+
+class _Fit(threading.Thread):
+    """Ray Train at work. In a thread: in the main one it would keep Ctrl-C to itself, for the rest of the program."""
+
+    def __init__(self, job: TrainingJob, keeper: Actor, *, count: int, need: Need, threads: int) -> None:
+        super().__init__(name="training", daemon=True)
+        self.job, self.keeper, self.count, self.need, self.threads = job, keeper, count, need, threads
+        self.failure: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Train; keeps the error."""
+        most = self.job.train.max_failures
+        gpu = "GPU" in self.need.resources
         try:
             with tempfile.TemporaryDirectory(prefix="raysearch-train-", ignore_cleanup_errors=True) as folder:
                 ray.train.torch.TorchTrainer(
-                    _train_worker,
-                    train_loop_config={"job": job, "keeper": keeper, "threads": threads},
-                    scaling_config=scaling,
+                    train_worker,
+                    train_loop_config={"job": self.job, "keeper": self.keeper, "threads": self.threads},
+                    scaling_config=ray.train.ScalingConfig(
+                        num_workers=self.count, use_gpu=gpu, resources_per_worker=dict(self.need.resources)
+                    ),
                     run_config=ray.train.RunConfig(
                         name="supernet",
                         storage_path=folder,
-                        failure_config=ray.train.FailureConfig(max_failures=job.train.max_failures),
+                        failure_config=ray.train.FailureConfig(max_failures=most),
+                        callbacks=[_Losses(self.keeper, most)],
                     ),
                 ).fit()
-        except TrainingFailedError as error:
-            failure = RuntimeError(f"training failed: {str(error).strip().splitlines()[-1]}")
-            failure.__cause__ = error
-        finally:
-            stop.set()
-            watcher.join()
-        if complaint := answer(keeper.complained.remote()):
-            raise UserError(complaint)
-        if failure is not None:
-            raise failure
-        shown = show()
-    records: list[EpochRecord] = answer(keeper.finished.remote(0))
-    ray.kill(keeper)
-    return records
+        except SystemExit:
+            return  # how Ray ends the thread when the program leaves it
+        except WorkerGroupError as error:
+            reason = next((brief(each) for each in error.worker_failures.values()), brief(error))
+            self.failure = UserError(
+                f"training processes were lost {most + 1} times (train.max-failures is {most}), now: {reason}; "
+                "--resume continues after the last finished epoch"
+            )
+            self.failure.__cause__ = error
+        except Exception as error:  # raised by whoever waits for this thread
+            self.failure = error
 
 
 def trained_weights(path: Path) -> dict[str, torch.Tensor]:

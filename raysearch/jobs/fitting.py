@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from raysearch.distributed.timing import free_memory, timed_steps, training_proc
 from raysearch.errors import UserError
 from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, within
 from raysearch.jobs.plan import Plan, SearchCommand
+from raysearch.jobs.progress import say_on
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
@@ -71,7 +73,7 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     seconds = None if command.time is None else parse_duration(command.time)
     say_plan(command, plan, output, console)
     recipe, given = plan.recipe, command.given
-    load, measured = _load(plan), _measured(plan, on)
+    load, measured = _load(plan), _measured(plan, on, say=say_on(console))
     trains = plan.given is None
     if trains:
         before = recipe.train.batch_size
@@ -121,7 +123,7 @@ def _load(plan: Plan) -> Load:
     )
 
 
-def _measured(plan: Plan, on: Machine) -> Measured:
+def _measured(plan: Plan, on: Machine, *, say: Callable[[str], None]) -> Measured:
     """A few items prepared, and a few steps on them."""
     recipe = plan.recipe
     batches = recipe.task.batches(plan.splits.train, batch_size=1, seed=recipe.seed)
@@ -133,5 +135,7 @@ def _measured(plan: Plan, on: Machine) -> Measured:
             break
     prepare_s = (time.perf_counter() - begun) / len(items)
     sample = torch.cat([inputs for inputs, _ in items]), torch.cat([targets for _, targets in items])
-    timing = timed_steps(recipe.family, plan.settings, plan.problem.space, sample, task=recipe.task, train=recipe.train)
+    timing = timed_steps(
+        recipe.family, plan.settings, plan.problem.space, sample, task=recipe.task, train=recipe.train, say=say
+    )
     return Measured(timing, prepare_s, on)

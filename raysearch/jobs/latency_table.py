@@ -9,7 +9,7 @@ from rich.console import Console
 from raysearch.distributed.measuring import LatencyJob, measure_subnets
 from raysearch.errors import UserError
 from raysearch.jobs.plan import Plan
-from raysearch.jobs.progress import phase
+from raysearch.jobs.progress import phase, say_on
 from raysearch.scoring.latency import LatencyTable, architectures_to_measure
 from raysearch.store.folder import OutputFolder, read_json, write_json
 
@@ -47,7 +47,7 @@ def plan_latency(plan: Plan, folder: OutputFolder, console: Console) -> Plan:
             if (done := next(steps)) <= 2 * len(archs):
                 shown.show(done, step=f"{len(archs)} subnets, batch of {job.config.batch_size}")
 
-        measured = measure_subnets(job, archs, on_measured=on_measured)
+        measured = measure_subnets(job, archs, on_measured=on_measured, say=say_on(console))
     rows = [[(geometry.features(a), measured.milliseconds[a]) for a in part] for part in (fitted, held_out)]
     table = LatencyTable.fit(
         rows[0], rows[1], device=measured.device, batch_size=recipe.latency.batch_size, precision=measured.precision

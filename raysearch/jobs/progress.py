@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from raysearch.report.tables import duration_text
+from raysearch.store.summary import EpochRecord
 
-EVERY = 5.0
-"""Seconds between lines where the output is no terminal."""
+SOON = 15.0
+"""Seconds until the second line where the output is no terminal: by then a time left is known, mostly."""
+EVERY = 60.0
+"""Seconds between further lines there."""
+LONG = 2.0
+"""Seconds until an activity is worth a line there."""
+
+
+def say_on(console: Console) -> Callable[[str], None]:
+    """What prints one line, above a progress bar where there is one."""
+    return lambda line: console.print(line, highlight=False, soft_wrap=True)
 
 
 class Phase:
@@ -20,37 +31,141 @@ class Phase:
 
     def __init__(self, console: Console, name: str, total: int, bar: Progress | None) -> None:
         self._console, self._name, self._total, self._bar = console, name, total, bar
-        self._printed = float("-inf")
+        self._begun = time.monotonic()
         self._first: tuple[float, int] | None = None
+        self._done, self._step, self._best = 0, "", ""
+        self._printed: tuple[str, int] | None = None
         self._task: TaskID | None = bar.add_task(name, total=total, step="", best="", left="") if bar else None
 
-    def show(self, done: int, *, step: str, best: str = "") -> None:
-        """Show the state; ``step`` names the epoch or generation."""
-        now = time.monotonic()
+    def show(self, done: int, *, step: str, best: str = "", total: int | None = None) -> None:
+        """Show the state; ``step`` names the epoch or generation, ``total`` replaces what was planned when that is known."""
         if self._first is None:
-            self._first = (now, done)  # counted from here: starting processes took time, and an earlier run did the rest
-        since, fresh = now - self._first[0], done - self._first[1]
-        left = duration_text(since / fresh * (self._total - done)) if fresh > 0 else "?"
+            # Counted from here: starting processes took time, and an earlier run did the rest.
+            self._first = (time.monotonic(), done)
+        self._done, self._step, self._best, self._total = done, step, best, total or self._total
+        self._update()
+
+    def _update(self) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, step=step, best=best, left=f"{left} left")
-        elif now - self._printed >= EVERY or done == self._total:
-            self._printed = now
-            parts = [f"{self._name:<8} {step}", f"{done} of {self._total}", best, f"{left} left"]
-            self._console.print("  ".join(p for p in parts if p), highlight=False, soft_wrap=True)
+            self._bar.update(
+                self._task, completed=self._done, total=self._total, step=self._step, best=self._best, left=self._time()
+            )
+
+    def _time(self) -> str:
+        """Time left, or so far where no step tells how long one takes."""
+        now = time.monotonic()
+        since, before = self._first or (now, 0)
+        fresh = self._done - before
+        if fresh > 0 and now > since:
+            return f"{duration_text((now - since) / fresh * (self._total - self._done))} left"
+        return f"{duration_text(now - self._begun)} so far"
+
+    def print(self) -> None:
+        """Print a line with the state, unless it is the last one again."""
+        state = f"{self._name:<8} {self._step}".rstrip()
+        parts = [state, f"{self._done:,} of {self._total:,}", self._best]
+        line = "  ".join(part for part in parts if part)
+        if (line, self._done) != self._printed or self._done < self._total:
+            self._printed = (line, self._done)
+            self._console.print(f"{line}  {self._time()}", highlight=False, soft_wrap=True)
+
+    def keep_showing(self, ended: threading.Event) -> None:
+        """Have the time go on until the phase has ended, also while no step ends: on a terminal each second."""
+        if self._bar is not None:
+            while not ended.wait(1):
+                self._update()
+            return
+        self.print()
+        pause = SOON
+        while not ended.wait(pause):
+            self.print()
+            pause = EVERY
+
+
+class TrainingProgress:
+    """Shows a training's steps, its epochs and their losses.
+
+    Args:
+        shown: the phase, which counts epochs until the steps of one are known.
+        epochs: of the training.
+
+    """
+
+    def __init__(self, shown: Phase, *, epochs: int) -> None:
+        self._shown, self._epochs = shown, epochs
+        self._loss = ""
+        self._skipped = 0
+        self._finished = 0
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Take the record of a finished epoch."""
+        self._finished, self._skipped = record.epoch + 1, self._skipped + record.skipped
+        skipped = f", {self._skipped} steps skipped" if self._skipped else ""
+        self._loss = f"loss {record.loss:.3f}{skipped}"
+
+    def on_step(self, done: int, total: int) -> None:
+        """Take the number of steps that are done, of all."""
+        per_epoch = total // self._epochs
+        epoch = min(self._epochs, max(self._finished, done // per_epoch) + 1)
+        self._shown.show(done, step=f"epoch {epoch}/{self._epochs}", best=self._loss, total=total)
 
 
 @contextmanager
 def phase(console: Console, name: str, total: int) -> Generator[Phase]:
-    """A phase of ``total`` steps: a bar on a terminal, a line every few seconds elsewhere."""
-    if not console.is_terminal:
-        yield Phase(console, name, total, None)
+    """A phase of ``total`` steps: a bar on a terminal; elsewhere a line first, last, after some seconds, and each minute."""
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description:<8} {task.fields[step]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[left]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            shown = Phase(console, name, total, bar)
+            with _showing(shown):
+                yield shown
         return
-    columns = (
-        TextColumn("{task.description:<8} {task.fields[step]}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[best]}"),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        yield Phase(console, name, total, bar)
+    shown = Phase(console, name, total, None)
+    with _showing(shown):
+        yield shown
+    shown.print()
+
+
+@contextmanager
+def _showing(shown: Phase) -> Generator[None]:
+    ended = threading.Event()
+    thread = threading.Thread(target=shown.keep_showing, args=(ended,), name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def activity(console: Console, what: str) -> Generator[None]:
+    """Say what takes seconds although nothing can be counted, as ``starting Ray``.
+
+    A line that goes away on a terminal; elsewhere one that stays, and one a minute.
+    """
+    if console.is_terminal:
+        with console.status(what):
+            yield
+        return
+    begun, ended, say = time.monotonic(), threading.Event(), say_on(console)
+
+    def go_on() -> None:
+        if not ended.wait(LONG):
+            say(what)
+        while not ended.wait(EVERY):
+            say(f"{what}: {duration_text(time.monotonic() - begun)} so far")
+
+    thread = threading.Thread(target=go_on, name="activity", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from raysearch.distributed.cluster import carry, connected
+from raysearch.distributed.cluster import carry
+from raysearch.distributed.evaluators import check_evaluators
 from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
@@ -29,12 +30,13 @@ from raysearch.jobs.closing import (
     save_predictions,
     show_summary,
 )
+from raysearch.jobs.connecting import connected_to_ray
 from raysearch.jobs.finalists import choose
 from raysearch.jobs.fitting import fit_to_time, machine_of_cluster, say_plan
 from raysearch.jobs.latency_table import plan_latency
 from raysearch.jobs.opening import check_held, configuration, open_tracker
 from raysearch.jobs.plan import Plan, SearchCommand, continued, output_path, plan_search
-from raysearch.jobs.progress import phase
+from raysearch.jobs.progress import TrainingProgress, phase, say_on
 from raysearch.jobs.watching import Watcher
 from raysearch.recipes import flat_settings
 from raysearch.recipes.fitted import Machine
@@ -62,7 +64,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
     with ExitStack() as stack:
 
         def cluster() -> Machine:
-            stack.enter_context(connected(command.ray_address))
+            stack.enter_context(connected_to_ray(command.ray_address, console))
             return machine_of_cluster()
 
         plan = plan_search(command, machine=cluster if is_new else None)
@@ -81,7 +83,8 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             show_summary(summary, folder, console)
             return summary
         check_held(folder, recipe.family)
-        with open_tracker(command, plan, folder) as tracker, connected(command.ray_address):
+        with open_tracker(command, plan, folder) as tracker, connected_to_ray(command.ray_address, console):
+            check_evaluators(recipe.evaluators)  # a search that could never be scored is not trained for
             carry(recipe.family, recipe.task)
             if not is_new:
                 say_plan(command, plan, output, console)
@@ -115,11 +118,11 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
         plan.given.write(folder.supernet)
     else:
         with folder.timed("train"), phase(console, "train", recipe.train.epochs) as shown:
+            progress = TrainingProgress(shown, epochs=recipe.train.epochs)
 
             def on_epoch(record: EpochRecord) -> None:
                 _log_epoch(tracker, record)
-                done = record.epoch + 1
-                shown.show(done, step=f"epoch {done}/{recipe.train.epochs}", best=f"loss {record.loss:.3f}")
+                progress.on_epoch(record)
 
             job = TrainingJob(
                 family=recipe.family,
@@ -131,7 +134,7 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 images=plan.splits.digest,
             )
             with tracker.training(flat_settings({"train": asdict(recipe.train), "net": plan.settings})):
-                history = train_supernet(job, folder.training, on_epoch=on_epoch)
+                history = train_supernet(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
         folder.write_history(history)
         weights = trained_weights(folder.training)
         SupernetFile(recipe.family, plan.settings, weights, images=plan.splits.digest).write(folder.supernet)
@@ -144,7 +147,8 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
 
 
 def _log_epoch(tracker: Tracker, record: EpochRecord) -> None:
-    tracker.log_metrics({"train/loss": record.loss, "train/lr": record.lr}, step=record.epoch, run="supernet")
+    values = {"train/loss": record.loss, "train/lr": record.lr, "train/skipped_steps": record.skipped or None}
+    tracker.log_metrics(values, step=record.epoch, run="supernet")
 
 
 # --- the search, and what comes of it ---------------------------------------------------------------------------------
@@ -183,6 +187,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
         journal=folder.journal,
         weights=weights.digest,
         calibration=None if calibration is None else calibration.digest,
+        say=say_on(console),
     ) as service:
         with folder.timed("search"):
             whole = cached("search", plan.splits.search)
@@ -243,7 +248,7 @@ def _candidates(
             racing=recipe.racing,
             seed=recipe.seed,
         )
-        run_search(run, service.pool, pool_name=service.name)
+        run_search(run, service, say=say_on(console))
         watcher.end_generation()
     if all(c.result is None for c in run.candidates):
         reasons = sorted({c.outcome.reason for c in run.candidates if isinstance(c.outcome, Failure)})

@@ -14,12 +14,13 @@ import tyro
 from rich.console import Console
 
 from raysearch.bounds import Count, Seed, at_least, check_numbers
-from raysearch.distributed.cluster import carry, connected
+from raysearch.distributed.cluster import carry
 from raysearch.distributed.files import content_digest, serve, share
 from raysearch.distributed.retraining import Retrained, RetrainingJob, retrain
 from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.errors import UserError
 from raysearch.invocation import command_line
+from raysearch.jobs.connecting import connected_to_ray
 from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand, plan_search
 from raysearch.jobs.progress import phase
@@ -101,7 +102,7 @@ def validate(command: ValidateCommand, *, console: Console) -> Validation:
                 run_name=path.name,
                 params={},
             ) as tracker,
-            connected(command.ray_address),
+            connected_to_ray(command.ray_address, console),
         ):
             carry(recipe.family, recipe.task)
             console.print(

@@ -165,6 +165,8 @@ class EpochRecord:
     lr: float
     """Learning rate of the last step."""
     seconds: float
+    skipped: int = 0
+    """Steps left out because loss or gradient was not finite."""
 
 
 @dataclass(frozen=True, slots=True)

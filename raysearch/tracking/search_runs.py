@@ -65,7 +65,7 @@ class SearchRuns:
             self._client.update_run(run.info.run_id, status="RUNNING")
         values = {name: text(value) for name, value in params.items()}
         for name, old in run.data.params.items():
-            if name in values and values[name] != old:
+            if name in values and not _same(values[name], old):
                 log.warning("MLflow keeps %s=%s of the first start; it is now %s", name, old, values[name])
         fresh = [Param(name, value) for name, value in values.items() if name not in run.data.params]
         self._client.log_batch(run.info.run_id, params=fresh)
@@ -267,3 +267,11 @@ class SearchRuns:
             if not child.complete:
                 self._client.set_terminated(child.run_id, "KILLED")
         self._client.set_terminated(self._run_id, status)
+
+
+def _same(first: str, second: str) -> bool:
+    """Whether two params are equal, as numbers where they are some: 30 and 30.0 are."""
+    try:
+        return first == second or float(first) == float(second)
+    except ValueError:
+        return False

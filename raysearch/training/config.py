@@ -54,6 +54,8 @@ class TrainingConfig:
     and small, or where there is no GPU; else what the cores allow."""
     max_failures: CountOrNone = 3
     """How often training restarts from its last epoch after a lost worker."""
+    max_skipped_steps: CountOrNone = 20
+    """How many steps in a row are skipped, as their loss or gradient is not finite, before training ends."""
 
     def __post_init__(self) -> None:
         """Raises UserError for counts and rates that cannot be."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -17,10 +21,12 @@ import toy
 from ray.cluster_utils import Cluster
 from torch import Tensor, nn
 
-from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.distributed.evaluators import EvaluatorConfig, check_evaluators
 from raysearch.distributed.files import NodeFile, local_path, serve, share
+from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, ScoringError, SearchRun, run_search
+from raysearch.errors import UserError
 from raysearch.scoring.score import score
 from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
@@ -61,19 +67,32 @@ def images(cluster: Cluster, tmp_path: Path) -> NodeFile:
     return share(path, server=serve())
 
 
-def _service(make_scorer: object, config: EvaluatorConfig, folder: Path, images: NodeFile) -> ScoringService:
+def _service(
+    make_scorer: object,
+    config: EvaluatorConfig,
+    folder: Path,
+    images: NodeFile,
+    say: Callable[[str], None] = lambda line: None,
+) -> ScoringService:
     service = ScoringService(
         make_scorer,  # pyright: ignore[reportArgumentType]
         config,
         name=f"pool-{folder.name}",
         journal=folder / "journal.jsonl",
         weights="w",
+        say=say,
     )
     service.add_images(SEARCH_SPLIT, images)
     return service
 
 
-def _search(service: ScoringService, *, seed: int = 0, racing: RacingConfig | None = None) -> list[Candidate]:
+def _search(
+    service: ScoringService,
+    *,
+    seed: int = 0,
+    racing: RacingConfig | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Candidate]:
     run = SearchRun(
         toy.evolution(seed=seed),
         cost=toy.cost,
@@ -81,7 +100,7 @@ def _search(service: ScoringService, *, seed: int = 0, racing: RacingConfig | No
         on_candidate=lambda candidate: None,
         racing=racing,
     )
-    run_search(run, service.pool, pool_name=service.name)
+    run_search(run, service, say=say)
     return run.candidates
 
 
@@ -180,9 +199,119 @@ class FatalScorer:
 def test_evaluators_that_end_while_loading_end_the_search(tmp_path: Path, images: NodeFile) -> None:
     with (
         _service(FatalScorer, EvaluatorConfig(), tmp_path, images) as service,
-        pytest.raises(ScoringError, match="ended while they loaded the supernet"),
+        pytest.raises(UserError, match=r"8 evaluators were lost while they loaded the supernet.*--evaluators\.max-evaluators"),
     ):
         _search(service)
+
+
+def title(process: psutil.Process) -> str:
+    """How a process of Ray calls itself; nothing of one that has just ended."""
+    try:
+        return process.cmdline()[0]
+    except (psutil.NoSuchProcess, IndexError):
+        return ""
+
+
+class FragileScorer:
+    """As long as the folder ``fuses`` has files, something is killed: four evaluators that start, the pool, the trial."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if self.burnt("evaluator"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def burnt(self, name: str) -> bool:
+        """Whether one of the fuses of that name was there; it is gone then."""
+        for fuse in (self.folder / "fuses").glob(f"{name}*"):
+            with contextlib.suppress(FileNotFoundError):
+                fuse.unlink()
+                return True
+        return False
+
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        outcome = toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
+        done = sum(len(scored) for scored in toy.counted(self.folder / "counts").values())
+        raylet = psutil.Process().parent()
+        assert raylet is not None
+        for name, after in (("Pool", 5), ("CandidateTrial", 14)):
+            there = [process for process in raylet.children() if title(process).startswith(f"ray::{name}")]
+            if done >= after and there and self.burnt(name):
+                there[-1].kill()
+        return outcome
+
+
+def test_a_search_that_loses_evaluators_its_pool_and_its_trial_ends_as_if_nothing_had_happened(
+    tmp_path: Path, images: NodeFile
+) -> None:
+    (tmp_path / "counts").mkdir()
+    (tmp_path / "fuses").mkdir()
+    for name in ("evaluator0", "evaluator1", "evaluator2", "evaluator3", "Pool", "CandidateTrial"):
+        (tmp_path / "fuses" / name).touch()
+    said: list[str] = []
+    with _service(partial(FragileScorer, tmp_path), EvaluatorConfig(), tmp_path, images, say=said.append) as service:
+        candidates = _search(service, say=said.append)
+
+    assert list((tmp_path / "fuses").iterdir()) == []
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    assert all(c.result is not None and c.result.score == toy.toy_score(c.proposal.arch) for c in candidates)
+    pool, trial = [[line for line in said if line.startswith(what)] for what in ("the pool of", "the trial of")]
+    assert [line.partition(":")[0] for line in pool] == ["the pool of evaluators was lost and is started again (1 of 5)"]
+    assert [line.partition(":")[0] for line in trial] == ["the trial of the search was lost and is started again (1 of 5)"]
+
+
+def test_what_is_lost_too_often_ends_the_search(cluster: Cluster) -> None:
+    said: list[str] = []
+    restarts = Restarts("the pool of evaluators", said.append)
+    for _ in range(RESTARTS):
+        restarts.another(RuntimeError("gone"))
+    assert len(said) == RESTARTS
+    with pytest.raises(UserError, match=r"was lost 6 times, now: gone; .*--resume continues"):
+        restarts.another(RuntimeError("gone"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (EvaluatorConfig(cpus=4), r"each asks for 4 CPUs, the largest node has 2 CPUs; give --evaluators\.cpus 2 or less"),
+    ],
+)
+def test_evaluators_that_no_node_can_hold_end_the_search_with_the_flag(
+    config: EvaluatorConfig, message: str, tmp_path: Path, images: NodeFile
+) -> None:
+    """Raised where the pool follows the cluster: what goes wrong there ends the search, which would wait for ever."""
+    with pytest.raises(UserError, match=message):
+        check_evaluators(config)
+    with _service(FatalScorer, config, tmp_path, images) as service, pytest.raises(UserError, match=message):
+        _search(service)
+
+
+def processes_of(cluster: Cluster, name: str) -> list[psutil.Process]:
+    """Actors of a class."""
+    raylet = psutil.Process(cluster.head_node.all_processes["raylet"][0].process.pid)
+    return [process for process in raylet.children() if title(process).startswith(f"ray::{name}")]
+
+
+def test_a_full_disk_ends_the_search_with_the_path_and_is_continued_when_there_is_room(
+    cluster: Cluster, tmp_path: Path, images: NodeFile
+) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    scorer = partial(toy.CountingScorer, counts, together=1, rendezvous=None)
+    with _service(scorer, EvaluatorConfig(), tmp_path, images) as service:
+        for pool in processes_of(cluster, "Pool"):  # the nearest that any user can come to a full disk
+            pool.rlimit(psutil.RLIMIT_FSIZE, (1000, psutil.RLIM_INFINITY))
+        with pytest.raises(OSError, match=r"journal\.jsonl") as raised:
+            _search(service)
+    assert raised.value.errno == errno.EFBIG
+    kept = (tmp_path / "journal.jsonl").read_text()
+    assert kept.endswith("\n")
+    assert len(kept.splitlines()) > 2
+
+    with _service(scorer, EvaluatorConfig(), tmp_path, images) as service:
+        assert len(service.known(SEARCH_SPLIT)) == len(kept.splitlines()) - 1
+        candidates = _search(service)
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    assert (tmp_path / "journal.jsonl").read_text().startswith(kept)
 
 
 class FaultyScorer:

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import resource
 import signal
+import sys
 import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import ray
+import ray.train
+import ray.train.torch
 import torch
 from idle_cluster import wait_until_idle
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
-from raysearch.distributed.training import TrainingJob, train_supernet
+from raysearch.distributed.training import (
+    CheckpointKeeper,
+    TrainingBugError,
+    TrainingJob,
+    lasting_failure,
+    train_supernet,
+    train_worker,
+)
+from raysearch.errors import UserError
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.store.summary import EpochRecord
+from raysearch.tasks.task import Batches
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import build_supernet
@@ -88,13 +105,20 @@ def by_one(job: TrainingJob) -> Trained:
     return Trained(records, trainer.state())
 
 
-def by_two(job: TrainingJob, path: Path, *, meanwhile: Callable[[], object] | None = None) -> Trained:
+def by_two(
+    job: TrainingJob,
+    path: Path,
+    *,
+    meanwhile: Callable[[], object] | None = None,
+    steps: Callable[[int, int], None] = lambda done, total: None,
+    said: Callable[[str], None] = lambda line: None,
+) -> Trained:
     """By two processes of the cluster."""
     wait_until_idle()
     helper = threading.Thread(target=meanwhile) if meanwhile else None
     if helper:
         helper.start()
-    records = train_supernet(job, path, on_epoch=lambda record: None)
+    records = train_supernet(job, path, on_epoch=lambda record: None, on_step=steps, say=said)
     if helper:
         helper.join()
     return Trained(records, checkpoint.read(path)[0])
@@ -152,9 +176,175 @@ def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
         finished.extend(checkpoint.read(path)[1]["history"])
         os.kill(training_processes(cluster)[-1].pid, signal.SIGKILL)
 
-    disturbed, whole = by_two(job(3), path, meanwhile=kill), trained(3)
+    steps, said = list[tuple[int, int]](), list[str]()
+    disturbed = by_two(job(3), path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
+    whole = trained(3)
+    (line,) = said
+    assert re.match(rf"a training process was lost; training goes on from epoch {len(finished) + 1} \(1 of 3\): ", line)
+    assert {total for _, total in steps} == {EPOCHS * (len(SPLITS.train) // 100)}
+    assert steps[-1][0] == EPOCHS * (len(SPLITS.train) // 100)
     assert 1 <= len(finished) < EPOCHS
     assert [asdict(record) for record in disturbed.records][: len(finished)] == finished  # their seconds too: trained once
     assert [(r.epoch, r.loss, r.lr) for r in disturbed.records] == [(r.epoch, r.loss, r.lr) for r in whole.records]
     assert disturbed.state.keys() == whole.state.keys()
     assert all(torch.equal(disturbed.state[name], whole.state[name]) for name in whole.state)
+
+
+@pytest.fixture(scope="module")
+def _spoilers_travel(cluster: Cluster) -> None:
+    """Workers cannot import the tests' modules: what is defined here travels by value."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class SpoiledBatches:
+    """Batches of which the last process finds one not finite."""
+
+    def __init__(self, batches: Batches, *, here: bool) -> None:
+        self.batches, self.here, self.steps_per_epoch = batches, here, batches.steps_per_epoch
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, (images, labels) in enumerate(self.batches.epoch(epoch)):
+            yield images * (float("nan") if self.here and (epoch, step) == (1, 4) else 1.0), labels
+
+
+class SpoiledDigits(type(DIGITS_RECIPE.task)):  # pyright: ignore[reportUntypedBaseClass, reportGeneralTypeIssues]
+    """Digits with :class:`SpoiledBatches`."""
+
+    def batches(self, items: Any, *, rank: int = 0, world_size: int = 1, **settings: Any) -> Batches:
+        batches = super().batches(items, rank=rank, world_size=world_size, **settings)
+        return SpoiledBatches(batches, here=rank == world_size - 1)
+
+
+@pytest.mark.usefixtures("_spoilers_travel")
+def test_a_step_that_one_process_finds_not_finite_is_left_out_by_both(cluster: Cluster, tmp_path: Path) -> None:
+    plain = job(1)
+    spoiled = replace(plain, task=SpoiledDigits(**{f.name: getattr(plain.task, f.name) for f in fields(plain.task)}))
+    two, one = by_two(spoiled, tmp_path / "training.safetensors"), by_one(spoiled)
+    assert [r.skipped for r in two.records] == [r.skipped for r in one.records] == [0, 1, 0, 0]
+    assert [r.loss for r in two.records] == pytest.approx([r.loss for r in one.records], abs=2e-6)
+    assert all(torch.equal(two.state[name], one.state[name]) for name in one.state if name.endswith("/step"))
+
+
+class FaultyDigits(type(DIGITS_RECIPE.task)):  # pyright: ignore[reportUntypedBaseClass, reportGeneralTypeIssues]
+    """Digits whose loss has a bug."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        raise RuntimeError("shapes do not match")
+
+
+@pytest.mark.usefixtures("_spoilers_travel")
+def test_a_bug_ends_training_at_once_with_its_traceback(cluster: Cluster, tmp_path: Path) -> None:
+    plain, said = job(1), list[str]()
+    faulty = replace(
+        plain,
+        train=replace(plain.train, workers=1),
+        task=FaultyDigits(**{f.name: getattr(plain.task, f.name) for f in fields(plain.task)}),
+    )
+    with pytest.raises(TrainingBugError, match=r"(?s)in loss\n.*RuntimeError: shapes do not match"):
+        by_two(faulty, tmp_path / "training.safetensors", said=said.append)
+    assert said == []  # nothing was started again
+
+
+class Drifting(CheckpointKeeper):
+    """Has one epoch more whenever it is asked, as if another was saved meanwhile."""
+
+    def latest(self) -> bytes | None:
+        self.records.append(EpochRecord(len(self.records), 1.0, 1.0, 1.0))
+        tensors, metadata = checkpoint.unpack(self.path.read_bytes())
+        return checkpoint.pack(tensors, {**metadata, "history": [asdict(r) for r in self.records]})
+
+
+@pytest.mark.usefixtures("_spoilers_travel")
+def test_processes_continue_from_one_reading_of_the_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
+    """Were each to ask for itself, one would train an epoch more than the other, and wait for it for ever."""
+    path, plain = tmp_path / "training.safetensors", job(1)
+    begun = by_one(replace(plain, train=replace(plain.train, epochs=EPOCHS - 2)))
+    history = [asdict(record) for record in begun.records]
+    checkpoint.write(path, checkpoint.pack(begun.state, {"kind": "training", "history": history}))
+    keeper = ray.remote(num_cpus=0)(Drifting).remote(path)
+    wait_until_idle()
+    ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={"job": plain, "keeper": keeper, "threads": 1},
+        scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
+        run_config=ray.train.RunConfig(name="drifting", storage_path=str(tmp_path)),
+    ).fit()
+    ray.get(keeper.check.remote())
+    assert [r["epoch"] for r in checkpoint.read(path)[1]["history"]] == list(range(EPOCHS))
+    ray.kill(keeper)
+
+
+# --- the keeper, in this process ---------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_ends_training_with_the_path_and_keeps_the_last_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "training.safetensors"
+    keeper = CheckpointKeeper(path)
+    first = [EpochRecord(0, 1.0, 1e-3, 2.0)]
+    metadata = {"kind": "training", "history": [asdict(r) for r in first]}
+    small = np.frombuffer(checkpoint.pack({"w": torch.zeros(4)}, metadata), np.uint8)
+    keeper.save(small, first)
+    large = np.frombuffer(checkpoint.pack({"w": torch.zeros(100_000)}, metadata), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # the nearest that any user can come to a full disk
+    try:
+        with pytest.raises(OSError, match=r"training\.safetensors"):
+            keeper.save(large, [*first, EpochRecord(1, 0.5, 1e-3, 2.0)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(OSError, match=r"training\.safetensors"):
+        keeper.check()
+    assert CheckpointKeeper(path).records == first  # what --resume finds
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Task was killed due to the node running low on memory.\nMemory on the node was 15.2GB / 16.0GB (0.95)",
+        "ray.exceptions.OutOfMemoryError: ...",
+    ],
+)
+def test_lack_of_memory_that_ray_noticed_is_said_in_our_words_and_not_tried_again(reason: str, tmp_path: Path) -> None:
+    keeper = CheckpointKeeper(tmp_path / "training.safetensors")
+    assert keeper.begin(0, "node", 3)
+    keeper.lost([reason], 3)
+    with pytest.raises(UserError, match=r"lack of memory; lower train\.batch-size"):
+        keeper.check()
+    assert not keeper.begin(0, "node", 3)
+
+
+def test_lack_of_memory_that_the_system_noticed_is_found_when_training_begins_again(tmp_path: Path) -> None:
+    keeper = CheckpointKeeper(tmp_path / "training.safetensors")
+    assert all(keeper.begin(rank, "node", 3) for rank in (0, 1))
+    keeper.lost(["the worker died: End of file"], 3)
+    assert keeper.begin(0, "another node", 7)
+    assert not keeper.begin(1, "node", 4)
+    with pytest.raises(UserError, match=r"lack of memory; lower train\.batch-size"):
+        keeper.check()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), UserError, r"lower train\.batch-size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), UserError, r"lower train\.batch-size"),
+        (OSError(errno.ENOSPC, "No space left on device", "/cache/x"), OSError, "/cache/x"),
+        (IndexError("list index out of range"), TrainingBugError, "IndexError: list index out of range"),
+    ],
+)
+def test_what_would_happen_again_is_not_tried_again(error: Exception, kind: type[Exception], message: str) -> None:
+    failure = lasting_failure(error)
+    assert isinstance(failure, kind)
+    assert re.search(message, str(failure))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [192.0.2.2]:1",
+        "DataLoader worker (pid 7) is killed by signal: Killed.",
+    ],
+)
+def test_the_loss_of_another_process_is_no_bug(text: str) -> None:
+    assert lasting_failure(RuntimeError(text)) is None

@@ -1,4 +1,4 @@
-"""The main job as a process: a mistake, Ctrl-C in the middle of the search, the report that is left, the search continued."""
+"""The main job as a process: a mistake, SIGTERM while Ray starts, Ctrl-C in the search, its report, the search continued."""
 
 from __future__ import annotations
 
@@ -31,8 +31,19 @@ def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_comm
 
     output = tmp_path / "runs" / "mine"
     report = output / "report.html"
+    stopped = start(tmp_path, *command)
+    assert stopped.stdout is not None
+    assert stopped.stdout.readline() == "starting Ray\n"
+    os.kill(stopped.pid, signal.SIGTERM)  # as a scheduler does
+    printed, complaints = stopped.communicate()
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert complaints == "interrupted; the same command with --resume continues\n"
+    assert printed == ""
+
+    command = (*command, "--resume")
     process = start(tmp_path, *command)
     assert process.stdout is not None
+    assert process.stdout.readline() == "starting Ray\n"
     first = process.stdout.readline()
     assert re.fullmatch(
         r"digits: [\d,]+ subnets, .* params .*; 800 images to train, 397 to search, 200 for finalists, 400 to test  "
@@ -72,7 +83,7 @@ def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_comm
     assert search_status() == "KILLED"
     scored = (output / "journal.jsonl").read_text()
 
-    continued = start(tmp_path, *command, "--resume")
+    continued = start(tmp_path, *command)
     printed, complaints = continued.communicate()
     assert (continued.returncode, complaints) == (0, "")
     assert "champion" in printed

@@ -135,9 +135,50 @@ def test_a_block_that_is_not_drawn_rests_and_a_part_that_is_not_drawn_moves_with
     assert shrunk.mean() < 1
 
 
-def test_a_loss_that_is_not_finite_ends_training_with_the_remedy() -> None:
-    with pytest.raises(TrainingDivergedError, match=r"loss of epoch 1 is nan; lower train\.lr"):
+class Spoiled(TwoSteps):
+    """Steps of which some are not finite."""
+
+    def __init__(self, *spoiled: int, steps: int = 2) -> None:
+        super().__init__()
+        self.spoiled, self.steps_per_epoch = spoiled, steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for i, (images, labels) in enumerate(super().epoch(epoch)):
+            yield images * (float("nan") if epoch * self.steps_per_epoch + i in self.spoiled else 1.0), labels
+
+
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+def test_a_step_that_is_not_finite_is_left_out_and_counted(clip_grad: float | None) -> None:
+    """As if it had not been: weights, moments and the optimiser's step counts."""
+    config = replace(CONFIG, clip_grad=clip_grad)
+    spoiled, spared = trainer(config, batches=Spoiled(1)), trainer(config, batches=TwoSteps())
+    record = spoiled.train_epoch(0)
+    spared.batches.steps_per_epoch = 1  # pyright: ignore[reportAttributeAccessIssue]
+    alone = spared.train_epoch(0)
+    assert record.skipped == 1
+    assert record.loss == alone.loss
+    assert equal(spoiled.state(), spared.state())
+    assert not spoiled.steady  # what comes may fail too: no epoch to go back to
+    assert spoiled.train_epoch(1).skipped == 0
+    assert spoiled.steady
+
+
+def test_too_many_steps_in_a_row_that_are_not_finite_end_training_with_the_remedy() -> None:
+    config = replace(CONFIG, max_skipped_steps=2)
+    calm = trainer(config, batches=Spoiled(0, 1, 3, 4, steps=6))
+    assert calm.train_epoch(0).skipped == 4
+    wild = trainer(config, batches=Spoiled(4, 5, 6, steps=6))
+    assert wild.train_epoch(0).skipped == 2
+    with pytest.raises(TrainingDivergedError, match=r"3 training steps in a row, to epoch 2, .* lower train\.lr"):
+        wild.train_epoch(1)
+    with pytest.raises(TrainingDivergedError, match=r"no step of epoch 1 had a finite loss and gradient; .* lower train\.lr"):
         trainer(batches=TwoSteps(scale=float("inf"))).train_epoch(0)
+
+
+def test_every_step_is_reported() -> None:
+    done: list[int] = []
+    trainer(batches=Spoiled(steps=3)).train_epoch(0, on_step=done.append)
+    assert done == [1, 2, 3]
 
 
 def test_mixup_refuses_an_odd_number_of_images() -> None:

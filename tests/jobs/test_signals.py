@@ -1,0 +1,49 @@
+"""What ends a program from outside ends it as Ctrl-C does, and says how it is continued."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from raysearch.cli import reported
+from raysearch.jobs.signals import Terminated
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_interrupts_cleans_up_and_says_how_to_go_on(
+    number: int, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    monkeypatch.setattr("sys.excepthook", None)  # restored afterwards
+    cleaned: list[str] = []
+
+    def job() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            if number != signal.SIGINT:
+                signal.raise_signal(number)  # impatience
+            cleaned.append("all")
+
+    with pytest.raises(SystemExit) as left, reported(continued="the same command with --resume"):
+        job()
+    assert left.value.code == code
+    assert cleaned == ["all"]
+    assert capsys.readouterr().err == "interrupted; the same command with --resume continues\n"
+    assert {each: signal.getsignal(each) for each in before} == before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.excepthook", None)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with reported(continued="the same command"):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_terminated_is_an_interruption() -> None:
+    """Whoever treats Ctrl-C apart from errors, as the record in MLflow does, treats it so too."""
+    assert issubclass(Terminated, KeyboardInterrupt)
