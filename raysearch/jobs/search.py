@@ -40,6 +40,7 @@ from raysearch.jobs.progress import TrainingProgress, phase, say_on
 from raysearch.jobs.watching import Watcher
 from raysearch.recipes import flat_settings
 from raysearch.recipes.fitted import Machine
+from raysearch.recipes.resuming import may_change
 from raysearch.recipes.stored import upgraded
 from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import calibration_items
@@ -72,7 +73,10 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             plan = fit_to_time(command, plan, cluster(), console, output=output)
         recipe = plan.recipe
         settings = configuration(plan, command, line)
-        folder = stack.enter_context(open_folder(output, settings, resume=command.resume, upgrade=upgraded))
+        changeable = may_change(trained=OutputFolder(output, settings).supernet.exists())
+        folder = stack.enter_context(
+            open_folder(output, settings, resume=command.resume, upgrade=upgraded, may_change=changeable)
+        )
         if folder.finished:
             summary = folder.read_summary()
             if folder.spool.exists() or folder.unregistered.exists():

@@ -7,9 +7,10 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -185,12 +186,16 @@ def open_folder(
     *,
     resume: bool,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    may_change: Collection[str] = (),
 ) -> Generator[OutputFolder]:
     """The output folder of a search with ``config``, locked for the length of a ``with`` block.
 
     ``upgrade`` makes of the ``recipe`` that an earlier version stored what this version would have stored for it, settings that
     were added since at the value that they stand for. So it is compared, and so it stands in :attr:`OutputFolder.config`; the
     file stays as it is.
+
+    ``may_change`` names the settings, as ``train.lr``, that may differ from those of the earlier start. They take the place of
+    these, and the file's ``changes`` tells when each had which value.
 
     Raises UserError, before anything is changed, when another process uses the folder, when it holds an earlier search and
     ``resume`` is False, when that had another configuration, or when it is somebody else's folder. A new folder is left empty
@@ -200,9 +205,10 @@ def open_folder(
     file = path / CONFIG
     if held is not None and upgrade is not None:
         held["recipe"] = upgrade(held["recipe"])
-    if held is not None and (changed := _changes(held["recipe"], config["recipe"])):
+    changes = [] if held is None else _changes(held["recipe"], config["recipe"])
+    if fixed := [change for change in changes if change.setting not in may_change]:
         raise UserError(
-            f"--output {path} holds a search of another configuration ({'; '.join(changed)}); "
+            f"--output {path} holds a search of another configuration ({'; '.join(str(change) for change in fixed[:3])}); "
             "repeat its settings, or choose another folder"
         )
     try:
@@ -220,6 +226,12 @@ def open_folder(
             if (clean := without_password(held["command"])) != held["command"]:  # version 0.1.0 wrote down what it was given
                 held["command"] = clean
                 write_json(file, {**read_json(file), "command": clean})
+            if changes:
+                made = {change.setting: {"before": change.before, "after": change.after} for change in changes}
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                held["changes"] = [*held.get("changes", []), {"written": now, "settings": made}]
+                held["recipe"] = json.loads(json.dumps(config["recipe"]))  # which differs in these alone
+                write_json(file, held)
             yield OutputFolder(path, held)
             return
         held = {"search_id": uuid.uuid4().hex[:12], **config}
@@ -240,12 +252,23 @@ def _held(file: Path) -> dict[str, Any]:
     return values
 
 
-def _changes(before: Any, after: Any, place: str = "") -> list[str]:
-    """The first three settings that differ, as ``train.epochs: 300 there, 200 here``."""
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A setting that differs from that of an earlier start; written as ``train.epochs: 300 there, 200 here``."""
+
+    setting: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.before} there, {self.after} here"
+
+
+def _changes(before: Any, after: Any, place: str = "") -> list[_Change]:
+    """The settings that differ."""
     after = json.loads(json.dumps(after))
     if isinstance(before, dict) and isinstance(after, dict):
         old, new = cast(dict[str, Any], before), cast(dict[str, Any], after)
         names = [*old, *(name for name in new if name not in old)]
-        found = [c for name in names for c in _changes(old.get(name), new.get(name), f"{place}.{name}".lstrip("."))]
-        return found[:3]
-    return [] if before == after else [f"{place}: {before} there, {after} here"]
+        return [c for name in names for c in _changes(old.get(name), new.get(name), f"{place}.{name}".lstrip("."))]
+    return [] if before == after else [_Change(place, before, after)]

@@ -45,6 +45,31 @@ def test_other_settings_are_listed(tmp_path: Path) -> None:
         pass
 
 
+def test_settings_that_may_change_do_and_their_history_is_kept(tmp_path: Path) -> None:
+    with open_folder(tmp_path, CONFIG, resume=False) as folder:
+        first = folder.search_id
+
+    def resumed(**train: Any) -> dict[str, Any]:
+        changed = {**CONFIG, "recipe": {**CONFIG["recipe"], "train": {"epochs": 3, "lr": 0.1, **train}}}
+        with open_folder(tmp_path, changed, resume=True, may_change=("train.lr", "train.clip_grad")) as folder:
+            assert folder.search_id == first
+        assert read_json(tmp_path / "config.json") == folder.config
+        return folder.config
+
+    assert resumed(lr=0.05)["recipe"] == {"name": "digits", "train": {"epochs": 3, "lr": 0.05}, "rates": [1, 2]}
+    config = resumed(lr=0.05, clip_grad=1.0)
+    assert [change["settings"] for change in config["changes"]] == [
+        {"train.lr": {"before": 0.1, "after": 0.05}},
+        {"train.clip_grad": {"before": None, "after": 1.0}},
+    ]
+    assert config["command"] == "search"
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match=r"another configuration \(train\.epochs: 3 there, 4 here\); repeat its settings"):
+        resumed(lr=0.01, clip_grad=1.0, epochs=4)
+    resumed(lr=0.05, clip_grad=1.0)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
 def test_a_configuration_of_an_earlier_version_is_brought_up_to_date_before_it_is_compared(tmp_path: Path) -> None:
     def upgrade(recipe: dict[str, Any]) -> dict[str, Any]:
         return {"family": "autoformer", **recipe}
