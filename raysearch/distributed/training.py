@@ -103,7 +103,7 @@ class CheckpointKeeper:
         """
         self.begun.add(rank)
         if killed is not None and killed > self.killed.setdefault(node, killed) and self.losses:
-            self.complain(_out_of_memory("the system ended a training process"))
+            self.complain(out_of_memory("the system ended a training process"))
         return self.failure is None
 
     def latest(self) -> bytes | None:
@@ -137,7 +137,7 @@ class CheckpointKeeper:
         self.begun.clear()
         reason = reasons[0] if reasons else "no reason given"
         if any(sign in text.lower() for text in reasons for sign in _SHORT_OF_MEMORY):
-            self.complain(_out_of_memory("Ray ended a training process"))
+            self.complain(out_of_memory("Ray ended a training process"))
         elif self.failure is None and self.losses <= most:
             begins = f"training goes on from epoch {len(self.records) + 1} ({self.losses} of {most})"
             self.said.append(f"a training process was lost; {begins}: {reason}")
@@ -157,7 +157,8 @@ _SHORT_OF_MEMORY = ("out of memory", "outofmemory", "low on memory", "memory mon
 """Signs, in what Ray says of a lost process, that its memory monitor ended it."""
 
 
-def _out_of_memory(what: str) -> UserError:
+def out_of_memory(what: str) -> UserError:
+    """What to tell a user whose training needs more memory than there is."""
     return UserError(
         f"{what} for lack of memory; lower train.batch-size, dataset.img-size or train.loader-workers and start again, "
         "or continue with --resume where more memory is free"
@@ -233,7 +234,7 @@ def lasting_failure(error: Exception) -> Exception | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
-        return _out_of_memory("a training step found no room")
+        return out_of_memory("a training step found no room")
     if isinstance(error, torch.distributed.DistError | ConnectionError) or any(sign in text for sign in _OF_OTHERS):
         return None
     if isinstance(error, OSError):
@@ -426,7 +427,7 @@ def train_supernet(
             raise cause from None
         raise
     except OutOfMemoryError as error:
-        raise _out_of_memory("Ray ended the process that keeps checkpoints") from error
+        raise out_of_memory("Ray ended the process that keeps checkpoints") from error
     finally:
         ray.kill(keeper)
     return records

@@ -29,13 +29,13 @@ def say_on(console: Console) -> Callable[[str], None]:
 class Phase:
     """A phase in progress. ``show`` is called from any thread."""
 
-    def __init__(self, console: Console, name: str, total: int, bar: Progress | None) -> None:
+    def __init__(self, console: Console, name: str, total: int, bar: Progress | None, *, at_first: str) -> None:
         self._console, self._name, self._total, self._bar = console, name, total, bar
         self._begun = time.monotonic()
         self._first: tuple[float, int] | None = None
-        self._done, self._step, self._best = 0, "", ""
+        self._done, self._step, self._best = 0, at_first, ""
         self._printed: tuple[str, int] | None = None
-        self._task: TaskID | None = bar.add_task(name, total=total, step="", best="", left="") if bar else None
+        self._task: TaskID | None = bar.add_task(name, total=total, step=at_first, best="", left="") if bar else None
 
     def show(self, done: int, *, step: str, best: str = "", total: int | None = None) -> None:
         """Show the state; ``step`` names the epoch or generation, ``total`` replaces what was planned when that is known."""
@@ -54,6 +54,8 @@ class Phase:
     def _time(self) -> str:
         """Time left, or so far where no step tells how long one takes."""
         now = time.monotonic()
+        if self._done >= self._total:
+            return f"in {duration_text(now - self._begun)}"
         since, before = self._first or (now, 0)
         fresh = self._done - before
         if fresh > 0 and now > since:
@@ -111,8 +113,11 @@ class TrainingProgress:
 
 
 @contextmanager
-def phase(console: Console, name: str, total: int) -> Generator[Phase]:
-    """A phase of ``total`` steps: a bar on a terminal; elsewhere a line first, last, after some seconds, and each minute."""
+def phase(console: Console, name: str, total: int, *, at_first: str = "") -> Generator[Phase]:
+    """A phase of ``total`` steps: a bar on a terminal; elsewhere a line first, last, after some seconds, and each minute.
+
+    ``at_first`` says what is done until the first step.
+    """
     if console.is_terminal:
         columns = (
             TextColumn("{task.description:<8} {task.fields[step]}"),
@@ -122,11 +127,11 @@ def phase(console: Console, name: str, total: int) -> Generator[Phase]:
             TextColumn("{task.fields[left]}"),
         )
         with Progress(*columns, console=console) as bar:
-            shown = Phase(console, name, total, bar)
+            shown = Phase(console, name, total, bar, at_first=at_first)
             with _showing(shown):
                 yield shown
         return
-    shown = Phase(console, name, total, None)
+    shown = Phase(console, name, total, None, at_first=at_first)
     with _showing(shown):
         yield shown
     shown.print()

@@ -121,7 +121,7 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
         folder.write_history(history)
         plan.given.write(folder.supernet)
     else:
-        with folder.timed("train"), phase(console, "train", recipe.train.epochs) as shown:
+        with folder.timed("train"), phase(console, "train", recipe.train.epochs, at_first="processes start") as shown:
             progress = TrainingProgress(shown, epochs=recipe.train.epochs)
 
             def on_epoch(record: EpochRecord) -> None:
@@ -242,7 +242,7 @@ def _candidates(
     """Every candidate of the search, in the order asked. Raises UserError when none could be scored."""
     recipe = plan.recipe
     algorithm = make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
-    with phase(console, "search", algorithm.total) as shown:
+    with phase(console, "search", algorithm.total, at_first="evaluators start") as shown:
         watcher = Watcher(plan, folder, tracker, shown, history=history, total=algorithm.total)
         run = SearchRun(
             algorithm,

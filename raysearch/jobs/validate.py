@@ -23,7 +23,7 @@ from raysearch.invocation import command_line
 from raysearch.jobs.connecting import connected_to_ray
 from raysearch.jobs.latency_table import read_latency
 from raysearch.jobs.plan import Plan, SearchCommand, plan_search
-from raysearch.jobs.progress import phase
+from raysearch.jobs.progress import phase, say_on
 from raysearch.recipes.stored import stored_search
 from raysearch.report import validation_lines, write_report
 from raysearch.search import Failure, Result, SearchProblem
@@ -255,11 +255,15 @@ def _retrain(
         images=share(cache, server=server),
         calibration=share(folder.calibration, server=server) if recipe.family.calibrates else None,
     )
-    with phase(console, "retrain", len(archs)) as shown:
-        shown.show(len(lines.rows), step=f"{epochs} epochs each")
-        for done in retrain(job, left):
+    with phase(console, "retrain", len(archs) * epochs) as shown:
+
+        def show(in_progress: float) -> None:
+            step = f"{len(lines.rows)}/{len(archs)} subnets, epochs"
+            shown.show(round(epochs * (len(lines.rows) + in_progress)), step=step)
+
+        for done in retrain(job, left, on_steps=show, say=say_on(console)):
             lines.append(done)
-            shown.show(len(lines.rows), step=f"{epochs} epochs each")
+            show(0)
 
 
 # --- what it shows ----------------------------------------------------------------------------------------------------

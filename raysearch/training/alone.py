@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any, Generic, TypeVar
 
@@ -66,6 +67,7 @@ def train_alone(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[EpochRecord], None] = lambda _: None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Subnet:
     """Train ``arch`` from fresh weights of its own in this process; returns it in training mode on ``device``.
 
@@ -82,6 +84,7 @@ def train_alone(
         seed: of initial weights, order of the images and augmentation.
         device: where to compute.
         on_epoch: called after every epoch.
+        on_step: called after every step with the number of those done, and of all.
 
     Raises:
         TrainingDivergedError: the loss is no longer finite.
@@ -92,10 +95,11 @@ def train_alone(
         weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=torch.Generator().manual_seed(seed)
     )
     subnet.to(device)
+    batches = task.batches(splits.train, batch_size=train.batch_size, seed=seed, workers=train.loader_workers)
     trainer = SupernetTrainer(
         Alone(subnet, arch),
         Only(arch),
-        task.batches(splits.train, batch_size=train.batch_size, seed=seed, workers=train.loader_workers),
+        batches,
         train,
         task=task,
         outputs=task.ends(splits).outputs,
@@ -104,5 +108,10 @@ def train_alone(
         undecayed=family.undecayed,
     )
     for epoch in range(train.epochs):
-        on_epoch(trainer.train_epoch(epoch))
+        before, total = epoch * batches.steps_per_epoch, train.epochs * batches.steps_per_epoch
+        on_epoch(trainer.train_epoch(epoch, on_step=partial(_count, on_step, before, total)))
     return subnet
+
+
+def _count(on_step: Callable[[int, int], None], before: int, total: int, step: int) -> None:
+    on_step(before + step, total)

@@ -38,8 +38,8 @@ def test_a_phase_speaks_first_last_and_in_between_although_no_step_ends(monkeypa
     monkeypatch.setattr(progress, "SOON", 0.02)
     monkeypatch.setattr(progress, "EVERY", 0.02)
     lines = Lines()
-    with phase(Console(file=lines), "train", 300) as shown:
-        assert re.fullmatch(r"train  0 of 300  0\.\d s so far", lines.wait_for(1)[0])
+    with phase(Console(file=lines), "train", 300, at_first="processes start") as shown:
+        assert re.fullmatch(r"train    processes start  0 of 300  0\.\d s so far", lines.wait_for(1)[0])
         training = TrainingProgress(shown, epochs=300)
         training.on_step(1, 3000)
         said = lines.wait_for(6)
@@ -50,7 +50,7 @@ def test_a_phase_speaks_first_last_and_in_between_although_no_step_ends(monkeypa
         training.on_epoch(EpochRecord(0, 2.5, 1e-3, 1.0, skipped=2))
         training.on_step(3000, 3000)
     assert re.fullmatch(
-        r"train    epoch 300/300  3,000 of 3,000  loss 2\.500, 2 steps skipped  0\.0 s left", lines.getvalue().splitlines()[-1]
+        r"train    epoch 300/300  3,000 of 3,000  loss 2\.500, 2 steps skipped  in \d\.\d s", lines.getvalue().splitlines()[-1]
     )
 
 
