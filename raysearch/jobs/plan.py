@@ -14,6 +14,7 @@ import tyro
 
 from raysearch.bounds import Count
 from raysearch.errors import UserError
+from raysearch.jobs.given import sized_by_supernet
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.recipes import Recipe
 from raysearch.recipes.fitted import Machine, fitted_recipe
@@ -21,6 +22,7 @@ from raysearch.recipes.recipe import BESIDE
 from raysearch.recipes.stored import stored_recipe, upgraded
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.proxies import PROXIES
+from raysearch.search import first_generation
 from raysearch.space import Architecture, Constraint, Cost, SearchProblem
 from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
@@ -137,6 +139,9 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
 
     ``machine`` is asked, once, for a recipe whose settings follow from it; None: they stay as the command gives them.
     """
+    if command.supernet is not None:
+        recipe, taken = sized_by_supernet(command.recipe, command.supernet, command.given)
+        command = replace(command, recipe=recipe, given=command.given | taken)
     recipe = command.recipe
     if recipe.racing.enabled and recipe.algorithm not in ("evolution", "ageing"):
         raise UserError(
@@ -158,6 +163,7 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
     plan = Plan(recipe, splits, geometry, problem, given)
     if command.warm_start is None:
         return plan
+    command = _fitting_start(command, recipe)
     if command.warm_start in PROXIES:
         proxy = ProxyStart(
             command.warm_start,
@@ -170,6 +176,19 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
         )
         return replace(plan, initial=proxy.best(problem, count=command.warm_start_count), proxy=proxy)
     return replace(plan, initial=_initial(command, command.warm_start, problem))
+
+
+def _fitting_start(command: SearchCommand[Any, Any], recipe: Recipe[Any, Any]) -> SearchCommand[Any, Any]:
+    """The command with no more to start with than a first generation holds. Raises UserError where more are given."""
+    places = first_generation(recipe.algorithm_config)
+    if command.warm_start_count <= places:
+        return command
+    if "warm_start_count" in command.given:
+        raise UserError(
+            f"--warm-start-count is {command.warm_start_count}, but a first generation of {recipe.algorithm} holds {places}; "
+            "give fewer, or a larger population"
+        )
+    return replace(command, warm_start_count=places)
 
 
 def _budget(limits: Constraint, given: Collection[str]) -> Constraint:

@@ -141,7 +141,8 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 history = train_supernet(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
         folder.write_history(history)
         weights = trained_weights(folder.training)
-        SupernetFile(recipe.family, plan.settings, weights, images=plan.splits.digest).write(folder.supernet)
+        file = SupernetFile(recipe.family, plan.settings, weights, plan.splits.digest, config=asdict(recipe.config))
+        file.write(folder.supernet)
         folder.training.unlink()
     for record in history:
         _log_epoch(tracker, record)  # those that an earlier run trained and did not come to log

@@ -1,7 +1,7 @@
 """Search algorithms: pure, deterministic, unaware of models and machines."""
 
 from raysearch.search.ageing import AgeingConfig, AgeingEvolution
-from raysearch.search.algorithms import ALGORITHMS, AlgorithmConfig, make_algorithm, planned_generations
+from raysearch.search.algorithms import ALGORITHMS, AlgorithmConfig, first_generation, make_algorithm, planned_generations
 from raysearch.search.candidate import Candidate
 from raysearch.search.evolution import Evolution, EvolutionConfig
 from raysearch.search.front import Objective, champion, hypervolume, pareto_front, ranked
@@ -38,6 +38,7 @@ __all__ = [
     "SearchAlgorithm",
     "SearchProblem",
     "champion",
+    "first_generation",
     "hypervolume",
     "make_algorithm",
     "pareto_front",

@@ -34,6 +34,17 @@ def planned_generations(total: int, config: AlgorithmConfig) -> int:
     return -(-total // config.generation_size)
 
 
+def first_generation(config: AlgorithmConfig) -> int:
+    """How many architectures may open a search."""
+    match config:
+        case AgeingConfig():
+            return min(config.population, config.candidates)
+        case RandomConfig():
+            return min(config.batch, config.candidates)
+        case _:
+            return config.population
+
+
 def make_algorithm(
     config: AlgorithmConfig,
     problem: SearchProblem[A],

@@ -28,10 +28,13 @@ class SupernetFile:
     weights: dict[str, Tensor]
     images: str | None = None
     """Digest of the splits that it was trained on; None where that is not known, as of a published one."""
+    config: dict[str, Any] | None = None
+    """How the family was configured, space included, as JSON values; None where that is not known."""
 
     def write(self, path: Path) -> None:
         """Put it at ``path`` as a checkpoint of our own, atomically."""
         metadata = {"kind": KIND, "family": self.family.name, "settings": self.settings, "images": self.images}
+        metadata["config"] = self.config
         checkpoint.write(path, checkpoint.pack(self.weights, metadata))
 
     def build(self) -> Supernet[Any]:
@@ -47,14 +50,14 @@ def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
 
     Raises UserError, with the path, for a file that is missing, damaged, of another family or something else.
     """
-    images = None
+    images = config = None
     if family.read_foreign is None or _is_safetensors(path):
         weights, metadata = checkpoint.read(path)
         if metadata.get("kind") != KIND:
             raise UserError(f"{path} is a checkpoint of raysearch, but holds no supernet (a {metadata.get('kind')})")
         if metadata["family"] != family.name:
             raise UserError(f"{path} holds a supernet of the family {metadata['family']}, not {family.name}")
-        settings, images = metadata["settings"], metadata.get("images")
+        settings, images, config = metadata["settings"], metadata.get("images"), metadata.get("config")
     else:
         try:
             foreign = family.read_foreign(path)
@@ -65,9 +68,19 @@ def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
         with torch.device("meta"):  # names and shapes, without memory
             expected = family.supernet(**settings).state_dict()
         check_layout(weights, expected=expected)
+        weights = {name: _of_type(weight, expected[name].dtype, name) for name, weight in weights.items()}
     except (TypeError, ValueError) as error:
         raise _unusable(path, error) from None
-    return SupernetFile(family, settings, weights, images)
+    return SupernetFile(family, settings, weights, images, config)
+
+
+def _of_type(weight: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """A weight in the type that networks compute in: files in half precision are common, and one made of integers is none."""
+    if weight.dtype == dtype:
+        return weight
+    if not (weight.is_floating_point() and dtype.is_floating_point):
+        raise UserError(f"{name} is of {str(weight.dtype).removeprefix('torch.')}, not {str(dtype).removeprefix('torch.')}")
+    return weight.to(dtype)
 
 
 def _unusable(path: Path, error: Exception) -> UserError:

@@ -2,11 +2,13 @@
 
 import argparse
 import pathlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from timm.models import load_state_dict
 
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet, geometry_of, read_published
 
@@ -77,6 +79,44 @@ def test_bare_state_dict_is_read(tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "bare.pth")
     state = read_published(tmp_path / "bare.pth")
     assert list(state) == list(net.state_dict())
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_ema", "state_dict_ema", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_weights_are_found_in_any_wrapper_and_under_any_prefix(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
+    net = AutoFormerSupernet(**SIZES)
+    state = {prefix + name: weight for name, weight in net.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "wrapped.pth")
+    read = read_published(tmp_path / "wrapped.pth")
+    assert list(read) == list(net.state_dict())
+
+
+@pytest.mark.parametrize("names", [("model", "model_ema"), ("state_dict", "state_dict_ema")])
+def test_of_weights_and_their_running_mean_the_mean_is_taken_as_timm_does_and_said(
+    tmp_path: Path, names: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    last, mean = AutoFormerSupernet(**SIZES).state_dict(), AutoFormerSupernet(**SIZES).state_dict()
+    path = tmp_path / "both.pth"
+    torch.save(dict(zip(names, (last, mean), strict=True)), path)
+    read, of_timm = read_published(path), load_state_dict(str(path), weights_only=True)
+    for name, weight in mean.items():
+        assert torch.equal(read[name], weight)
+        assert torch.equal(of_timm[name], weight)
+    assert f"under '{names[1]}' and '{names[0]}': those under '{names[1]}' are taken" in caplog.text
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_that_needs_more_than_tensors_says_what_stands_in_it_and_how_to_convert_it(tmp_path: Path, legacy: bool) -> None:
+    path = tmp_path / "more.pth"
+    content = {"model": AutoFormerSupernet(**SIZES).state_dict(), "scaler": Fraction(1, 2)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r"more\.pth is not a readable PyTorch checkpoint") as caught:
+        read_published(path)
+    message = str(caught.value)
+    assert "Python objects beside tensors (fractions.Fraction)" in message
+    assert "torch.save({'model': model.state_dict()}" in message
+    assert "\x1b" not in message
+    assert "\n" not in message
 
 
 class Hostile:

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 import torch
 
+from raysearch.errors import UserError
 from raysearch.spaces.autoformer import FAMILY, AutoFormerSpace, AutoFormerSupernet
 from raysearch.training.supernets import SupernetFile, read_supernet
 
@@ -36,6 +37,30 @@ def test_a_supernet_from_a_file_computes_the_same(supernet: AutoFormerSupernet, 
     for arch in (SPACE.smallest(), SPACE.sample(Random(0)), SPACE.largest()):
         torch.testing.assert_close(loaded(images, arch), supernet(images, arch), rtol=0, atol=0)
         torch.testing.assert_close(loaded.extract(arch)(images), supernet.extract(arch)(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_in_any_precision_scores_as_one_in_float32(
+    supernet: AutoFormerSupernet, tmp_path: Path, dtype: torch.dtype, suffix: str
+) -> None:
+    weights = {name: weight.to(dtype) for name, weight in supernet.state_dict().items()}
+    file = tmp_path / f"other{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{name}": weight for name, weight in weights.items()}}, file)
+    else:
+        SupernetFile(FAMILY, supernet.settings(), weights).write(file)
+    loaded = read_supernet(file, FAMILY).build().eval()
+    assert {weight.dtype for weight in loaded.state_dict().values()} == {torch.float32}
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(loaded(images, SPACE.smallest()), supernet(images, SPACE.smallest()), rtol=0.05, atol=0.05)
+
+
+def test_weights_of_whole_numbers_are_no_network(supernet: AutoFormerSupernet, tmp_path: Path) -> None:
+    weights = {name: weight.to(torch.int8) for name, weight in supernet.state_dict().items()}
+    SupernetFile(FAMILY, supernet.settings(), weights).write(tmp_path / "small.safetensors")
+    with pytest.raises(UserError, match=r"small\.safetensors holds no usable supernet: \S+ is of int8, not float32"):
+        read_supernet(tmp_path / "small.safetensors", FAMILY)
 
 
 def test_its_weights_are_the_mapped_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import pathlib
 import re
@@ -16,12 +17,21 @@ from torch import Tensor
 from raysearch.errors import UserError
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 
+log = logging.getLogger(__name__)
+
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state", "model")
+"""Where training programs put the weights in what they save; the first that is there counts."""
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What wrappers put before all names: distributed training, torch.compile, trainers."""
 _ALLOWED = [argparse.Namespace, pathlib.PosixPath]
 """What published files hold besides tensors: the training script's arguments."""
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
     """The weights of a ``.pth`` file ``{"model": state_dict, ...}`` or of a bare state dict, on the CPU.
+
+    Of several state dicts the first in the order of :data:`_WRAPPERS` is taken, and a warning says so; prefixes as ``module.``
+    are taken off.
 
     Only tensors, plain containers and argument lists are read; a file that asks for anything else is refused and none of its
     code runs. Raises UserError that names the file when it is missing, damaged or holds no state dict.
@@ -34,17 +44,48 @@ def read_published(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except Exception as error:  # a damaged pickle can fail anywhere in the reader, with any exception
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is not a readable PyTorch checkpoint: {reason}") from error
-    if isinstance(content, dict) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+        raise UserError(f"{path} is not a readable PyTorch checkpoint: {_reason(path, error)}") from error
+    content = _weights_of(content, path)
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{path} holds no state dict, neither under 'model' nor by itself")
+        raise UserError(f"{path} holds no state dict, neither under {', '.join(map(repr, _WRAPPERS))} nor by itself")
     state = cast(Mapping[Any, Any], content)
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(f"{path} holds no state dict: {name!r} is {type(value).__name__}, not a tensor")
-    return dict(cast(Mapping[str, Tensor], state))
+    return _without_prefixes(dict(cast(Mapping[str, Tensor], state)))
+
+
+def _weights_of(content: Any, path: Path) -> Any:
+    """The weights among what a training program saves: running means before the last step's, which is timm's rule too."""
+    if not isinstance(content, Mapping):
+        return content
+    values = cast(Mapping[Any, Any], content)
+    found = [name for name in _WRAPPERS if isinstance(values.get(name), Mapping) and values[name]]
+    if len(found) > 1:
+        log.warning("%s holds weights under %s: those under %r are taken", path, " and ".join(map(repr, found)), found[0])
+    return values[found[0]] if found else values
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names that the network gives its weights, without those that wrappers put before all of them."""
+    while prefix := next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): weight for name, weight in state.items()}
+    return state
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, in plain words: what it holds beside tensors, where that is why."""
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # another error of the same file, or a format before zip
+        foreign = re.findall(r"GLOBAL (\S+)", said)
+    if not foreign:
+        return (said.strip().splitlines() or [type(error).__name__])[0][:160]
+    return (
+        f"it holds Python objects beside tensors ({', '.join(foreign)}), and to read them would run their code. Save the "
+        "weights alone with the program that made it: torch.save({'model': model.state_dict()}, 'weights.pth')"
+    )
 
 
 def geometry_of(

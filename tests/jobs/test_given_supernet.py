@@ -1,0 +1,89 @@
+"""What a search is checked for before it trains: a supernet's file says its own sizes, and a start fits a generation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from raysearch.errors import UserError
+from raysearch.jobs.plan import plan_search
+from raysearch.parsing.search import parse_search
+from raysearch.recipes import RECIPES
+from raysearch.training.supernets import SupernetFile, build_supernet
+
+SIZES = ("--net.embed-dim", "64", "--net.depth", "3", "--net.num-heads", "2", "--net.mlp-ratio", "2", "--net.patch-size", "2")
+SPACE = (
+    "--space.embed-dim",
+    "32",
+    "64",
+    "--space.depth",
+    "2",
+    "3",
+    "--space.num-heads",
+    "1",
+    "2",
+    "--space.mlp-ratio",
+    "1",
+    "2",
+)
+BUDGET = ("--constraint.min-params", "0", "--constraint.max-params", "1M")
+
+
+def write(path: Path, *, recorded: bool, flags: tuple[str, ...] = (*SIZES, *SPACE, "--dataset.img-size", "12")) -> Path:
+    """The supernet that a search with these flags would train, but untrained."""
+    recipe = parse_search(["digits", *flags]).recipe
+    settings = dict(recipe.family.build(recipe.config, recipe.task.ends(recipe.task.splits())).settings)
+    net = build_supernet(recipe.family, settings, weight_init="xavier", pos_embed_std=0.2, seed=0)
+    config = json.loads(json.dumps(asdict(recipe.config))) if recorded else None
+    SupernetFile(recipe.family, settings, dict(net.state_dict()), config=config).write(path)
+    return path
+
+
+def test_net_space_and_image_size_come_from_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.safetensors", recorded=True)
+    plan = plan_search(parse_search(["digits", "--supernet", str(path), *BUDGET]))
+    as_given = parse_search(["digits", *SIZES, *SPACE]).recipe.config
+    assert plan.recipe.config == as_given
+    assert plan.recipe.task.dataset.img_size == 12
+    assert plan.given is not None
+
+
+def test_a_file_that_does_not_record_its_space_says_the_sizes_of_its_net(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.safetensors", recorded=False)
+    plan = plan_search(parse_search(["digits", "--supernet", str(path), *SPACE, *BUDGET]))
+    assert plan.recipe.config == parse_search(["digits", *SIZES, *SPACE]).recipe.config
+    with pytest.raises(UserError, match="96"):  # the recipe's space does not fit into this net
+        plan_search(parse_search(["digits", "--supernet", str(path), *BUDGET]))
+
+
+def test_what_is_given_beside_a_file_stays_and_a_conflict_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.safetensors", recorded=True)
+    narrow = plan_search(parse_search(["digits", "--supernet", str(path), "--space.depth", "2", *BUDGET]))
+    assert narrow.recipe.config.space.depth == (2,)
+    with pytest.raises(UserError, match="does not fit the recipe digits: depth 3 instead of 4"):
+        plan_search(parse_search(["digits", "--supernet", str(path), "--net.depth", "4", *BUDGET]))
+    with pytest.raises(UserError, match="img_size 12 instead of 8"):
+        plan_search(parse_search(["digits", "--supernet", str(path), "--dataset.img-size", "8", *BUDGET]))
+
+
+def listed(path: Path, count: int) -> Path:
+    """A JSON list of so many architectures of the digits' space and budget."""
+    plan = plan_search(parse_search(["digits"]))
+    from random import Random
+
+    archs = [plan.problem.sample(Random(i)) for i in range(count)]
+    path.write_text(json.dumps([arch.to_dict() for arch in archs if arch is not None]))
+    return path
+
+
+@pytest.mark.parametrize("flags", [("--search.population", "4"), ("--algorithm", "ageing", "--ageing.population", "4")])
+def test_a_start_is_no_larger_than_a_first_generation(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    path = str(listed(tmp_path / "list.json", 6))
+    plan = plan_search(parse_search(["digits", "--warm-start", path, *flags]))
+    assert len(plan.initial) == 4
+    with pytest.raises(UserError, match=r"--warm-start-count is 5, but a first generation of \w+ holds 4"):
+        plan_search(parse_search(["digits", "--warm-start", path, "--warm-start-count", "5", *flags]))
+    assert RECIPES["digits"][1].predictor.population >= 10
