@@ -154,7 +154,12 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
     if recipe.fits and machine is not None:
         recipe = fitted_recipe(recipe, splits, machine(), command.given)
     recipe = replace(recipe, constraint=_budget(recipe.constraint, command.given))
-    geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
+    try:
+        geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
+    except UserError as error:
+        if command.supernet is None:
+            raise
+        raise UserError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {error}") from None
     given = None if command.supernet is None else _given(command.supernet, recipe, geometry, splits)
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()

@@ -248,7 +248,20 @@ def test_a_supernet_that_cannot_be_used_is_refused(refused: Refused, finished_se
     assert "not written by raysearch" in message()
     assert "holds no supernet (a subnet)" in message(finished_search / "champion.safetensors")
     SupernetFile(FAMILY, (other := small_supernet()).settings(), other.state_dict()).write(given)
-    text = message()
+    assert "does not fit the recipe digits: embed_dim 96 does not fit into the supernet's 32" in message()  # the recipe's space
+    ours = (
+        "--dataset.img-size",
+        "8",
+        "--net.patch-size",
+        "4",
+        "--net.embed-dim",
+        "96",
+        "--net.num-heads",
+        "4",
+        "--net.depth",
+        "5",
+    )
+    text = refused("digits", "--supernet", str(given), *ours, "--net.mlp-ratio", "3", "--output", "new")
     for size in ("img_size 224 instead of 8", "embed_dim 32 instead of 96", "num_classes 1000 instead of 10"):
         assert size in text
 
