@@ -168,7 +168,8 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
     plan = Plan(recipe, splits, geometry, problem, given)
     if command.warm_start is None:
         return plan
-    command = _fitting_start(command, recipe)
+    command = replace(command, warm_start_count=_start_count(command, recipe))
+    assert command.warm_start is not None
     if command.warm_start in PROXIES:
         proxy = ProxyStart(
             command.warm_start,
@@ -183,17 +184,15 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
     return replace(plan, initial=_initial(command, command.warm_start, problem))
 
 
-def _fitting_start(command: SearchCommand[Any, Any], recipe: Recipe[Any, Any]) -> SearchCommand[Any, Any]:
-    """The command with no more to start with than a first generation holds. Raises UserError where more are given."""
+def _start_count(command: SearchCommand[Any, Any], recipe: Recipe[Any, Any]) -> int:
+    """How many architectures open the search: no more than a first generation holds. Raises UserError where more are given."""
     places = first_generation(recipe.algorithm_config)
-    if command.warm_start_count <= places:
-        return command
-    if "warm_start_count" in command.given:
+    if command.warm_start_count > places and "warm_start_count" in command.given:
         raise UserError(
             f"--warm-start-count is {command.warm_start_count}, but a first generation of {recipe.algorithm} holds {places}; "
             "give fewer, or a larger population"
         )
-    return replace(command, warm_start_count=places)
+    return min(command.warm_start_count, places)
 
 
 def _budget(limits: Constraint, given: Collection[str]) -> Constraint:
