@@ -206,12 +206,14 @@ def _budget(limits: Constraint, given: Collection[str]) -> Constraint:
 
 
 def continued(command: SearchCommand[Any, Any], output: Path) -> SearchCommand[Any, Any]:
-    """A command that resumes the search in ``output`` with that search's settings, but for those that it gives itself.
+    """A command that resumes the search in ``output``, with that search's settings where they followed from machine or time.
 
-    A recipe whose settings followed from the machine then means on any machine what it meant at first.
+    So it means on any machine what it meant at first; settings that it gives itself stand.
     """
     held = check_output(output, resume=command.resume)
     if held is None or held["recipe"].get("name") != command.recipe.name:
+        return command
+    if not command.recipe.fits and command.time is None:
         return command
     family = command.recipe.family
     if upgraded(held["recipe"])["family"] != family.name:
