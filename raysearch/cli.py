@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from raysearch.errors import UserError, machine_trouble
 from raysearch.invocation import command_line
-from raysearch.jobs.signals import exit_code, interrupting
+from raysearch.jobs.signals import interrupting
 from raysearch.store.secrets import without_password
 
 
@@ -182,19 +182,19 @@ def reported(*, continued: str) -> Generator[None]:
     told.setFormatter(_WithoutPasswords("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[told])
     sys.excepthook = _show_bug
-    try:
-        with interrupting():
+    with interrupting() as ending:
+        try:
             yield
-    except UserError as error:
-        if os.environ.get("RAYSEARCH_TRACEBACK"):
-            raise
-        fail(machine_trouble(error) or str(error))
-    except Exception as error:
-        trouble = machine_trouble(error)
-        if trouble is None or os.environ.get("RAYSEARCH_TRACEBACK"):
-            raise
-        fail(f"{trouble}; {continued} continues (RAYSEARCH_TRACEBACK=1 shows where it happened)")
-    except KeyboardInterrupt as interruption:
-        with contextlib.suppress(OSError):  # the terminal may be what went away
-            print(f"interrupted; {continued} continues", file=sys.stderr)
-        raise SystemExit(exit_code(interruption)) from None
+        except UserError as error:
+            if os.environ.get("RAYSEARCH_TRACEBACK"):
+                raise
+            fail(machine_trouble(error) or str(error))
+        except Exception as error:
+            trouble = machine_trouble(error)
+            if trouble is None or os.environ.get("RAYSEARCH_TRACEBACK"):
+                raise
+            fail(f"{trouble}; {continued} continues (RAYSEARCH_TRACEBACK=1 shows where it happened)")
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):  # the terminal may be what went away
+                print(f"interrupted; {continued} continues", file=sys.stderr)
+            raise SystemExit(ending.exit_code) from None

@@ -109,6 +109,10 @@ def _amounts(resources: Mapping[str, float]) -> str:
     return " and ".join(parts)
 
 
+def _plural(what: str) -> str:
+    return f"{what}es" if what.endswith("s") else f"{what}s"
+
+
 class Waiting:
     """Says what is waited for while processes find no room: after seconds, then once a minute until one of them runs.
 
@@ -142,12 +146,12 @@ class Waiting:
         """What is waited for, and what the largest node has."""
         nodes = present_nodes()
         if not nodes:
-            return f"no node of the cluster answers: {missing} of {of} {self.need.what}s find no room"
+            return f"no node of the cluster answers: {missing} of {of} {_plural(self.need.what)} find no room"
         node, _ = _largest(nodes, self.need)
         free = max(nodes, key=lambda n: min((n.free.get(name, 0.0) for name in self.need.resources), default=0.0)).free
         offer = _amounts({name: node.total.get(name, 0.0) for name in self.need.resources})
         left = _amounts({name: free.get(name, 0.0) for name in self.need.resources})
         return (
-            f"{missing} of {of} {self.need.what}s find no room yet: each asks for {_amounts(self.need.resources)}, "
+            f"{missing} of {of} {_plural(self.need.what)} find no room yet: each asks for {_amounts(self.need.resources)}, "
             f"the largest node has {offer}, and {left} are free on one node"
         )

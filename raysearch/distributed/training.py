@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -411,7 +412,8 @@ def train_supernet(
                         fit.join(0.5)
                         waiting.look(count - show().processes, of=count)
                 except BaseException:
-                    keeper.complain.remote(_NoFurther())
+                    with suppress(RayError):
+                        ray.get(keeper.complain.remote(_NoFurther()), timeout=STOPPING)
                     fit.join(STOPPING)
                     raise
                 answer(keeper.check.remote())

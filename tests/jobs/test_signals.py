@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from raysearch.cli import reported
-from raysearch.jobs.signals import Terminated
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
@@ -42,8 +41,3 @@ def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch)
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_terminated_is_an_interruption() -> None:
-    """Whoever treats Ctrl-C apart from errors, as the record in MLflow does, treats it so too."""
-    assert issubclass(Terminated, KeyboardInterrupt)
