@@ -18,7 +18,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -41,7 +40,7 @@ from raysearch.search import (
 )
 from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerConfig, SpaceConfig, SupernetSizes
-from raysearch.statistics import Interval, bootstrap, kendall_intervals
+from raysearch.statistics import Interval, kendall_intervals, mean_interval, over_seeds
 from raysearch.tasks import Ends
 
 EVALUATIONS = 1_000
@@ -126,16 +125,9 @@ def needed(best: Sequence[Best], target: Best) -> float:
 
 
 def interval(values: Sequence[float], statistic: Literal["median", "mean"]) -> Interval:
-    """A statistic of the seeds and its 95 % bootstrap percentile interval; infinite values are allowed."""
-    known = np.asarray(values)
-
-    def found(places: np.ndarray) -> np.ndarray:
-        # An order statistic instead of averages of two: the middle of a number and infinity is neither.
-        drawn = known[places]
-        return np.sort(drawn, axis=1)[:, len(known) // 2] if statistic == "median" else drawn.mean(axis=1)
-
-    result = bootstrap(found, len(known), seed=0)
-    assert result is not None, f"{values} have no {statistic}"
+    """A statistic of the seeds and its 95 % interval; a median's values may be infinite."""
+    result = over_seeds(values) if statistic == "median" else mean_interval(values)
+    assert result is not None, f"{len(values)} seeds have no interval"
     return result
 
 
@@ -155,7 +147,7 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
     for origin in dict.fromkeys(known.origins):
         which = [i for i, o in enumerate(known.origins) if o == origin]
         part = sorted(scores[i] for i in which)
-        tau, _ = kendall_intervals({"held out": surrogate.held_out[which, 0].tolist()}, [scores[i] for i in which], seed=0)
+        tau, _ = kendall_intervals({"held out": surrogate.held_out[which, 0].tolist()}, [scores[i] for i in which])
         found = tau["held out"]
         assert found is not None, "all scores are equal"
         error = statistics.fmean(abs(surrogate.held_out[i, 0] - scores[i]) for i in which)
@@ -181,7 +173,7 @@ def show_table(surrogate: Surrogate[AutoFormerArchitecture], screen: Console) ->
     which = [i for i, o in enumerate(known.origins) if o == "random" and all(column[i] is not None for column in columns)]
     rankings = {name: [float(column[i] or 0) for i in which] for name, column in known.proxies.items()}
     rankings |= {"parameters": [known.results[i].params for i in which], "MACs": [known.results[i].macs for i in which]}
-    taus, _ = kendall_intervals(rankings, [scores[i] for i in which], seed=0)
+    taus, _ = kendall_intervals(rankings, [scores[i] for i in which])
     screen.print(
         table(
             "Zero-cost proxies and plain counts",
@@ -226,7 +218,7 @@ def show_landscape(
             caption=(
                 "Target: the champion of the published evolution's 1,000 evaluations, median by score, then loss.\n"
                 "Score: median evaluations (95 %) to its score; and loss: a champion not worse (reach: who does); goal 500.\n"
-                "Best: mean score of the seeds ± half of its 95 % bootstrap interval. Exact: candidates that the table holds."
+                "Best: mean score of the seeds ± half of its 95 % interval. Exact: candidates that the table holds."
             ),
         )
     )

@@ -28,7 +28,7 @@ Outcomes = Bool[np.ndarray, " items"] | Float32[np.ndarray, " items"]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A number and the interval that holds its true value with a probability of :data:`LEVEL`, unless it is said to be other."""
+    """A number and the interval that holds its true value with a probability of :data:`LEVEL`."""
 
     value: float
     low: float
@@ -64,12 +64,15 @@ class Gap:
 def share_interval(right: int, items: int) -> Interval:
     """A share of right answers with the interval of Clopper and Pearson (1934), which covers at least as often as it says.
 
-    Wilson's is shorter and covers as often on average, but less often for shares near 1, which accuracies are.
+    ``items`` is at least one. Wilson's is shorter and covers as often on average, but less often for shares near 1, which
+    accuracies are.
     """
-    from scipy.stats import binomtest  # a second to import, which a search need not spend before its end
+    from scipy.special import betaincinv  # half a second to import
 
-    found = binomtest(right, items).proportion_ci(LEVEL, method="exact")
-    return Interval(right / items, float(found.low), float(found.high))
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if right == 0 else float(betaincinv(right, items - right + 1, tail))
+    high = 1.0 if right == items else float(betaincinv(right + 1, items - right, 1 - tail))
+    return Interval(right / items, low, high)
 
 
 def mean_interval(values: Sequence[float] | Float[np.ndarray, " values"]) -> Interval | None:
@@ -184,7 +187,9 @@ def kendall_intervals(
         raise UserError(f"{len(target)} subnets cannot be ranked against each other; take at least 3")
     if different := [name for name, values in columns.items() if len(values) != len(target)]:
         raise UserError(f"{different[0]} has {len(columns[different[0]])} values for {len(target)} subnets")
-    taus = {name: (tau_b(column.tolist(), target.tolist()), _taus_without_each(column, target)) for name, column in columns.items()}
+    taus = {
+        name: (tau_b(column.tolist(), target.tolist()), _taus_without_each(column, target)) for name, column in columns.items()
+    }
     intervals = {name: _of_tau(*found) for name, found in taus.items()}
     lead = None
     if len(columns) > 1:
@@ -199,7 +204,9 @@ def _of_tau(tau: float, without_each: Float[np.ndarray, " subnets"]) -> Interval
     # A tau of 1 has no tangent; the last thousandth is not worth a case of its own.
     stretched, each = math.atanh(max(-0.999, min(0.999, tau))), np.arctanh(np.clip(without_each, -0.999, 0.999))
     half = _jackknife_half(each)
-    return Interval(tau, *((-1.0, 1.0) if half is None else _ends(tau, math.tanh(stretched - half), math.tanh(stretched + half))))
+    if half is None:
+        return Interval(tau, -1.0, 1.0)
+    return Interval(tau, min(tau, math.tanh(stretched - half)), max(tau, math.tanh(stretched + half)))
 
 
 def _of_lead(lead: float, without_each: Float[np.ndarray, " subnets"]) -> Interval | None:
@@ -209,13 +216,8 @@ def _of_lead(lead: float, without_each: Float[np.ndarray, " subnets"]) -> Interv
     return Interval(lead, *((-2.0, 2.0) if half is None else (max(-2.0, lead - half), min(2.0, lead + half))))
 
 
-def _ends(value: float, low: float, high: float) -> tuple[float, float]:
-    """The ends of an interval, which holds its value whatever was rounded."""
-    return min(value, low), max(value, high)
-
-
 def _jackknife_half(without_each: Float[np.ndarray, " subnets"]) -> float | None:
-    """Half the width of the interval of a statistic, from its values without each of the things; None where they tell nothing."""
+    """Half of a statistic's interval, from its values without each of the things; None where they tell nothing."""
     from scipy.stats import t as student
 
     count = len(without_each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -26,13 +26,15 @@ from raysearch.report import (
     proxy_line,
     racing_line,
     utilisation_line,
+    verdict_line,
     write_report,
 )
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.subnets import open_subnets_of
 from raysearch.search import Candidate, Result
-from raysearch.search.protocol import Kind
-from raysearch.space import Architecture
+from raysearch.search.protocol import ByItem, Kind
+from raysearch.space import Architecture, SearchProblem
+from raysearch.statistics import Interval, over_seeds, paired_difference, score_interval
 from raysearch.store.candidates import CANDIDATES, read_candidates
 from raysearch.store.files import write_whole
 from raysearch.store.folder import OutputFolder, write_json
@@ -57,6 +59,14 @@ from raysearch.tracking import Tracker, shown, ui_command, ui_url
 TEST_SPLIT = "test"
 WHOLE_SEARCH_SPLIT = "search/all"
 """All images of the search split, for subnets that the search scored on a part of them: what is compared saw all."""
+FINALISTS_SPLIT = "finalists"
+"""Images that are kept for the finalists."""
+REST_OF_SEARCH_SPLIT = "search/rest"
+"""Images of the search split on which the search scored nobody, where it scored on a part of them."""
+EQUAL_COST = (0.05, 0.1, 0.2, 0.4)
+"""Random subnets cost the same as the champion within the first of these shares in which there are any."""
+TRIES = 100
+"""Draws from the whole budget for each random subnet, where it is latency that is to be equal."""
 RECORDED = (
     "report.html",
     "summary.json",
@@ -77,14 +87,13 @@ RECORDED = (
 def compare(
     plan: Plan, best: Candidate, candidates: Sequence[Candidate], service: ScoringService, console: Console
 ) -> Networks:
-    """Champion, largest, smallest and random subnets on all images of the search split and, once, on the test split."""
-    problem, seed = plan.problem, plan.recipe.seed
+    """Champion, largest, smallest and random subnets on all images of the search split and, once, on the test split.
+
+    The random ones cost as much as the champion: beside them it shows what the search found, not what its size gives.
+    """
+    problem = plan.problem
     champion, largest, smallest = best.proposal.arch, problem.space.largest(), problem.space.smallest()
-    random: list[Architecture] = []
-    for i in range(plan.recipe.report.random_subnets):
-        drawn = problem.sample(Random(f"{seed}/report/{i}"), exclude=random)
-        if drawn is not None:
-            random.append(drawn)
+    random, within = equally_dear(plan, champion)
     chosen: list[Architecture] = list(dict.fromkeys([champion, largest, smallest, *random]))
     # Where the search scored a subnet on all images, its score is known.
     everything = plan.recipe.finalists.search_images is None
@@ -104,6 +113,7 @@ def compare(
     def network(subnet: Architecture) -> Network:
         result, test = scores[SEARCH_SPLIT].get(subnet), scores[TEST_SPLIT].get(subnet)
         cost = problem.cost(subnet)
+        intervals = [None if r is None else score_interval(r.by_item(r.items_seen)) for r in (result, test)]
         return Network(
             id=subnet.id,
             arch=subnet.to_dict(),
@@ -112,12 +122,51 @@ def compare(
             params=cost.params,
             macs=cost.macs,
             latency_ms=result.latency_ms if result and plan.latency is not None else None,
+            score_interval=intervals[0],
+            test_interval=intervals[1],
         )
 
-    return Networks(network(champion), network(largest), network(smallest), _medians([network(subnet) for subnet in random]))
+    tested = {subnet: result.by_item(result.items_seen) for subnet, result in scores[TEST_SPLIT].items()}
+    return Networks(
+        network(champion),
+        network(largest),
+        network(smallest),
+        _medians([network(subnet) for subnet in random], within=within),
+        quantity=problem.constraint.quantity,
+        over_largest=_lead(tested, champion, [largest] if champion != largest else []),
+        over_random=_lead(tested, champion, [subnet for subnet in random if subnet in scores[SEARCH_SPLIT]]),
+    )
 
 
-def _medians(drawn: Sequence[Network]) -> RandomNetworks | None:
+def equally_dear(plan: Plan, champion: Architecture) -> tuple[list[Architecture], float]:
+    """Random subnets of the budget whose cost is the champion's within a share of it, and that share.
+
+    The share is the first of :data:`EQUAL_COST` that holds any; the champion is not among them.
+    """
+    problem, quantity = plan.problem, plan.problem.constraint.quantity
+    cost = problem.cost(champion)
+    for within in EQUAL_COST:
+        band = SearchProblem(problem.space, problem.cost, problem.constraint.around(cost, within=within))
+        drawn: dict[Architecture, None] = {champion: None}
+        for i in range(plan.recipe.report.random_subnets):
+            rng = Random(f"{plan.recipe.seed}/report/{i}")
+            for _ in range(TRIES if quantity == "latency" else 1):
+                found = band.sample(rng, exclude=drawn)
+                if found is not None and problem.cost(found).of(quantity) >= (1 - within) * cost.of(quantity):
+                    drawn[found] = None
+                    break
+        if len(drawn) > 1:
+            return list(drawn)[1:], within
+    return [], EQUAL_COST[0]
+
+
+def _lead(tested: Mapping[Architecture, ByItem], champion: Architecture, others: Sequence[Architecture]) -> Interval | None:
+    """The champion's test score minus the mean of the others'; None where there is none of them."""
+    known = [tested[other] for other in others if other in tested]
+    return paired_difference(tested[champion], known) if champion in tested and known else None
+
+
+def _medians(drawn: Sequence[Network], *, within: float) -> RandomNetworks | None:
     scored = [(n, n.score, n.test_score) for n in drawn if n.score is not None and n.test_score is not None]
     if not scored:
         return None
@@ -134,6 +183,9 @@ def _medians(drawn: Sequence[Network]) -> RandomNetworks | None:
         ids=[n.id for n, _, _ in scored],
         archs=[n.arch for n, _, _ in scored],
         latency_ms=statistics.median(latencies) if latencies else None,
+        within=within,
+        score_interval=over_seeds(scores),
+        test_interval=over_seeds(test_scores),
     )
 
 
@@ -146,7 +198,7 @@ def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: K
     card = ModelCard(
         family=plan.recipe.family.name,
         settings=dict(plan.geometry.settings),
-        **asdict(network),
+        **{name: value for name, value in asdict(network).items() if not name.endswith("_interval")},
         score_images=len(splits.search),
         test_images=len(splits.test),
         precision=plan.recipe.evaluators.precision,
@@ -196,6 +248,7 @@ def close(
     networks: Networks,
     finalists: Finalists,
     utilisation: Usage | None,
+    proxy: ProxyAgreement | None,
     history: Sequence[EpochRecord],
 ) -> Summary:
     """Write ``summary.json`` and ``report.html``, and record both with the closing numbers: the search has its result then."""
@@ -215,7 +268,7 @@ def close(
         networks=networks,
         finalists=finalists,
         racing=_racing(plan, candidates) if plan.recipe.racing.enabled else None,
-        proxy=_proxy(plan, networks.random),
+        proxy=proxy,
         utilisation=utilisation,
         latency=None if plan.latency is None else _latency(plan, plan.latency, networks.champion, candidates),
     )
@@ -268,12 +321,24 @@ def _mark_networks(plan: Plan, tracker: Tracker, champion: Network, front: Seque
     tracker.set_tags({"raysearch.champion": champion.id, "mlflow.note.content": note})
 
 
-def _proxy(plan: Plan, random: RandomNetworks | None) -> ProxyAgreement | None:
-    """How well the proxy that opened the search ranks the random subnets; None where none did, and for fewer than 3 subnets."""
-    if plan.proxy is None or random is None or random.subnets < 3:
+def judge_proxy(plan: Plan, service: ScoringService) -> ProxyAgreement | None:
+    """How well the proxy that opened the search ranks random subnets of the whole budget, by their scores on the search split.
+
+    None where none opened it, and for fewer than 3 subnets.
+    """
+    if plan.proxy is None:
         return None
-    archs = [plan.architecture(values) for values in random.archs]
-    return plan.proxy.agreement(archs, random.scores, [plan.problem.cost(arch).params for arch in archs])
+    drawn: dict[Architecture, None] = {}
+    for i in range(plan.recipe.report.random_subnets):
+        found = plan.problem.sample(Random(f"{plan.recipe.seed}/proxy-report/{i}"), exclude=drawn)
+        if found is not None:
+            drawn[found] = None
+    scored = [(arch, r.score) for arch, r in service.score(WHOLE_SEARCH_SPLIT, list(drawn)) if isinstance(r, Result)]
+    if len(scored) < 3:
+        return None
+    archs = [arch for arch, _ in scored]
+    params = [plan.problem.cost(arch).params for arch in archs]
+    return plan.proxy.agreement(archs, [score for _, score in scored], params)
 
 
 def _racing(plan: Plan, candidates: Sequence[Candidate]) -> RacingSavings:
@@ -306,6 +371,7 @@ def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> No
     console.print(closing_table(summary))
     seconds = summary.seconds
     lines = [
+        verdict_line(summary),
         f"{summary.counts.candidates} candidates in {sum(seconds.values()):.0f} s ("
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",

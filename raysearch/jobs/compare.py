@@ -268,7 +268,7 @@ def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
     flat = {
         name: value
         for name, value in flat_settings(values).items()
-        if name not in (SPLIT_SEED, "dataset.root", "finalists.count")
+        if name not in (SPLIT_SEED, "dataset.root", "finalists.count", "finalists.choose")
     }
     return {**flat, WARM_START: held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
 

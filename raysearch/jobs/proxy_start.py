@@ -81,6 +81,6 @@ class ProxyStart:
         """Kendall tau of proxy and of parameter count with the scores of random subnets, at least 3, with 95 % intervals."""
         proxy = PROXIES[self.name]
         values = [proxy(self.supernet.extract(arch).eval(), self.inputs, self.targets, self.loss) for arch in archs]
-        taus, _ = kendall_intervals({"proxy": values, "params": params}, scores, seed=self.seed)
+        taus, _ = kendall_intervals({"proxy": values, "params": params}, scores)
         found = {name: None if tau is None else Tau(**tau.to_dict()) for name, tau in taus.items()}
         return ProxyAgreement(name=self.name, subnets=len(archs), **found)

@@ -21,10 +21,13 @@ from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
 from raysearch.errors import UserError
 from raysearch.jobs.closing import (
+    FINALISTS_SPLIT,
+    REST_OF_SEARCH_SPLIT,
     TEST_SPLIT,
     WHOLE_SEARCH_SPLIT,
     close,
     compare,
+    judge_proxy,
     register,
     save_champion,
     save_predictions,
@@ -198,23 +201,36 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
             whole = cached("search", plan.splits.search)
             service.add_images(WHOLE_SEARCH_SPLIT, whole)
             part = recipe.finalists.search_images
+            fresh = {FINALISTS_SPLIT: plan.splits.finalists}  # images on which the search scores nobody
             if part is None:
                 service.add_images(SEARCH_SPLIT, whole)
             else:
                 chosen = sorted(Random(f"{recipe.seed}/search-images").sample(range(len(plan.splits.search)), part))
                 service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
+                rest = sorted({*range(len(plan.splits.search))} - {*chosen})
+                fresh[REST_OF_SEARCH_SPLIT] = plan.splits.search.subset(rest)
             candidates = _candidates(plan, folder, tracker, console, service, history=history)
             utilisation = service.usage(SEARCH_SPLIT)
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
             front = pareto_front(candidates, objectives=weighed)
             write_json(folder.path / "front.json", [CandidateRow.of(c).columns() for c in front])
-            judged_on = SEARCH_SPLIT if part is None else WHOLE_SEARCH_SPLIT
-            champion, finalists = choose(candidates, service, console, split=judged_on, count=recipe.finalists.count)
+            fresh = {split: items for split, items in fresh.items() if len(items)}
+            for split, items in fresh.items():
+                service.add_images(split, cached(split.replace("/", "-"), items))
+            champion, finalists = choose(
+                candidates,
+                service,
+                console,
+                splits=[*fresh],
+                config=recipe.finalists,
+                quantity=recipe.constraint.quantity,
+            )
         with folder.timed("report"):
             # Only here, when the choice is made, are the test images read.
             service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
             networks = compare(plan, champion, candidates, service, console)
+            proxy = judge_proxy(plan, service)
             assert champion.result is not None  # it competed
             save_champion(plan, folder, networks.champion, kind=champion.result.kind)
             save_predictions(plan, folder, service.predict(TEST_SPLIT, champion.proposal.arch))
@@ -227,6 +243,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
         networks=networks,
         finalists=finalists,
         utilisation=utilisation,
+        proxy=proxy,
         history=history,
     )
 

@@ -62,7 +62,7 @@ class ValidateCommand:
     epochs: Count | None = None
     """Epochs of each training; those of the supernet when not given. Warm-up keeps its share of them."""
     seed: Seed = 0
-    """Decides which subnets are drawn, their initial weights and training, and the bootstrap."""
+    """Decides which subnets are drawn, and their initial weights and training."""
     family: str | None = None
     """File or module of the family, where it is one of your own."""
     tracking_uri: str | None = None
@@ -310,7 +310,7 @@ def _summarise(
         settings=settings,
         recipe_epochs=plan.recipe.train.epochs,
         search_images=images,
-        agreement=_agreement(subnets, seed=settings.seed),
+        agreement=_agreement(subnets),
         gap=gap,
         failed=failed,
         subnets=subnets,
@@ -319,7 +319,7 @@ def _summarise(
     )
 
 
-def _agreement(subnets: Sequence[RetrainedSubnet], *, seed: int) -> dict[str, Agreement]:
+def _agreement(subnets: Sequence[RetrainedSubnet]) -> dict[str, Agreement]:
     """Tau-b with retrained scores over all subnets, and over the drawn ones alone, which no score chose."""
     agreement: dict[str, Agreement] = {}
     groups = {"all": list(subnets), "drawn": [subnet for subnet in subnets if subnet.role == "drawn"]}
@@ -327,7 +327,7 @@ def _agreement(subnets: Sequence[RetrainedSubnet], *, seed: int) -> dict[str, Ag
         if len(members) < 3:
             continue
         rankings = {"inherited": [s.inherited for s in members], "params": [s.params for s in members]}
-        taus, lead = kendall_intervals(rankings, [s.retrained for s in members], seed=seed)
+        taus, lead = kendall_intervals(rankings, [s.retrained for s in members])
         agreement[group] = Agreement(len(members), taus["inherited"], taus["params"], lead)
     return agreement
 

@@ -56,12 +56,16 @@ class ReportConfig:
 
 @dataclass(frozen=True, slots=True)
 class FinalistsConfig:
-    """The best of the search, from whom the champion is chosen."""
+    """The best of the search, from whom the champion is chosen (docs/champion.md)."""
 
     count: Count = 10
-    """How many of the best candidates are scored on all images of the search split."""
+    """How many are judged again, on images that chose nobody; up to half of them are cheaper ones that equal the best."""
+    choose: Literal["cheapest", "best"] = "cheapest"
+    """Who becomes the champion: the cheapest that the best of the search does not beat beyond chance on these images, or who
+    has the highest score on them."""
     search_images: Count | None = None
-    """On how many images of the search split the search scores its candidates; on all when not given."""
+    """On how many images of the search split the search scores its candidates; on all when not given. The others then judge the
+    finalists too."""
 
     def __post_init__(self) -> None:
         """Raises UserError for numbers below one."""

@@ -35,13 +35,16 @@ class StoredSearch:
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of any version as this one writes it.
 
-    0.1.0 had one family and one task, which it did not name; the seed of the search divided the images, and no image was kept
-    for the finalists; it told images by their names and sizes, and cropped them from their full size.
+    0.1.0 had one family and one task, which it did not name; the seed of the search divided the images, no image was kept for
+    the finalists, and the best of them was the champion; it told images by their names and sizes, and cropped them from their
+    full size.
     """
     left = {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, **values}
     if isinstance(dataset := left.get("dataset"), Mapping) and "split_seed" not in dataset:
         of_0_1_0 = {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
         left["dataset"] = {**cast(Mapping[str, Any], dataset), **of_0_1_0}
+    if isinstance(finalists := left.get("finalists"), Mapping) and "choose" not in finalists:
+        left["finalists"] = {**cast(Mapping[str, Any], finalists), "choose": "best"}
     return left
 
 

@@ -10,6 +10,7 @@ from raysearch.report.tables import (
     racing_line,
     utilisation_line,
     validation_lines,
+    verdict_line,
 )
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "racing_line",
     "utilisation_line",
     "validation_lines",
+    "verdict_line",
     "write_report",
 ]

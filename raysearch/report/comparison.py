@@ -19,7 +19,7 @@ from raysearch.report.pictures import plain_figure
 from raysearch.report.places import value_text
 from raysearch.report.sheet import picture, render
 from raysearch.report.tables import count_text, duration_text
-from raysearch.statistics import Interval
+from raysearch.statistics import Interval, median_level
 from raysearch.store.files import write_whole
 from raysearch.store.scores import NONE, Scale
 
@@ -98,10 +98,11 @@ class Comparison:
 def interval_words(groups: Sequence[ComparedGroup]) -> str:
     """Which intervals stand below the medians."""
     kinds: list[str] = []
-    if any(len(group.runs) >= 4 for group in groups):
-        kinds.append("95 % bootstrap percentiles of the median with 4 seeds or more")
-    if any(1 < len(group.runs) < 4 for group in groups):
-        kinds.append("smallest and largest value with 2 or 3 seeds")
+    if any(len(group.runs) > 5 for group in groups):
+        kinds.append("95 % of the median, exact, with 6 seeds or more")
+    for count in sorted({len(group.runs) for group in groups if 1 < len(group.runs) < 6}):
+        level = f"{median_level(count):.0%}".replace("%", " %")
+        kinds.append(f"smallest and largest value with {count} seeds, which hold the median with {level} and not with 95 %")
     if any(len(group.runs) == 1 for group in groups):
         kinds.append(
             "with one seed none, but of accuracies the exact 95 % of their number of images, which holds neither the chance "

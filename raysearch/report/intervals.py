@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from raysearch import statistics
 from raysearch.store.scores import Scale
 
 
-def share_interval(right: int, of: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934) from its number of right answers, at least one asked."""
-    from scipy.special import betaincinv  # half a second to import
-
-    tail = (1 - level) / 2
-    low = 0.0 if right == 0 else float(betaincinv(right, of - right + 1, tail))
-    high = 1.0 if right == of else float(betaincinv(right + 1, of - right, 1 - tail))
-    return low, high
+def share_interval(right: int, of: int) -> tuple[float, float]:
+    """The ends of the exact 95 % interval of a share, from its number of right answers; at least one asked."""
+    found = statistics.share_interval(right, of)
+    return found.low, found.high
 
 
 def share_words(right: int, of: int) -> str:

@@ -39,6 +39,7 @@ from raysearch.report.tables import (
     racing_line,
     utilisation_line,
     validation_lines,
+    verdict_line,
 )
 from raysearch.search import Candidate
 from raysearch.statistics import tau_b
@@ -116,7 +117,7 @@ def _contents(
         "written": _minute(summary.written),
         "finished": _minute(summary.finished),
         "best": _best(summary, scored),
-        "verdict": [] if summary.finalists is None else [sentence(finalists_line(summary.finalists, summary.scale))],
+        "verdict": [*map(sentence, _verdict(summary))],
         "interim": _interim_words(summary, scored),
         "closing": None if summary.networks is None else closing(summary, summary.networks, classes),
         "finalists": None if summary.finalists is None else finalists(summary.finalists, summary, rows),
@@ -132,6 +133,14 @@ def _contents(
         "failed": reasons.total(),
         "failures": reasons.most_common(10),
     }
+
+
+def _verdict(summary: Summary) -> Iterator[str]:
+    """What the search found, in words: the champion beside the largest network and chance, and how it was chosen."""
+    if (line := verdict_line(summary)) is not None:
+        yield line
+    if summary.finalists is not None:
+        yield finalists_line(summary.finalists, summary.scale)
 
 
 def _minute(time: str | None) -> str:

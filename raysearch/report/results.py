@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from raysearch.report.classes import Classes
 from raysearch.report.intervals import score_words
 from raysearch.report.sheet import sentence
-from raysearch.report.tables import FINALIST_COLUMNS, count_text, finalist_rows, finalists_line
+from raysearch.report.tables import FINALIST_COLUMNS, WORDS, count_text, finalist_rows, finalists_line, interval_text
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import NONE, Scale
 from raysearch.store.summary import Finalists, Networks, Summary
@@ -60,8 +60,10 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
         rows.append(
             [
                 Cell(f"random, median of {drawn.subnets}"),
-                Cell(scale.text(drawn.score), _span(drawn.scores, scale)),
-                Cell(scale.text(drawn.test_score), _span(drawn.test_scores, scale)),
+                Cell(scale.text(drawn.score), interval_text(drawn.score_interval, scale) or _span(drawn.scores, scale)),
+                Cell(
+                    scale.text(drawn.test_score), interval_text(drawn.test_interval, scale) or _span(drawn.test_scores, scale)
+                ),
                 Cell(count_text(drawn.params)),
                 Cell(count_text(drawn.macs)),
                 *([Cell(_milliseconds(drawn.latency_ms))] if timed else []),
@@ -93,13 +95,13 @@ def _closing_words(summary: Summary, classes: Classes | None) -> list[str]:
     scores = "All" if summary.scale.is_share else f"Scores are {summary.score_name}; all"
     lines = [
         f"{scores} with inherited weights, on all {counts.search_images:,} search images{seen}; the "
-        f"{counts.test_images or 0:,} test images were read once, after the champion was chosen. Random subnets keep the same "
-        "budget; the largest and the smallest subnet need not."
+        f"{counts.test_images or 0:,} test images were read once, after the champion was chosen. {_of_random(summary)}; "
+        "the largest and the smallest subnet need not."
     ]
     if summary.scale.is_share:
         lines.append(
             "Small below a score: its 95 % interval in per cent, from the number of images alone (exact, Clopper and Pearson); "
-            "below a median: the lowest and the highest of the random subnets. The champion was chosen among many for its "
+            f"below a median: {_below_median(summary)}. The champion was chosen among many for its "
             "search score, which is too high for that by more than the interval says; its test score is not."
         )
     if classes is not None:
@@ -110,13 +112,34 @@ def _closing_words(summary: Summary, classes: Classes | None) -> list[str]:
     return lines
 
 
+def _of_random(summary: Summary) -> str:
+    drawn = None if summary.networks is None else summary.networks.random
+    if drawn is None or drawn.within is None:
+        return "Random subnets keep the same budget"
+    assert summary.networks is not None
+    return (
+        f"Random subnets have as many {WORDS[summary.networks.quantity]} as the champion within {100 * drawn.within:.0f} % "
+        "and keep the budget"
+    )
+
+
+def _below_median(summary: Summary) -> str:
+    drawn = None if summary.networks is None else summary.networks.random
+    if drawn is None or drawn.test_interval is None:
+        return "the lowest and the highest of the random subnets"
+    if drawn.subnets < 6:
+        return "the lowest and the highest of the random subnets, too few for an interval of 95 %"
+    return "its 95 % interval over subnets (exact, of order statistics)"
+
+
 def finalists(chosen: Finalists, summary: Summary, rows: Sequence[CandidateRow]) -> Table:
     """The best of the search, scored again, and how sure their order is."""
     scale = summary.scale
     behind = "points behind the champion" if scale.is_share else "what the champion's score is higher by"
     words = (
-        f"{sentence(finalists_line(chosen, scale))} Behind: {behind}; p: how often chance alone makes two equal networks "
-        "differ so much on these images."
+        f"{sentence(finalists_line(chosen, scale))} Behind: {behind}; p: how often chance alone gives the best of the "
+        "search such a lead over an equal network on these images; no less than for any cheaper one, as the tests go from the "
+        "cheapest up."
     )
     latency = {row.id: row.latency for row in rows} if summary.latency is not None else {}
     cells = [

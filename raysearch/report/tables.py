@@ -10,13 +10,26 @@ from raysearch.report.common import in_common
 from raysearch.report.places import choice_text
 from raysearch.statistics import Interval
 from raysearch.store.candidates import CandidateRow
-from raysearch.store.scores import Scale
-from raysearch.store.summary import Finalists, LatencyRecord, Network, ProxyAgreement, RacingSavings, Summary, Tau, Usage
+from raysearch.store.scores import NONE, Scale
+from raysearch.store.summary import (
+    Finalists,
+    LatencyRecord,
+    Network,
+    Networks,
+    ProxyAgreement,
+    RacingSavings,
+    RandomNetworks,
+    Summary,
+    Tau,
+    Usage,
+)
 from raysearch.store.validation import Validation
 
 COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
 """Of the closing table."""
-FINALIST_COLUMNS = ("network", "rank", "score in search", "score", "behind", "p", "parameters", "MACs")
+FINALIST_COLUMNS = ("network", "rank", "score in search", "fresh score", "95 %", "behind", "p", "parameters", "MACs")
+WORDS = {"params": "parameters", "macs": "MACs", "latency": "milliseconds"}
+"""What networks cost, in words."""
 
 
 def count_text(count: float) -> str:
@@ -47,37 +60,106 @@ def closing_rows(summary: Summary) -> list[tuple[str, ...]]:
     ]
     if (drawn := networks.random) is not None:
         scores = scale.text(drawn.score), scale.text(drawn.test_score)
-        rows.append((f"random, median of {drawn.subnets}", *scores, count_text(drawn.params), count_text(drawn.macs)))
+        rows.insert(2, (f"random, median of {drawn.subnets}", *scores, count_text(drawn.params), count_text(drawn.macs)))
     return rows
 
 
+def interval_text(interval: Interval | None, scale: Scale) -> str:
+    """The ends of an interval of scores, as ``97.1 to 99.5``; empty where there is none."""
+    if interval is None:
+        return ""
+    if scale.is_share:
+        return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return f"{interval.low:.4g} to {interval.high:.4g}"
+
+
+def _closing_intervals(networks: Networks, scale: Scale) -> list[tuple[str, str]]:
+    """What stands below search and test score in the rows of :func:`closing_rows`."""
+    compared: list[Network | RandomNetworks] = [networks.champion, networks.largest, networks.smallest]
+    if networks.random is not None:
+        compared.insert(2, networks.random)
+    return [(interval_text(n.score_interval, scale), interval_text(n.test_interval, scale)) for n in compared]
+
+
 def closing_table(summary: Summary) -> Table:
-    """Champion, largest, smallest and median random subnet, side by side for the terminal."""
-    counts = summary.counts
+    """Champion, largest, median random and smallest subnet, side by side for the terminal, with 95 % intervals."""
+    counts, networks = summary.counts, summary.networks
     test = "" if counts.test_images is None else f", then once on {counts.test_images:,} test images"
+    caption = f"{summary.scale.titled('scored')} on {counts.search_images:,} search images{test}"
+    intervals = [] if networks is None else _closing_intervals(networks, summary.scale)
+    if any(any(row) for row in intervals):
+        caption += "; below a score: its 95 % interval"
     table = Table(
         title=f"{summary.recipe}: {summary.constraint}",
-        caption=f"{summary.scale.titled('scored')} on {counts.search_images:,} search images{test}",
+        caption=caption,
         title_justify="left",
         caption_justify="left",
     )
     for i, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for i, row in enumerate(closing_rows(summary)):
-        table.add_row(*row, style="bold" if i == 0 else None)
+    for i, (row, below) in enumerate(zip(closing_rows(summary), intervals, strict=True)):
+        name, *scores = row[:3]
+        cells = ["\n".join(filter(None, pair)) for pair in zip(scores, below, strict=True)]
+        table.add_row(name, *cells, *row[3:], style="bold" if i == 0 else None)
     return table
 
 
+def verdict_line(summary: Summary) -> str | None:
+    """In plain words what the test split says of the champion, beside the largest network and chance; None before the end."""
+    networks = summary.networks
+    if networks is None or networks.over_largest is None:
+        return None
+    champion, scale = networks.champion, summary.scale
+    items = "" if summary.counts.test_images is None else f" on {summary.counts.test_images:,} test images"
+    line = f"{_beside(networks.over_largest, scale, 'the largest network', items)} with {_times_fewer(networks)}"
+    if networks.over_random is not None and networks.random is not None:
+        drawn = networks.random
+        which = f"{drawn.subnets} random networks"
+        if drawn.within is not None:
+            which += f" of the same number of {WORDS[networks.quantity]} within {drawn.within:.0%}".replace("%", " %")
+        line += f"; {_beside(networks.over_random, scale, f'the mean of {which}', '')}"
+    return f"champion {champion.id}: {line} (± 95 %)"
+
+
+def _beside(lead: Interval, scale: Scale, other: str, items: str) -> str:
+    """A lead over something: as good as these items can tell, or by how much above or below."""
+    half = f"± {scale.difference(lead.half)}{scale.points}"
+    good = "accurate" if scale.is_share else "good"
+    if lead.low <= 0 <= lead.high:
+        return f"as {good} as {other}{items} (difference {scale.difference(lead.value, sign='+')} {half})"
+    side = "above" if lead.value > 0 else "below"
+    return f"{scale.difference(abs(lead.value))} {half} {side} {other}{items}"
+
+
+def _times_fewer(networks: Networks) -> str:
+    """How much less the champion costs than the largest network."""
+    champion, largest, unit = networks.champion, networks.largest, WORDS[networks.quantity]
+    pairs = {
+        "params": (champion.params, largest.params),
+        "macs": (champion.macs, largest.macs),
+        "latency": (champion.latency_ms, largest.latency_ms),
+    }
+    own, most = pairs[networks.quantity]
+    if own is None or most is None:  # the largest is not always measured
+        own, most, unit = champion.params, largest.params, WORDS["params"]
+    ratio = most / own
+    return f"{ratio:.1f} times fewer {unit}" if ratio >= 1.05 else f"{own / most:.2f} times its {unit}"
+
+
 def finalist_rows(finalists: Finalists, scale: Scale) -> list[tuple[str, ...]]:
-    """The cells under :data:`FINALIST_COLUMNS`, best first: scores on all search images, and a p-value against the champion."""
+    """The cells under :data:`FINALIST_COLUMNS`, the best on fresh images first.
+
+    The last ones of :data:`FINALIST_COLUMNS` tell how often chance gives the best of the search such a lead, and the sizes.
+    """
     return [
         (
             row.id,
             str(row.rank_in_search),
             scale.text(row.score_in_search),
-            scale.text(row.score),
+            scale.text(row.score) if finalists.images else NONE,
+            interval_text(row.interval, scale) or NONE,
             scale.difference(row.behind_champion),
-            f"{row.p_value:.2g}",
+            NONE if row.id == finalists.best or not finalists.images else f"{row.p_value:.2g}",
             count_text(row.params),
             count_text(row.macs),
         )
@@ -95,13 +177,45 @@ def racing_line(racing: RacingSavings) -> str:
 
 
 def finalists_line(finalists: Finalists, scale: Scale) -> str:
-    """How far chance goes: what the finalists' scores lost on further images, and whom the champion beats beyond chance."""
+    """How the champion was chosen and how far chance goes: whom the best beats, and what being selected added to the scores."""
+    if finalists.best is None:
+        return _finalists_line_of_0_1_0(finalists, scale)
+    if not finalists.images:
+        return (
+            f"finalists: no images are kept for them (dataset.finalist-images), so the champion is the best of the search on "
+            f"its own {finalists.images_in_search:,} images and nothing tells how much of its lead is luck"
+        )
+    unit = WORDS[finalists.quantity]
+    chosen = {
+        "cheapest": f"the champion is the one with the fewest {unit} that it does not beat",
+        "best": "the champion has the highest score there",
+    }[finalists.choose]
+    line = (
+        f"finalists: on {finalists.images:,} images that chose nobody, the best of the search beats {finalists.beaten} of "
+        f"{finalists.others} others beyond chance (tested from the cheapest up, all claims right with 95 %); {chosen}"
+    )
+    if (bias := finalists.bias_interval) is not None:
+        line += (
+            f"; the finalists' scores in the search are {_too_high(bias.value, scale)} on average "
+            f"(95 %: {scale.difference(bias.low, sign='+')} to {scale.difference(bias.high, sign='+')}), "
+            "as they were chosen by them"
+        )
+    return line
+
+
+def _too_high(bias: float, scale: Scale) -> str:
+    side = "too high" if bias >= 0 else "too low"
+    return f"{scale.difference(abs(bias))}{scale.points} {side}"
+
+
+def _finalists_line_of_0_1_0(finalists: Finalists, scale: Scale) -> str:
+    """What a search of that version knows: the champion against each other, on images of which the search used some."""
     images, part = finalists.images, finalists.images_in_search
     line = (
         f"finalists: by a paired test on {images:,} search images the champion is better than {finalists.beaten} of "
-        f"{finalists.others} others beyond chance (p < 0.05)"
+        f"{finalists.others} others (p < 0.05, of each comparison alone)"
     )
-    if part < images:
+    if part < images and finalists.selection_bias is not None:
         line += (
             f"; the search scored on {part:,} of them, and on all of them the finalists' scores changed by "
             f"{scale.difference(-finalists.selection_bias, sign='+')}{scale.points} on average"

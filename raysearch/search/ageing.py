@@ -21,6 +21,8 @@ A = TypeVar("A", bound=Architecture)
 
 HOPELESS = 0.01
 """A rank that parents reach less often than this is beyond :attr:`AgeingEvolution.threshold`."""
+OUT = (math.inf, math.inf, math.inf, -1)
+"""Where in the order of the population stand those that cannot be parents: behind everybody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
     then. So one more can be asked as soon as the oldest that waits is told, and the sequence is the same for any number of
     evaluators and any order of completion. A candidate's generation is its place divided by the look-ahead.
 
-    Failures and excluded candidates never join the population. A space that holds fewer subnets than asked for ends the search
-    early.
+    Failures and excluded candidates, as those that racing stopped, take a place in the population like any others and lose
+    every tournament: they are never parents, and the queue moves on with each candidate told, whatever became of it. Where a
+    tournament meets none but such, another one is held. A space that holds fewer subnets than asked for ends the search early.
 
     Args:
         problem: the space and its budget.
@@ -90,7 +93,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         # All of a tournament's members are of worse rank than r with probability ((population - r) / population) ** sample.
         self._last_hope = math.ceil(self.config.population * (1 - HOPELESS ** (1 / self.config.sample)))
         self._ledger = Ledger(problem.space.architecture)
-        self._population: deque[tuple[tuple[float, float, int, int], int]] = deque(maxlen=self.config.population)
+        self._population: deque[tuple[tuple[float, float, float, int], int]] = deque(maxlen=self.config.population)
         self._thresholds: list[int | None] = []  # of each planned candidate
         self._exhausted = False
         self._plan()
@@ -115,7 +118,7 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
         """For the candidate asked last: one so far down the population that what is worse has practically no offspring.
 
         Decided when that candidate was planned, so it depends on the order of completion as little as the candidate does.
-        None until the population is full.
+        None until the population is full, and while so few of it compete that every candidate may become a parent.
         """
         if self._ledger.asked == 0:
             return None
@@ -167,25 +170,35 @@ class AgeingEvolution(SearchAlgorithm, Generic[A]):
                 self._join(newest)
             if index < len(self.initial):
                 self._ledger.plan(self.initial[index], generation=self._generation(index), origin="seed")
-            elif index < self.config.population or not self._population or not self._plan_mutant(index):
+            elif index < self.config.population or not self._plan_mutant(index):
                 arch = self.problem.sample(Random(f"{self.seed}/random/{index}"), self._ledger)
                 if arch is None:
                     self._exhausted = True
                     return
                 self._ledger.plan(arch, generation=self._generation(index), origin="random")
-            full = len(self._population) == self.config.population
-            self._thresholds.append(sorted(self._population)[self._last_hope - 1][1] if full else None)
+            self._thresholds.append(self._find_threshold())
+
+    def _find_threshold(self) -> int | None:
+        if len(self._population) < self.config.population:
+            return None
+        key, index = sorted(self._population)[self._last_hope - 1]
+        return index if key < OUT else None
 
     def _join(self, index: int) -> None:
-        for _, result in self._ledger.competing([index]):
-            self._population.append((preference(result, index=index), index))
+        """The next of the queue; the oldest leaves a full one."""
+        told = self._ledger.competing([index])
+        self._population.append((preference(told[0][1], index=index) if told else (*OUT[:3], index), index))
 
     def _plan_mutant(self, index: int) -> bool:
         """Plan a new mutant of a tournament's winner. False when none of the tries is new and inside the band."""
         population = list(self._population)
+        if not population:
+            return False
         for attempt in range(self.config.max_tries):
             rng = Random(f"{self.seed}/mutation/{index}/{attempt}")
-            _, winner = min(rng.choices(population, k=self.config.sample))
+            key, winner = min(rng.choices(population, k=self.config.sample))
+            if key >= OUT:
+                continue
             parent = self._ledger.arch(winner)
             child = self.problem.space.mutate(parent, rng, self._rates)
             if child not in self._ledger and self.problem.in_band(child):

@@ -10,7 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 Regressor = Callable[[Sequence[Sequence[float]]], tuple[list[float], list[float]]]
-"""Rows of features to the mean and the standard deviation of each row's predicted score."""
+"""Rows of features to the mean and the standard deviation of each row's true score: how much the regressor does not know.
+
+The noise with which a score is measured is not part of it. It is the same everywhere, and a search that adds it to its optimism
+sees little difference between what is known and what is not.
+"""
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Length scales of a Gaussian process that are tried, in units of the typical distance of two architectures."""
@@ -49,9 +53,17 @@ def fitted(kind: Literal["gp", "ridge", "forest"], lessons: Sequence[tuple[Seque
                 mean, deviation = votes.mean(0), votes.std(0)
             else:
                 mean, deviation = model.predict(wanted, return_std=True)
+                deviation = np.sqrt(np.maximum(deviation**2 - _noise(model), 0))
         return (mean * scale + level).tolist(), (deviation * scale).tolist()
 
     return predict
+
+
+def _noise(model: Any) -> float:
+    """Variance of the noise that a fitted model adds to what it predicts, in its own units."""
+    if hasattr(model, "kernel_"):
+        return float(model.kernel_.k2.noise_level)  # RBF + WhiteKernel
+    return 1 / float(model.alpha_)  # of BayesianRidge: the precision of the noise
 
 
 def _models(kind: Literal["gp", "ridge", "forest"], *, columns: int, seed: int) -> list[Any]:

@@ -8,7 +8,7 @@ that declaration; a new space writes an :class:`Architecture` dataclass and its 
 
 from raysearch.space.architecture import Architecture
 from raysearch.space.choice import Choice, MutationRates, Option
-from raysearch.space.cost import Constraint, Cost
+from raysearch.space.cost import Constraint, Cost, Quantity
 from raysearch.space.problem import InfeasibleError, SearchProblem
 from raysearch.space.search_space import SearchSpace
 
@@ -20,6 +20,7 @@ __all__ = [
     "InfeasibleError",
     "MutationRates",
     "Option",
+    "Quantity",
     "SearchProblem",
     "SearchSpace",
 ]

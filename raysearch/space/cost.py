@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from raysearch.bounds import NotNegative, Positive, check_numbers
 from raysearch.errors import UserError
+
+Quantity = Literal["params", "macs", "latency"]
+"""What networks are cheap or dear in: parameters, multiply-accumulates, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,12 @@ class Cost:
     """Multiply-accumulates of one forward pass of one image."""
     latency_ms: float | None = None
     """Predicted milliseconds of one forward pass of a batch, where a latency table was fitted."""
+
+    def of(self, quantity: Quantity) -> float:
+        """How much of it. Latency must have been predicted."""
+        value = {"params": self.params, "macs": self.macs, "latency": self.latency_ms}[quantity]
+        assert value is not None, "no latency was predicted"
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,28 @@ class Constraint:
         for name, low, high in (("params", self.min_params, self.max_params), ("macs", self.min_macs, self.max_macs)):
             if low is not None and high is not None and low > high:
                 raise UserError(f"empty band: min-{name} {low:,.0f} is above max-{name} {high:,.0f}; give both limits")
+
+    @property
+    def quantity(self) -> Quantity:
+        """What the budget is of: latency where that is limited, MACs where they are and parameters are not, else parameters."""
+        if self.max_latency_ms is not None:
+            return "latency"
+        macs = self.min_macs is not None or self.max_macs is not None
+        return "macs" if macs and self.min_params is None and self.max_params is None else "params"
+
+    def around(self, cost: Cost, *, within: float) -> Constraint:
+        """The same budget, in which :attr:`quantity` differs from ``cost`` by at most a share ``within``.
+
+        Not from below for a latency, which has no lower limit.
+        """
+        if self.quantity == "latency":
+            most = cost.of("latency") * (1 + within)
+            return replace(self, max_latency_ms=most if self.max_latency_ms is None else min(most, self.max_latency_ms))
+        name, value = self.quantity, cost.of(self.quantity)
+        low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+        low = value * (1 - within) if low is None else max(low, value * (1 - within))
+        high = value * (1 + within) if high is None else min(high, value * (1 + within))
+        return replace(self, **{f"min_{name}": low, f"max_{name}": high})
 
     def admits(self, cost: Cost) -> bool:
         """Whether ``cost`` keeps every limit."""

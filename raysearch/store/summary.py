@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from raysearch.search.protocol import Kind
+from raysearch.space.cost import Quantity
+from raysearch.statistics import Interval
 from raysearch.store.json_values import from_values
 from raysearch.store.scores import Scale
 
@@ -29,11 +31,15 @@ class Network:
     macs: int
     latency_ms: float | None = None
     """Measured, where the search measures."""
+    score_interval: Interval | None = None
+    """95 % interval of the score, from the number of items alone. It does not hold that the champion was selected by it."""
+    test_interval: Interval | None = None
+    """The same of the test score."""
 
 
 @dataclass(frozen=True, slots=True)
 class RandomNetworks:
-    """Random subnets of the same budget: the medians, and each of them."""
+    """Random subnets that cost as much as the champion: the medians, and each of them. Those of 0.1.0: of the whole budget."""
 
     score: float
     test_score: float
@@ -47,6 +53,12 @@ class RandomNetworks:
     archs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     latency_ms: float | None = None
     """Median of those that were measured."""
+    within: float | None = None
+    """By which share of the champion's cost theirs differ at most, as 0.05; None for those of the whole budget."""
+    score_interval: Interval | None = None
+    """The median with its interval over subnets (:func:`~raysearch.statistics.over_seeds`)."""
+    test_interval: Interval | None = None
+    """The same of the test scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +70,37 @@ class Networks:
     smallest: Network
     random: RandomNetworks | None = None
     """None when none was asked for or could be scored."""
+    quantity: Quantity = "params"
+    """What counts as cost: the budget's own."""
+    over_largest: Interval | None = None
+    """Test score of the champion minus that of the largest, in pairs of items, with its 95 % interval."""
+    over_random: Interval | None = None
+    """Test score of the champion minus the mean one of the random subnets, in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """One of the best of the search, scored again on all items of the search split."""
+    """One of the best of the search, judged again on items that chose nobody."""
 
     id: str
     rank_in_search: int
     score_in_search: float
     score: float
+    """On the fresh items; that of the search where there are none."""
     behind_champion: float
     """The champion's score minus this one's, on the same items."""
     p_value: float
-    """How often chance alone makes two equal networks differ so much (paired test)."""
+    """How often chance alone gives the best of the search such a lead over an equal network (one-sided paired test on the fresh
+    items), no less than for a cheaper one: at most 0.05 for those who are beaten and for no others. 1 for the best itself and
+    where there are no fresh items. In 0.1.0: of the champion, two-sided, of each comparison alone."""
     params: int
     macs: int
+    interval: Interval | None = None
+    """95 % interval of the score on the fresh items."""
+    beaten: bool = False
+    """Whether the best of the search beats it beyond chance: all such claims together are right with 95 %."""
+    latency_ms: float | None = None
+    """Measured, where the search measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +108,25 @@ class Finalists:
     """How the champion was chosen."""
 
     images: int
-    """Items that finalists were scored on."""
+    """Items that finalists were judged on and nobody was chosen by; 0 where none are kept. In 0.1.0: those of the search and
+    others."""
     images_in_search: int
     """Items that the search scored on."""
-    selection_bias: float
-    """Mean of what finalists' scores in the search lose on all items."""
+    selection_bias: float | None
+    """Mean of the finalists' scores in the search minus that on the fresh items; None without these."""
     beaten: int
-    """How many others the champion beats beyond chance (p < 0.05)."""
+    """How many others the best of the search beats beyond chance."""
     others: int
     rows: list[Finalist]
+    """In the order of the search."""
+    best: str | None = None
+    """Id of the best of the search among those that were judged: the yardstick. None in 0.1.0, where it was the champion."""
+    choose: Literal["cheapest", "best"] = "best"
+    """Who became the champion: the cheapest that the yardstick does not beat, or the highest score on the fresh items."""
+    quantity: Quantity = "params"
+    """What cheap means."""
+    bias_interval: Interval | None = None
+    """The selection bias with its 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,10 +74,46 @@ def test_parent_is_the_best_of_the_latest_that_compete():
     assert [search.proposal(arch).origin for arch in asked[:12]] == ["random"] * 12
     for index in range(12, 80):
         proposal = search.proposal(asked[index])
-        known = [(arch, told) for arch in asked[: index - 4] if isinstance(told := outcome(arch), Result) and not told.excluded]
-        best = max(known[-12:], key=lambda pair: pair[1].score)[0]
+        latest = [(arch, outcome(arch)) for arch in asked[: index - 4][-12:]]
+        known = [(arch, told) for arch, told in latest if isinstance(told, Result) and not told.excluded]
+        best = max(known, key=lambda pair: pair[1].score)[0]
         assert proposal.origin == "mutation"
         assert proposal.parents == (best.id,)
+
+
+@pytest.mark.parametrize("spared", [0.05, 0.3])
+def test_what_racing_stopped_ages_the_queue_like_any_others(spared: float):
+    """However few are scored to the end, no parent is older than the population that waits behind it."""
+
+    def raced(arch: Toy) -> Result | Failure:
+        draw = noise(arch)
+        if draw < spared:
+            return result(arch, draw)
+        return replace(result(arch, draw), excluded="raced") if draw < 0.9 else Failure("lost")
+
+    search = AgeingEvolution(large_problem(BAND), AgeingConfig(500, population=40, sample=10, look_ahead=10), seed=0)
+    asked = drive(search, raced)
+    index = {arch.id: i for i, arch in enumerate(asked)}
+    ages = [i - index[parent] for i, arch in enumerate(asked) for parent in search.proposal(arch).parents]
+    assert len(ages) > 100
+    assert max(ages) < 40 + 10
+    told = {arch.id: raced(arch) for arch in asked}
+    parents = [told[parent] for arch in asked for parent in search.proposal(arch).parents]
+    assert all(isinstance(parent, Result) and parent.competes for parent in parents)
+
+
+def test_nobody_races_while_few_of_the_queue_compete():
+    def lost(arch: Toy) -> Result | Failure:
+        return replace(result(arch), excluded="raced") if noise(arch) > 0.03 else result(arch)
+
+    search = AgeingEvolution(large_problem(BAND), AgeingConfig(300, population=100, sample=25, look_ahead=20), seed=0)
+    thresholds = list[Toy | None]()
+    while not search.finished:
+        arch = search.ask()
+        assert arch is not None
+        thresholds.append(search.threshold)
+        search.tell(arch, lost(arch))
+    assert set(thresholds) == {None}
 
 
 def test_what_is_worse_than_the_threshold_has_practically_no_offspring():

@@ -71,6 +71,19 @@ def test_front_of_three_objectives_covers_more_than_random_search():
     assert statistics.mean(mine) > 1.1 * statistics.mean(chance)
 
 
+def test_four_objectives_are_weighed_at_once():
+    def timed(arch: Toy) -> Result:
+        return replace(result(arch), latency_ms=float(arch.depth))
+
+    names = ("score", "params", "macs", "latency")
+    search = NSGA2(large_problem(BAND), NSGA2Config(20, 4, objectives=names), seed=0)
+    asked = drive(search, timed)
+    assert len(asked) == 80
+    candidates = [Candidate(Proposal(a, i, 0, "random"), toy_cost(a), timed(a)) for i, a in enumerate(asked)]
+    front = {c.proposal.arch for c in pareto_front(candidates, objectives=names)}
+    assert len(front.intersection(search.parents)) >= min(20, len(front)) - 3  # of equal points one stands for all
+
+
 def test_survivors_are_the_first_fronts_and_of_the_last_the_least_crowded():
     def outcome(arch: Toy) -> Result | Failure:
         draw = noise(arch)

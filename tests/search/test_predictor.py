@@ -66,6 +66,16 @@ def test_regressors_rank_what_they_have_not_seen(kind: str):
     assert predict([lessons[0][0]]) == fitted(kind, lessons[:120], seed=0)([lessons[0][0]])
 
 
+@pytest.mark.parametrize("kind", ["gp", "ridge"])
+def test_the_deviation_is_what_is_not_known_and_not_the_noise_of_a_score(kind: str):
+    """Where hundreds of noisy scores are known their mean is known well; far away it is not."""
+    rng = Random(0)
+    lessons = [((x := rng.random(), rng.random()), 5 + x + rng.gauss(0, 1)) for _ in range(300)]
+    _, (near, far) = fitted(kind, lessons, seed=0)([(0.5, 0.5), (6.0, 6.0)])
+    assert near < 0.35
+    assert far > 2.5 * near
+
+
 @pytest.mark.parametrize("kind", ["gp", "ridge", "forest"])
 def test_equal_scores_teach_nothing_and_harm_nothing(kind: str):
     mean, deviation = fitted(kind, [((0.0, 1.0), 0.5), ((0.0, 2.0), 0.5)], seed=0)([(0.0, 3.0)])
