@@ -136,11 +136,13 @@ def finalists(chosen: Finalists, summary: Summary, rows: Sequence[CandidateRow])
     """The best of the search, scored again, and how sure their order is."""
     scale = summary.scale
     behind = "points behind the champion" if scale.is_share else "what the champion's score is higher by"
-    words = (
-        f"{sentence(finalists_line(chosen, scale))} Behind: {behind}; p: how often chance alone gives the best of the "
-        "search such a lead over an equal network on these images; no less than for any cheaper one, as the tests go from the "
-        "cheapest up."
+    chance = (
+        "how often chance alone gives the best of the search such a lead over an equal network on these images, no less than "
+        "for any cheaper one, as the tests go from the cheapest up"
     )
+    if chosen.best is None:  # a search of 0.1.0
+        chance = "how often chance alone makes two equal networks differ so much on these images"
+    words = f"{sentence(finalists_line(chosen, scale))} Behind: {behind}; p: {chance}."
     latency = {row.id: row.latency for row in rows} if summary.latency is not None else {}
     cells = [
         [Cell(row[0], code=True), *map(Cell, row[1:]), *([Cell(_milliseconds(latency.get(row[0])))] if latency else [])]

@@ -27,7 +27,7 @@ from raysearch.store.validation import Validation
 
 COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
 """Of the closing table."""
-FINALIST_COLUMNS = ("network", "rank", "score in search", "fresh score", "95 %", "behind", "p", "parameters", "MACs")
+FINALIST_COLUMNS = ("network", "rank", "score in search", "fresh score", "interval", "behind", "p", "parameters", "MACs")
 WORDS = {"params": "parameters", "macs": "MACs", "latency": "milliseconds"}
 """What networks cost, in words."""
 

@@ -123,7 +123,7 @@ def test_scores_that_are_no_shares_are_written_as_numbers_with_their_name(tmp_pa
     text = " ".join(" ".join(page.text).split())
     assert "-0.01235 test score of the champion (negative error)" in text
     assert "Scores are negative error; all with inherited weights" in text
-    assert ["1", "2", "-0.01", "-0.02235", "0.01", "0.5", "60,000", "1.00 M"] in page.rows
+    assert ["1", "2", "-0.01", "-0.02235", "–", "0.01", "0.5", "60,000", "1.00 M"] in page.rows  # noqa: RUF001
     assert "search score (negative error)" in html
     assert '"tickformat":".1%"' not in html
     assert " %" not in text.partition("Time by phase")[0]

@@ -11,11 +11,12 @@ from page_reader import Page, figures
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from raysearch.report import closing_table, common_line, utilisation_line, write_report
+from raysearch.report import closing_table, common_line, finalists_line, utilisation_line, verdict_line, write_report
 from raysearch.search import pareto_front
+from raysearch.statistics import Interval
 from raysearch.store.candidates import CandidateRow, read_candidates, write_candidates
 from raysearch.store.folder import read_record
-from raysearch.store.summary import Summary, Usage
+from raysearch.store.summary import Finalist, Finalists, Summary, Usage
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +170,60 @@ def test_finalists_and_utilisation_are_told(tmp_path):
     summary["finalists"] = {"images": 397, "images_in_search": 200, "curse": 0.01, "beaten": 1, "others": 1, "rows": rows}
     summary["utilisation"] = {"evaluators": 2, "busy": 0.873, "waiting_at_barrier": 0.051, "seconds": 36.0}
     page = Page(write_report(tmp_path, Summary.from_dict(summary)).read_text(encoding="utf-8"))
-    assert ["abc", "2", "99.00 %", "98.00 %", "0.75", "0.031", "60,000", "1.00 M"] in page.rows
+    assert ["abc", "2", "99.00 %", "98.00 %", "–", "0.75", "0.031", "60,000", "1.00 M"] in page.rows  # noqa: RUF001
     assert [cells[0] for cells in page.rows if cells and cells[0] in ("abc", "def")] == ["def", "abc"]
     line = utilisation_line(Usage(**summary["utilisation"]))
     assert line == "2 evaluators were busy 87% of 36.0 s; 5% went into waiting for the end of a generation"
     assert line in " ".join(page.text)
     assert "on all 397 search images, of which the search used 200; the 400 test images" in " ".join(page.text)
+
+
+def test_the_verdict_is_told_in_words(tmp_path):
+    """The champion beside the largest network and chance, how it was chosen, and what being selected added to scores."""
+    finish(tmp_path, generations=1, population=8)
+    known = read_record(tmp_path / "summary.json", Summary)
+    assert known.networks is not None
+    assert known.networks.random is not None
+    networks = replace(
+        known.networks,
+        champion=replace(known.networks.champion, params=54_000, test_interval=Interval(0.97, 0.951, 0.982)),
+        largest=replace(known.networks.largest, params=486_000),
+        random=replace(known.networks.random, within=0.05, test_interval=Interval(0.96, 0.95, 0.97)),
+        over_largest=Interval(-0.002, -0.007, 0.003),
+        over_random=Interval(0.012, 0.006, 0.018),
+    )
+    rows = [
+        Finalist("best", 1, 0.99, 0.98, -0.01, 1.0, 60_000, 5, interval=Interval(0.98, 0.96, 0.99)),
+        Finalist("cheap", 4, 0.985, 0.97, 0.0, 0.2, 54_000, 4, interval=Interval(0.97, 0.95, 0.98)),
+        Finalist("less", 5, 0.98, 0.92, 0.05, 0.01, 50_000, 3, interval=Interval(0.92, 0.9, 0.94), beaten=True),
+    ]
+    bias = Interval(0.0123, 0.001, 0.023)
+    finalists = Finalists(200, 397, bias.value, 1, 2, rows, best="best", choose="cheapest", bias_interval=bias)
+    summary = replace(known, networks=networks, finalists=finalists)
+    line = verdict_line(summary)
+    assert line is not None
+    assert (
+        "as accurate as the largest network on 400 test images (difference -0.20 ± 0.50 points) with 9.0 times fewer parameters"
+    ) in line
+    assert "1.20 ± 0.60 points above the mean of 25 random networks of the same number of parameters within 5 %" in line
+    below = verdict_line(replace(summary, networks=replace(networks, over_largest=Interval(-0.013, -0.019, -0.007))))
+    assert below is not None
+    assert "1.30 ± 0.60 points below the largest network on 400 test images with 9.0 times fewer parameters" in below
+    chosen = finalists_line(finalists, summary.scale)
+    assert "on 200 images that chose nobody, the best of the search beats 1 of 2 others beyond chance" in chosen
+    assert "the champion is the one with the fewest parameters that it does not beat" in chosen
+    assert "1.23 points too high on average (95 %: +0.10 to +2.30)" in chosen
+    page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    assert "9.0 times fewer parameters" in text
+    assert "Random subnets have as many parameters as the champion within 5 %" in text
+    assert ["best", "1", "99.00 %", "98.00 %", "96.0 to 99.0", "-1.00", "–", "60,000", "5"] in page.rows  # noqa: RUF001
+    assert ["less", "5", "98.00 %", "92.00 %", "90.0 to 94.0", "5.00", "0.01", "50,000", "3"] in page.rows
+    output = io.StringIO()
+    Console(file=output, width=80).print(closing_table(summary))
+    assert "95.1 to 98.2" in output.getvalue()
+    nothing_kept = replace(finalists, images=0, best="best", choose="best", bias_interval=None)
+    assert "no images are kept for them (dataset.finalist-images)" in finalists_line(nothing_kept, summary.scale)
 
 
 def test_a_folder_without_a_finished_search_is_named(tmp_path):

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from mlflow import MlflowClient
 from search_script import NO_MODELS, searched
 
 from raysearch.jobs.plan import SearchCommand, plan_search
 from raysearch.recipes.autoformer import DIGITS_RECIPE
+
+
+def cost_of(values: dict[str, Any]) -> int:
+    """Parameters of a subnet of the digits."""
+    task = DIGITS_RECIPE.task
+    geometry = DIGITS_RECIPE.family.build(DIGITS_RECIPE.config, task.ends(task.splits()))
+    return geometry.cost(DIGITS_RECIPE.family.architecture.from_dict(values)).params
 
 
 def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_images(
@@ -37,15 +47,27 @@ def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_ima
     assert {row["images_seen"] for row in table} == {100}
 
     finalists = summary["finalists"]
-    assert (finalists["images"], finalists["images_in_search"]) == (397, 100)
-    scores = {row["id"]: row["score_in_search"] for row in finalists["rows"]}
-    assert sorted(scores.values()) == sorted(row["score"] for row in table)[-4:]
-    champion = summary["networks"]["champion"]
-    row = next(row for row in finalists["rows"] if row["id"] == champion["id"])
-    assert champion["score"] == row["score"] == max(row["score"] for row in finalists["rows"])
-    assert (row["p_value"], row["behind_champion"]) == (1.0, 0.0)
-    assert "finalists: by a paired test on 397 search images" in printed
-    assert "the search scored on 100 of them" in printed
+    # The images that are kept for the finalists, and those of the search split on which the search scored nobody.
+    assert (finalists["images"], finalists["images_in_search"]) == (200 + 397 - 100, 100)
+    rows, champion = finalists["rows"], summary["networks"]["champion"]
+    assert rows[0]["score_in_search"] == max(row["score"] for row in table)
+    assert rows[0]["id"] == finalists["best"]
+    unbeaten = [row for row in rows if not row["beaten"]]
+    assert champion["id"] == min(unbeaten, key=lambda row: row["params"])["id"]
+    assert all(row["p_value"] <= 0.05 for row in rows if row["beaten"])
+    chosen = next(row for row in rows if row["id"] == champion["id"])
+    assert chosen["behind_champion"] == 0.0
+    assert champion["score_interval"]["low"] <= champion["score"] <= champion["score_interval"]["high"]
+    lost = statistics.mean(row["score_in_search"] - row["score"] for row in rows)
+    assert finalists["selection_bias"] == pytest.approx(lost)
+    assert finalists["bias_interval"]["low"] <= lost <= finalists["bias_interval"]["high"]
+    assert "finalists: on 497 images that chose nobody" in printed
+
+    networks = summary["networks"]
+    costs = [cost_of(values) for values in networks["random"]["archs"]]
+    assert all(abs(params / champion["params"] - 1) <= networks["random"]["within"] for params in costs)
+    assert networks["over_largest"]["value"] == pytest.approx(champion["test_score"] - networks["largest"]["test_score"])
+    assert "random networks of the same number of parameters within 5 %" in printed
 
 
 def test_a_proxy_opens_a_search_and_is_judged_by_it(finished_search: Path, tmp_path: Path) -> None:
