@@ -30,7 +30,7 @@ from raysearch.report.pictures import (
 from raysearch.report.places import Blocks, Place, Value, in_tables, ordered
 from raysearch.report.results import closing, finalists
 from raysearch.report.sheet import picture, render, sentence
-from raysearch.report.standing import standing_lines
+from raysearch.report.standing import choice_words, standing_lines
 from raysearch.report.tables import (
     count_text,
     duration_text,
@@ -230,7 +230,8 @@ def _front(summary: Summary, scored: Sequence[CandidateRow], size: str) -> _Part
         f"a score with {few}. At the right: how many candidates have each score.{star} Point at one to see its architecture."
     )
     stars = [row for row in scored if row.id == champion]
-    standing = [line for row in stars for line in standing_lines(row, scored, scale, size=size)]
+    chosen = None if summary.finalists is None else choice_words(summary.finalists)
+    standing = [line for row in stars for line in standing_lines(row, scored, scale, size=size, chosen=chosen)]
     shown = picture(score_against_size(scored, champion, scale, size=size), name=name)
     return _Part(f"Score against {SIZES[size][0]}", shown, [*standing, caption])
 

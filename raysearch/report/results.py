@@ -57,7 +57,8 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
         for name, network in named
     ]
     if (drawn := networks.random) is not None:
-        rows.append(
+        rows.insert(
+            2,  # as in the terminal, before the smallest
             [
                 Cell(f"random, median of {drawn.subnets}"),
                 Cell(scale.text(drawn.score), interval_text(drawn.score_interval, scale) or _span(drawn.scores, scale)),
@@ -67,7 +68,7 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
                 Cell(count_text(drawn.params)),
                 Cell(count_text(drawn.macs)),
                 *([Cell(_milliseconds(drawn.latency_ms))] if timed else []),
-            ]
+            ],
         )
     references: list[list[Cell]] = []
     if classes is not None:
@@ -143,9 +144,21 @@ def finalists(chosen: Finalists, summary: Summary, rows: Sequence[CandidateRow])
     if chosen.best is None:  # a search of 0.1.0
         chance = "how often chance alone makes two equal networks differ so much on these images"
     words = f"{sentence(finalists_line(chosen, scale))} Behind: {behind}; p: {chance}."
-    latency = {row.id: row.latency for row in rows} if summary.latency is not None else {}
+    measured = {row.id: row.latency for row in rows}
+    latency = {row.id: measured.get(row.id) if row.latency_ms is None else row.latency_ms for row in chosen.rows}
+    timed = summary.latency is not None
+    champion = None if summary.networks is None else summary.networks.champion.id
     cells = [
-        [Cell(row[0], code=True), *map(Cell, row[1:]), *([Cell(_milliseconds(latency.get(row[0])))] if latency else [])]
+        [
+            Cell(row[0], below=_role(row[0], champion, chosen.best), code=True),
+            *map(Cell, row[1:]),
+            *([Cell(_milliseconds(latency[row[0]]))] if timed else []),
+        ]
         for row in finalist_rows(chosen, scale)
     ]
-    return Table([*FINALIST_COLUMNS, *(["latency"] if latency else [])], cells, [words])
+    return Table([*FINALIST_COLUMNS, *(["latency"] if timed else [])], cells, [words])
+
+
+def _role(arch: str, champion: str | None, best: str | None) -> str:
+    """What a finalist is beside that."""
+    return ", ".join(name for name, of in (("champion", champion), ("best of the search", best)) if arch == of)

@@ -6,12 +6,33 @@ from collections.abc import Sequence
 
 from raysearch.report.intervals import share_interval
 from raysearch.report.pictures import SIZES, front_rows, size_text
+from raysearch.report.tables import WORDS
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import Scale
+from raysearch.store.summary import Finalists
 
 
-def standing_lines(champion: CandidateRow, scored: Sequence[CandidateRow], scale: Scale, *, size: str) -> list[str]:
-    """Sentences about the champion's place in the picture of score against this one of :data:`SIZES`."""
+def choice_words(finalists: Finalists) -> str:
+    """By what the champion was chosen, where it was not by the scores of the search."""
+    if not finalists.images or finalists.best is None:
+        return ""
+    unit = WORDS[finalists.quantity]
+    rule = {
+        "cheapest": f"has the fewest {unit} of all finalists that the best of the search does not beat",
+        "best": "has the highest score of all finalists",
+    }[finalists.choose]
+    return (
+        f"It was not chosen by this picture's scores: it {rule} on {finalists.images:,} images on which nobody had been chosen."
+    )
+
+
+def standing_lines(
+    champion: CandidateRow, scored: Sequence[CandidateRow], scale: Scale, *, size: str, chosen: str | None = None
+) -> list[str]:
+    """Sentences about the champion's place in the picture of score against this one of :data:`SIZES`.
+
+    ``chosen``: the sentence that says how it was chosen; it explains a place off the front.
+    """
     unit, value = SIZES[size]
     own, score = value(champion), champion.score
     if own is None or score is None:
@@ -33,6 +54,8 @@ def standing_lines(champion: CandidateRow, scored: Sequence[CandidateRow], scale
         )
     else:
         lines.append(f"The champion (star) is not on the front: another network has a higher search score with as few {unit}.")
+    if chosen and champion.id not in {row.id for row in front}:
+        lines.append(chosen)
     if scale.is_share:
         low, high = share_interval(round(score * champion.images_seen), champion.images_seen)
         inside = sum(

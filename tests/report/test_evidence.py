@@ -163,6 +163,37 @@ def test_a_champion_off_the_front_is_drawn_there_and_explained(tmp_path: Path) -
     assert [*star["error_y"]["arrayminus"], *star["error_y"]["array"]] == pytest.approx([best - low, high - best])
 
 
+def test_a_champion_chosen_on_other_images_is_said_to_be_so_and_marked_among_the_finalists(tmp_path: Path) -> None:
+    best = 395 / 397
+    candidates = tied([best, best, 393 / 397, 0.8], [90_000, 60_000, 70_000, 50_000])
+    leave(tmp_path, candidates)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    ids = [c.proposal.arch.id for c in candidates]
+    interval = {"value": 0.98, "low": 0.95, "high": 0.995}
+    summary["networks"]["champion"] |= {
+        "id": ids[2], "params": 70_000, "test_interval": interval, "score_interval": interval, "test_score": 0.98
+    }  # fmt: skip
+    summary["networks"] |= {
+        "over_largest": {"value": 0.0, "low": -0.01, "high": 0.01}, "over_random": {"value": 0.02, "low": 0.01, "high": 0.03}
+    }  # fmt: skip
+    summary["networks"]["random"] |= {"within": 0.05, "score_interval": interval, "test_interval": interval}
+    row = {"score_in_search": 0.99, "score": 0.98, "params": 60_000, "macs": 1_000_000, "behind_champion": 0.0, "p_value": 0.4}
+    summary["finalists"] = {
+        "images": 150, "images_in_search": 397, "selection_bias": 0.01, "beaten": 0, "others": 1, "best": ids[0],
+        "choose": "cheapest", "quantity": "params",
+        "rows": [{**row, "id": ids[0], "rank_in_search": 1}, {**row, "id": ids[2], "rank_in_search": 3}],
+    }  # fmt: skip
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    page = Page(write_report(tmp_path).read_text())
+    text = words_of(page)
+    assert (
+        "It was not chosen by this picture's scores: it has the fewest parameters of all finalists that the best of the search "
+        "does not beat on 150 images on which nobody had been chosen."
+    ) in text
+    roles = {row[0]: row[1] for row in page.rows if row and row[0] in ids}
+    assert roles == {ids[0]: "best of the search", ids[2]: "champion"}
+
+
 def test_a_champion_on_the_front_is_said_to_be_there(tmp_path: Path) -> None:
     candidates = tied([0.99, 0.7, 0.6], [180_000, 90_000, 80_000])
     text, _ = told_of_champion(tmp_path, candidates, candidates[0])

@@ -217,7 +217,7 @@ def test_the_verdict_is_told_in_words(tmp_path):
     text = " ".join(" ".join(page.text).split())
     assert "9.0 times fewer parameters" in text
     assert "Random subnets have as many parameters as the champion within 5 %" in text
-    assert ["best", "1", "99.00 %", "98.00 %", "96.0 to 99.0", "-1.00", "–", "60,000", "5"] in page.rows  # noqa: RUF001
+    assert ["best", "best of the search", "1", "99.00 %", "98.00 %", "96.0 to 99.0", "-1.00", "–", "60,000", "5"] in page.rows  # noqa: RUF001
     assert ["less", "5", "98.00 %", "92.00 %", "90.0 to 94.0", "5.00", "0.01", "50,000", "3"] in page.rows
     output = io.StringIO()
     Console(file=output, width=80).print(closing_table(summary))
