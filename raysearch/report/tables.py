@@ -110,14 +110,14 @@ def verdict_line(summary: Summary) -> str | None:
     if networks is None or networks.over_largest is None:
         return None
     champion, scale = networks.champion, summary.scale
-    items = "" if summary.counts.test_images is None else f" on {summary.counts.test_images:,} test images"
-    line = f"{_beside(networks.over_largest, scale, 'the largest network', items)} with {_times_fewer(networks)}"
+    items = "these items" if summary.counts.test_images is None else f"{summary.counts.test_images:,} test images"
+    line = f"{_beside(networks.over_largest, scale, 'the largest network', items)}, with {_times_fewer(networks)}"
     if networks.over_random is not None and networks.random is not None:
         drawn = networks.random
         which = f"{drawn.subnets} random networks"
         if drawn.within is not None:
             which += f" of the same number of {WORDS[networks.quantity]} within {drawn.within:.0%}".replace("%", " %")
-        line += f"; {_beside(networks.over_random, scale, f'the mean of {which}', '')}"
+        line += f"; {_beside(networks.over_random, scale, f'the mean of {which}', items)}"
     return f"champion {champion.id}: {line} (± 95 %)"
 
 
@@ -126,9 +126,9 @@ def _beside(lead: Interval, scale: Scale, other: str, items: str) -> str:
     half = f"± {scale.difference(lead.half)}{scale.points}"
     good = "accurate" if scale.is_share else "good"
     if lead.low <= 0 <= lead.high:
-        return f"as {good} as {other}{items} (difference {scale.difference(lead.value, sign='+')} {half})"
+        return f"as {good} as {other} as far as {items} tell (difference {scale.difference(lead.value, sign='+')} {half})"
     side = "above" if lead.value > 0 else "below"
-    return f"{scale.difference(abs(lead.value))} {half} {side} {other}{items}"
+    return f"{scale.difference(abs(lead.value))} {half} {side} {other} on {items}"
 
 
 def _times_fewer(networks: Networks) -> str:
@@ -196,16 +196,11 @@ def finalists_line(finalists: Finalists, scale: Scale) -> str:
     )
     if (bias := finalists.bias_interval) is not None:
         line += (
-            f"; the finalists' scores in the search are {_too_high(bias.value, scale)} on average "
-            f"(95 %: {scale.difference(bias.low, sign='+')} to {scale.difference(bias.high, sign='+')}), "
-            "as they were chosen by them"
+            f"; beside those images the finalists' scores in the search, which chose them, are too high by "
+            f"{scale.difference(bias.value)}{scale.points} on average "
+            f"(95 %: {scale.difference(bias.low)} to {scale.difference(bias.high)})"
         )
     return line
-
-
-def _too_high(bias: float, scale: Scale) -> str:
-    side = "too high" if bias >= 0 else "too low"
-    return f"{scale.difference(abs(bias))}{scale.points} {side}"
 
 
 def _finalists_line_of_0_1_0(finalists: Finalists, scale: Scale) -> str:

@@ -61,9 +61,18 @@ def test_numbers_are_searched_resumed_reported_and_recorded(tmp_path: Path) -> N
     champion = summary.networks.champion
     rows = pq.read_table(folder / "candidates.parquet").to_pylist()
     whole = [row for row in rows if row["status"] == "scored"]
-    assert champion.score == max(row["score"] for row in whole)
+    assert summary.finalists is not None
+    best = max(whole, key=lambda row: row["score"])
+    assert summary.finalists.best == best["id"]
+    # The cheapest finalist that the best does not beat on the images that are kept for them.
+    unbeaten = [row for row in summary.finalists.rows if not row.beaten]
+    assert champion.id == min(unbeaten, key=lambda row: row.params).id
+    assert summary.finalists.images == 50
+    assert champion.score_interval is not None
+    assert champion.score_interval.low < champion.score < champion.score_interval.high < 0
+    assert summary.networks.over_random is not None
     assert all(row["score"] < 0 for row in rows)
-    assert f"best {-champion.score:.3f} off" in printed  # as the task writes it
+    assert f"best {-best['score']:.3f} off" in printed  # as the task writes it
     # The network that is left does what the score says.
     network, test = load_subnet(folder / "champion.json"), open_cache(folder / "cache" / "test.arrow")
     inputs = Balance().normalise(torch.from_numpy(test.images.copy()))
@@ -79,7 +88,6 @@ def test_numbers_are_searched_resumed_reported_and_recorded(tmp_path: Path) -> N
     assert isinstance(kept, Result)
     assert kept.kind == "float32"
     assert kept.by_item(150).mean(dtype=np.float64) == pytest.approx(kept.score, rel=1e-6)
-    assert summary.finalists is not None
     assert all(0 < row.p_value <= 1 for row in summary.finalists.rows)
 
     page = (folder / "report.html").read_text()

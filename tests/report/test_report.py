@@ -203,16 +203,17 @@ def test_the_verdict_is_told_in_words(tmp_path):
     line = verdict_line(summary)
     assert line is not None
     assert (
-        "as accurate as the largest network on 400 test images (difference -0.20 ± 0.50 points) with 9.0 times fewer parameters"
+        "as accurate as the largest network as far as 400 test images tell (difference -0.20 ± 0.50 points), with 9.0 times "
+        "fewer parameters"
     ) in line
     assert "1.20 ± 0.60 points above the mean of 25 random networks of the same number of parameters within 5 %" in line
     below = verdict_line(replace(summary, networks=replace(networks, over_largest=Interval(-0.013, -0.019, -0.007))))
     assert below is not None
-    assert "1.30 ± 0.60 points below the largest network on 400 test images with 9.0 times fewer parameters" in below
+    assert "1.30 ± 0.60 points below the largest network on 400 test images, with 9.0 times fewer parameters" in below
     chosen = finalists_line(finalists, summary.scale)
     assert "on 200 images that chose nobody, the best of the search beats 1 of 2 others beyond chance" in chosen
     assert "the champion is the one with the fewest parameters that it does not beat" in chosen
-    assert "1.23 points too high on average (95 %: +0.10 to +2.30)" in chosen
+    assert "too high by 1.23 points on average (95 %: 0.10 to 2.30)" in chosen
     page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
     text = " ".join(" ".join(page.text).split())
     assert "9.0 times fewer parameters" in text
