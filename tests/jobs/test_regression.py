@@ -67,7 +67,7 @@ def test_numbers_are_searched_resumed_reported_and_recorded(tmp_path: Path) -> N
     # The cheapest finalist that the best does not beat on the images that are kept for them.
     unbeaten = [row for row in summary.finalists.rows if not row.beaten]
     assert champion.id == min(unbeaten, key=lambda row: row.params).id
-    assert summary.finalists.images == 50
+    assert summary.finalists.images == summary.counts.finalist_images == 75
     assert champion.score_interval is not None
     assert champion.score_interval.low < champion.score < champion.score_interval.high < 0
     assert summary.networks.over_random is not None
