@@ -219,7 +219,8 @@ def main(settings: Settings, screen: Console) -> None:
                 simulate(found, settings, search=search, fresh=fresh, rule=rule, rng=rng)
                 for _ in range(3 if settings.quick else settings.divisions)
             ]
-            by_seed.append([one for one in drawn if one is not None])
+            if kept := [one for one in drawn if one is not None]:
+                by_seed.append(kept)
         over_equal = [100 * float(np.mean([one.over_equal for one in found])) for found in by_seed]
         over_largest = [100 * float(np.mean([one.over_largest for one in found])) for found in by_seed]
         fewer = np.concatenate([[one.times_fewer for one in found] for found in by_seed])
