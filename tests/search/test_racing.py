@@ -237,10 +237,10 @@ def test_a_race_takes_the_test_of_its_outcomes() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"error": 1.0}, "racing.error is 1.0"),
-        ({"error": -0.1}, "racing.error is -0.1"),
-        ({"error": math.nan}, "racing.error is nan"),
-        ({"block": 0}, "racing.block is 0"),
+        ({"error": 1.0}, "error is 1, must be"),
+        ({"error": -0.1}, "error is -0.1, must be"),
+        ({"error": math.nan}, "error is nan, must be"),
+        ({"block": 0}, "block is 0, must be"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, float], message: str) -> None:
