@@ -22,7 +22,7 @@ search: $(STAMP)  ## search the best small transformer for handwritten digits; A
 	$(BIN)/python experiments/search.py digits $(ARGS)
 
 test: $(STAMP)  ## run the tests; ARGS="-k space" selects
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 bench: $(STAMP)  ## measure speed, memory, orchestration, racing, latency, algorithms and utilisation on this machine; docs/benchmarks.md explains
 	for name in speed memory orchestration racing latency algorithms utilisation; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done

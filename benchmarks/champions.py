@@ -67,7 +67,7 @@ class Scored:
 
 def scored(settings: Settings, seed: int) -> Scored:
     """The table of one seed, made where it is not there: minutes of training and scoring on one processor."""
-    path = settings.output / f"scored-{seed}.npz"
+    path = settings.output / f"{'quick' if settings.quick else 'scored'}-{seed}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         made = _make(settings, seed)
@@ -206,8 +206,9 @@ def simulate(
 def main(settings: Settings, screen: Console) -> None:
     """Print how good the champions of each rule are, and those of the product's rule by the number of images."""
     print_heading(screen, "Which rule names a champion worth having: simulated searches of scored digits")
-    seeds = settings.seeds[:2] if settings.quick else settings.seeds
-    tables = {seed: scored(settings, seed) for seed in seeds}
+    if settings.quick:
+        settings = replace(settings, seeds=settings.seeds[:2], divisions=3)
+    tables = {seed: scored(settings, seed) for seed in settings.seeds}
     first = SIZES[2]
     rows = [(rule, *first) for rule in RULES] + [(next(iter(RULES)), *size) for size in SIZES if size != first]
     lines: list[tuple[str, ...]] = []
@@ -216,8 +217,7 @@ def main(settings: Settings, screen: Console) -> None:
         for seed, found in tables.items():
             rng = np.random.default_rng(seed)
             drawn = [
-                simulate(found, settings, search=search, fresh=fresh, rule=rule, rng=rng)
-                for _ in range(3 if settings.quick else settings.divisions)
+                simulate(found, settings, search=search, fresh=fresh, rule=rule, rng=rng) for _ in range(settings.divisions)
             ]
             if kept := [one for one in drawn if one is not None]:
                 by_seed.append(kept)

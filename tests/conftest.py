@@ -13,6 +13,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A cluster started by hand and one started by ray.init differ in whether they ask for a token.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# A process of each training that asks whether its machines will be taken away: those of tests will not.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 # Networks of tests are small: a second thread adds nothing, and on a busy machine it waits for the first one's for minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests leave nothing in the home of whoever runs them.
@@ -25,6 +27,7 @@ os.environ.pop("RAYSEARCH_TRACEBACK", None)
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -35,19 +38,24 @@ settings.register_profile("raysearch", deadline=None)  # a busy machine is no fa
 settings.load_profile("raysearch")
 
 
-WITH_PROCESSES = ("benchmarks", "distributed", "jobs", "scripts")
-"""Folders of tests that run whole programs or need the cluster."""
+WITH_CLUSTER = ("distributed", "jobs", "scripts")
+"""Folders of tests that need the cluster."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that need the cluster, or start programs that do, on one of the processes that share a test run.
+class _OneCluster(LoadScopeScheduling):
+    """Tests that need the cluster on one of the processes that share a test run.
 
-    There is then one cluster, and those tests run one after the other, while the others fill the processors beside them.
+    There is then one cluster, and those tests run one after the other, while the other modules fill the processors beside them.
     """
-    for item in items:
-        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        if folder in WITH_PROCESSES or "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return "cluster" if module.split("/")[1] in WITH_CLUSTER else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _OneCluster:
+    """Instead of marks with groups: pytest-xdist 3.8 writes them where pytest 9.2 reads no more."""
+    return _OneCluster(config, log)
 
 
 @pytest.fixture(scope="session")

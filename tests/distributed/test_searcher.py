@@ -36,16 +36,14 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- in a tuner ---
 
 
-@pytest.mark.parametrize("name", tuned.CONFIGS)
-def test_any_algorithm_searches_in_anybodys_tuner(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "concurrent"), [*((name, 4) for name in tuned.CONFIGS), ("ageing", 1)])
+def test_any_algorithm_searches_in_anybodys_tuner(name: str, concurrent: int, tmp_path: Path) -> None:
     expected, state = tuned.undisturbed(name)
-    for concurrent in (1, 4):
-        folder = tmp_path / str(concurrent)
-        searcher = TuneSearcher(tuned.algorithm(name), metric="score")
-        results = tuned.tuner(folder, searcher, concurrent=concurrent).fit()
-        assert not results.errors
-        assert tuned.asked(results) == expected
-        assert searcher.algorithm.state_dict() == state
+    searcher = TuneSearcher(tuned.algorithm(name), metric="score")
+    results = tuned.tuner(tmp_path, searcher, concurrent=concurrent).fit()
+    assert not results.errors
+    assert tuned.asked(results) == expected
+    assert searcher.algorithm.state_dict() == state
 
 
 def train(config: dict[str, Any]) -> None:

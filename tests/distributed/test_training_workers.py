@@ -125,27 +125,18 @@ def by_two(
 
 
 @pytest.fixture(scope="module")
-def trained(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Trained]:
-    """Trained by two processes, undisturbed, with so many architectures per step; once each."""
-    kept: dict[int, Trained] = {}
-
-    def get(archs_per_step: int) -> Trained:
-        if archs_per_step not in kept:
-            kept[archs_per_step] = by_two(job(archs_per_step), tmp_path_factory.mktemp("trained") / "training.safetensors")
-        return kept[archs_per_step]
-
-    return get
+def trained(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Trained by two processes, undisturbed, with three architectures per step."""
+    return by_two(job(3), tmp_path_factory.mktemp("trained") / "training.safetensors")
 
 
-@pytest.mark.parametrize("archs_per_step", [1, 3])
-def test_two_processes_train_as_one(trained: Callable[[int], Trained], archs_per_step: int) -> None:
+def check_equal(two: Trained, one: Trained) -> None:
     """To rounding: two halves of a batch are summed in another order than the whole.
 
     Losses agree to 1e-7 and moments to 3e-6 of their norm (measured). Adam divides a gradient by its own size, so where it is
     rounding and nothing else (biases of keys, which attention cancels) it moves weights by up to a step: 3e-4 of the norm.
     Processes that do not average their gradients are apart by the size of what they learned.
     """
-    two, one = trained(archs_per_step), by_one(job(archs_per_step))
     assert [r.lr for r in two.records] == [r.lr for r in one.records]
     assert [r.loss for r in two.records] == pytest.approx([r.loss for r in one.records], abs=2e-6)
     assert two.state.keys() == one.state.keys()
@@ -157,6 +148,10 @@ def test_two_processes_train_as_one(trained: Callable[[int], Trained], archs_per
         assert apart < (1e-4 if name.startswith("optimizer/") else 2e-3), name
 
 
+def test_two_processes_train_as_one(trained: Trained) -> None:
+    check_equal(trained, by_one(job(3)))
+
+
 def training_processes(cluster: Cluster) -> list[psutil.Process]:
     """Those of this cluster, whatever else runs on the machine."""
     raylet = psutil.Process(cluster.head_node.all_processes["raylet"][0].process.pid)
@@ -164,7 +159,7 @@ def training_processes(cluster: Cluster) -> list[psutil.Process]:
 
 
 def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
-    cluster: Cluster, trained: Callable[[int], Trained], tmp_path: Path
+    cluster: Cluster, trained: Trained, tmp_path: Path
 ) -> None:
     path = tmp_path / "training.safetensors"
     finished: list[dict[str, Any]] = []
@@ -178,16 +173,15 @@ def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
 
     steps, said = list[tuple[int, int]](), list[str]()
     disturbed = by_two(job(3), path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
-    whole = trained(3)
     (line,) = said
     assert re.match(rf"a training process was lost; training goes on from epoch {len(finished) + 1} \(1 of 3\): ", line)
     assert {total for _, total in steps} == {EPOCHS * (len(SPLITS.train) // 100)}
     assert steps[-1][0] == EPOCHS * (len(SPLITS.train) // 100)
     assert 1 <= len(finished) < EPOCHS
     assert [asdict(record) for record in disturbed.records][: len(finished)] == finished  # their seconds too: trained once
-    assert [(r.epoch, r.loss, r.lr) for r in disturbed.records] == [(r.epoch, r.loss, r.lr) for r in whole.records]
-    assert disturbed.state.keys() == whole.state.keys()
-    assert all(torch.equal(disturbed.state[name], whole.state[name]) for name in whole.state)
+    assert [(r.epoch, r.loss, r.lr) for r in disturbed.records] == [(r.epoch, r.loss, r.lr) for r in trained.records]
+    assert disturbed.state.keys() == trained.state.keys()
+    assert all(torch.equal(disturbed.state[name], trained.state[name]) for name in trained.state)
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +215,7 @@ def test_a_step_that_one_process_finds_not_finite_is_left_out_by_both(cluster: C
     spoiled = replace(plain, task=SpoiledDigits(**{f.name: getattr(plain.task, f.name) for f in fields(plain.task)}))
     two, one = by_two(spoiled, tmp_path / "training.safetensors"), by_one(spoiled)
     assert [r.skipped for r in two.records] == [r.skipped for r in one.records] == [0, 1, 0, 0]
-    assert [r.loss for r in two.records] == pytest.approx([r.loss for r in one.records], abs=2e-6)
-    assert all(torch.equal(two.state[name], one.state[name]) for name in one.state if name.endswith("/step"))
+    check_equal(two, one)
 
 
 class FaultyDigits(type(DIGITS_RECIPE.task)):  # pyright: ignore[reportUntypedBaseClass, reportGeneralTypeIssues]

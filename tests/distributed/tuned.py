@@ -34,13 +34,13 @@ from raysearch.space import Architecture
 from raysearch.space.cost import Constraint
 
 CONFIGS: dict[str, AlgorithmConfig] = {
-    "evolution": EvolutionConfig(population=4, generations=3, parents=2, mutations=2, crossovers=1),
+    "evolution": EvolutionConfig(population=4, generations=2, parents=2, mutations=2, crossovers=1),
     "ageing": AgeingConfig(candidates=12, population=4, sample=2, look_ahead=4),
-    "nsga2": NSGA2Config(population=4, generations=3),
-    "predictor": PredictorConfig(population=4, generations=3, parents=3, inner_population=8, inner_generations=2),
-    "random": RandomConfig(candidates=12, batch=4),
+    "nsga2": NSGA2Config(population=4, generations=2),
+    "predictor": PredictorConfig(population=4, generations=2, parents=3, inner_population=8, inner_generations=2),
+    "random": RandomConfig(candidates=8, batch=4),
 }
-"""Twelve candidates each, of which four may run at once."""
+"""Eight or twelve candidates each, of which four may run at once."""
 
 
 def algorithm(name: str) -> SearchAlgorithm:

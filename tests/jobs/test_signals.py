@@ -13,9 +13,10 @@ from raysearch.cli import reported
 def test_a_signal_interrupts_cleans_up_and_says_how_to_go_on(
     number: int, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     monkeypatch.setattr("sys.excepthook", None)  # restored afterwards
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background of a shell
+    # Ignored where tests run in the background of a shell; Ray Train's own after a training in this thread.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     cleaned: list[str] = []
 
     def job() -> None:

@@ -13,14 +13,24 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from search_script import NO_MODELS, one_line, start
 
+from raysearch.recipes.autoformer import DIGITS_RECIPE
+from raysearch.spaces.autoformer import FAMILY
+from raysearch.training.supernets import SupernetFile, build_supernet
+
 CANDIDATES = 160
 
 
-def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_command(
-    finished_search: Path, tmp_path: Path
-) -> None:
+def write_supernet(path: Path) -> None:
+    """A supernet of the recipe that has learned nothing."""
+    geometry = FAMILY.build(DIGITS_RECIPE.config, DIGITS_RECIPE.task.ends(DIGITS_RECIPE.task.splits()))
+    supernet = build_supernet(FAMILY, geometry.settings, weight_init="xavier", pos_embed_std=0.2, seed=0)
+    SupernetFile(FAMILY, geometry.settings, dict(supernet.state_dict())).write(path)
+
+
+def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_command(tmp_path: Path) -> None:
+    write_supernet(tmp_path / "supernet.safetensors")
     command = (
-        *("digits", "--algorithm", "evolution", "--supernet", str(finished_search / "supernet.safetensors")),
+        *("digits", "--algorithm", "evolution", "--supernet", "supernet.safetensors"),
         *("--search.generations", "40", "--search.population", "4", "--search.mutations", "2", "--search.crossovers", "1"),
         *("--report.random-subnets", "2", *NO_MODELS, "--output", "runs/mine"),
     )
