@@ -15,7 +15,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.export import save_subnet
 from raysearch.jobs.plan import Plan
-from raysearch.jobs.progress import phase
+from raysearch.jobs.progress import activity, phase
 from raysearch.jobs.registry import register_networks
 from raysearch.jobs.watching import known_so_far
 from raysearch.report import (
@@ -283,13 +283,13 @@ def close(
     return summary
 
 
-def register(plan: Plan, folder: OutputFolder, tracker: Tracker, summary: Summary) -> Summary:
+def register(plan: Plan, folder: OutputFolder, tracker: Tracker, summary: Summary, console: Console) -> Summary:
     """Have champion and front registered as models in MLflow, which a search with its result does last.
 
     Whatever happens here, ``--resume`` does what is left. Returns the summary with the time it took and the networks whose
     export failed.
     """
-    with folder.timed("register"):
+    with folder.timed("register"), activity(console, "registering networks in MLflow"):
         left = register_networks(plan, folder, tracker)
     summary = replace(summary, unregistered=left, seconds=folder.seconds)
     write_json(folder.summary, summary.to_dict())

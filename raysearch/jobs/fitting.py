@@ -17,7 +17,7 @@ from raysearch.distributed.timing import free_memory, timed_steps, training_proc
 from raysearch.errors import UserError
 from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, within
 from raysearch.jobs.plan import Plan, SearchCommand
-from raysearch.jobs.progress import say_on
+from raysearch.jobs.progress import activity, say_on
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
@@ -46,6 +46,7 @@ def say_plan(command: SearchCommand[Any, Any], plan: Plan, output: Path, console
         f"{len(splits.test):,} to test  ->  {output}",
         *(f"  {words}" for words in splits.notes),
     ]
+    lines += [f"  {words}" for words in plan.geometry.remarks]
     if plan.seen:
         lines.append(f"  {plan.seen}")
     if recipe.fits:
@@ -73,7 +74,9 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     seconds = None if command.time is None else parse_duration(command.time)
     say_plan(command, plan, output, console)
     recipe, given = plan.recipe, command.given
-    load, measured = _load(plan), _measured(plan, on, say=say_on(console))
+    load = _load(plan)
+    with activity(console, "timing a step of training on a few images"):
+        measured = _measured(plan, on, say=say_on(console))
     trains = plan.given is None
     if trains:
         before = recipe.train.batch_size

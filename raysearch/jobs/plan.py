@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -134,10 +136,16 @@ class Plan:
         return replace(self, problem=problem, latency=table)
 
 
-def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machine] | None = None) -> Plan:
+def plan_search(
+    command: SearchCommand[Any, Any],
+    *,
+    machine: Callable[[], Machine] | None = None,
+    reading: AbstractContextManager[object] | None = None,
+) -> Plan:
     """Check a command against its images, files and budget. Raises UserError, in one line with the remedy.
 
     ``machine`` is asked, once, for a recipe whose settings follow from it; None: they stay as the command gives them.
+    ``reading`` is entered for as long as the images are read, which takes minutes where they are many.
     """
     if command.supernet is not None:
         recipe, taken = sized_by_supernet(command.recipe, command.supernet, command.given)
@@ -150,7 +158,8 @@ def plan_search(command: SearchCommand[Any, Any], *, machine: Callable[[], Machi
         )
     if command.data is not None:
         recipe = replace(recipe, task=recipe.task.reading(command.data))
-    splits = recipe.task.splits()
+    with reading or nullcontext():
+        splits = recipe.task.splits()
     if recipe.fits and machine is not None:
         recipe = fitted_recipe(recipe, splits, machine(), command.given)
     recipe = replace(recipe, constraint=_budget(recipe.constraint, command.given))
@@ -251,6 +260,18 @@ def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits
         raise UserError(
             f"--supernet {path} was trained on other images, or on another division of these: it may know "
             "search and test images of this search; repeat the --data and --dataset flags of its training"
+        )
+    if given.preprocessing is not None:
+        there, here = given.preprocessing, json.loads(json.dumps(recipe.task.preprocessing()))
+        pairs = [
+            f"{name} {there.get(name)}, here {here.get(name)}" for name in there | here if there.get(name) != here.get(name)
+        ]
+    else:
+        pairs = []
+    if pairs:
+        raise UserError(
+            f"--supernet {path} was trained on inputs that were prepared otherwise ({'; '.join(pairs)}): its scores would mean "
+            "nothing; repeat the --dataset flags of its training"
         )
     return given
 

@@ -48,7 +48,7 @@ def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker) -> tup
             alias=None if i else "champion",
             card=card,
             about_model=_about_model(plan.recipe.name, card),
-            about=_about(card, "On the front" if i else "Champion"),
+            about=_about(card, "On the front" if i else "Champion", plan.seen),
         )
         if not tracker.register(plan.recipe.name, network, images=inputs, folder=folder.path):
             left.append(arch.id)
@@ -95,8 +95,8 @@ def _about_model(name: str, card: ModelCard) -> str:
     )
 
 
-def _about(card: ModelCard, rank: str) -> str:
-    """What this version is."""
+def _about(card: ModelCard, rank: str, seen: str | None) -> str:
+    """What this version is; ``seen`` is what a reader must know of its score."""
     lines = [f"{rank} of the search `{card.search_id}`: subnet `{card.id}`.", ""]
     lines += [f"- {name}: {value}" for name, value in facts(card)]
     if card.classes:
@@ -105,6 +105,8 @@ def _about(card: ModelCard, rank: str) -> str:
         lines.append(f"- images: {card.data.dataset}, {card.data.train_images:,} to train")
     if card.command is not None:
         lines.append(f"- command: `{card.command}`")
+    if seen is not None:
+        lines += ["", seen]
     if knows_names(card):
         lines += ["", _TAKES]
     return "\n".join(lines).encode("utf-8", "backslashreplace").decode()  # names of folders may be bytes of any kind

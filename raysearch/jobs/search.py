@@ -39,7 +39,7 @@ from raysearch.jobs.fitting import fit_to_time, machine_of_cluster, say_plan
 from raysearch.jobs.latency_table import plan_latency
 from raysearch.jobs.opening import check_held, configuration, open_tracker
 from raysearch.jobs.plan import Plan, SearchCommand, continued, output_path, plan_search
-from raysearch.jobs.progress import TrainingProgress, phase, say_on
+from raysearch.jobs.progress import TrainingProgress, activity, phase, say_on
 from raysearch.jobs.watching import Watcher
 from raysearch.recipes import flat_settings
 from raysearch.recipes.fitted import Machine
@@ -71,7 +71,8 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             stack.enter_context(connected_to_ray(command.ray_address, console))
             return machine_of_cluster()
 
-        plan = plan_search(command, machine=cluster if is_new else None)
+        reading = activity(console, "reading the images")
+        plan = plan_search(command, machine=cluster if is_new else None, reading=reading)
         if is_new:
             plan = fit_to_time(command, plan, cluster(), console, output=output)
         recipe = plan.recipe
@@ -85,7 +86,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             if folder.spool.exists() or folder.unregistered.exists():
                 with open_tracker(command, plan, folder) as tracker:  # it writes what MLflow did not take at the search's end
                     if folder.unregistered.exists():
-                        summary = register(plan, folder, tracker, summary)
+                        summary = register(plan, folder, tracker, summary, console)
             console.print(f"{folder.path} is finished already:")
             show_summary(summary, folder, console)
             return summary
@@ -106,7 +107,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
             summary = search(plan, folder, tracker, console, history=history)
             folder.finish()
             if folder.unregistered.exists():
-                summary = register(plan, folder, tracker, summary)
+                summary = register(plan, folder, tracker, summary, console)
     show_summary(summary, folder, console)
     return summary
 
@@ -144,7 +145,14 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 history = train_supernet(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
         folder.write_history(history)
         weights = trained_weights(folder.training)
-        file = SupernetFile(recipe.family, plan.settings, weights, plan.splits.digest, config=asdict(recipe.config))
+        file = SupernetFile(
+            recipe.family,
+            plan.settings,
+            weights,
+            plan.splits.digest,
+            config=asdict(recipe.config),
+            preprocessing=recipe.task.preprocessing(),
+        )
         file.write(folder.supernet)
         folder.training.unlink()
     for record in history:
@@ -169,7 +177,8 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
 
     def cached(name: str, items: Any) -> NodeFile:
         path = folder.path / "cache" / f"{name}.arrow"
-        recipe.task.write_cache(items, path)
+        with activity(console, f"preparing {len(items):,} images to score networks on"):
+            recipe.task.write_cache(items, path)
         return share(path, server=server)
 
     weights = share(folder.supernet, server=server)

@@ -75,14 +75,22 @@ def interval_text(interval: Interval | None, scale: Scale) -> str:
 
 def _closing_intervals(networks: Networks, scale: Scale) -> list[tuple[str, str]]:
     """What stands below search and test score in the rows of :func:`closing_rows`."""
+    return [(interval_text(n.score_interval, scale), interval_text(n.test_interval, scale)) for n in _compared(networks)]
+
+
+def _compared(networks: Networks) -> list[Network | RandomNetworks]:
+    """Those of :func:`closing_rows`, in its order."""
     compared: list[Network | RandomNetworks] = [networks.champion, networks.largest, networks.smallest]
     if networks.random is not None:
         compared.insert(2, networks.random)
-    return [(interval_text(n.score_interval, scale), interval_text(n.test_interval, scale)) for n in compared]
+    return compared
 
 
 def closing_table(summary: Summary) -> Table:
-    """Champion, largest, median random and smallest subnet, side by side for the terminal, with 95 % intervals."""
+    """Champion, largest, median random and smallest subnet, side by side for the terminal, with 95 % intervals.
+
+    Where latency was measured it takes the place of MACs: 80 columns hold one of them.
+    """
     counts, networks = summary.counts, summary.networks
     test = "" if counts.test_images is None else f", then once on {counts.test_images:,} test images"
     caption = f"{summary.scale.titled('scored')} on {counts.search_images:,} search images{test}"
@@ -95,12 +103,15 @@ def closing_table(summary: Summary) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for i, column in enumerate(COLUMNS):
+    latencies = [] if networks is None else [each.latency_ms for each in _compared(networks)]
+    timed = any(latency is not None for latency in latencies)
+    for i, column in enumerate((*COLUMNS[:-1], "latency") if timed else COLUMNS):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
     for i, (row, below) in enumerate(zip(closing_rows(summary), intervals, strict=True)):
         name, *scores = row[:3]
         cells = ["\n".join(filter(None, pair)) for pair in zip(scores, below, strict=True)]
-        table.add_row(name, *cells, *row[3:], style="bold" if i == 0 else None)
+        size = ["" if (latency := latencies[i]) is None else f"{latency:.3g} ms"] if timed else [row[4]]
+        table.add_row(name, *cells, row[3], *size, style="bold" if i == 0 else None)
     return table
 
 

@@ -53,6 +53,8 @@ class Geometry(Generic[A]):
     """Every part that subnets are made of: its choices and its share of the features. Rows of the latency table."""
     axes: tuple[str, ...] = ()
     """Names of candidates' parameters in MLflow that plot well; the space's own where none are given."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know of the sizes before hours are spent on them, a sentence each."""
 
     def features(self, arch: A) -> Mapping[str, float]:
         """What the latency of ``arch`` is made of."""

@@ -42,8 +42,15 @@ def cache_folder(name: str) -> Path:
 
     Where the home is not writable, as in some containers, below the temporary folder.
     """
-    given = os.environ.get("RAYSEARCH_CACHE")
-    below = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "raysearch"
+    if given := os.environ.get("RAYSEARCH_CACHE"):
+        below = Path(given).expanduser()
+        if not below.is_absolute():  # each process has a working folder of its own
+            raise UserError(f"RAYSEARCH_CACHE is {given}: give an absolute path, or one that starts with ~")
+    else:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        if not caches.is_absolute():  # to be ignored, says the XDG base directory specification
+            caches = Path("~/.cache").expanduser()
+        below = caches / "raysearch"
     try:
         folder = private_folder(below / name)
         if not os.access(folder, os.W_OK):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +40,8 @@ def write(path: Path, *, recorded: bool, flags: tuple[str, ...] = (*SIZES, *SPAC
     settings = dict(recipe.family.build(recipe.config, recipe.task.ends(recipe.task.splits())).settings)
     net = build_supernet(recipe.family, settings, weight_init="xavier", pos_embed_std=0.2, seed=0)
     config = json.loads(json.dumps(asdict(recipe.config))) if recorded else None
-    SupernetFile(recipe.family, settings, dict(net.state_dict()), config=config).write(path)
+    preprocessing = json.loads(json.dumps(recipe.task.preprocessing())) if recorded else None
+    SupernetFile(recipe.family, settings, dict(net.state_dict()), config=config, preprocessing=preprocessing).write(path)
     return path
 
 
@@ -87,3 +90,24 @@ def test_a_start_is_no_larger_than_a_first_generation(tmp_path: Path, flags: tup
     with pytest.raises(UserError, match=r"--warm-start-count is 5, but a first generation of \w+ holds 4"):
         plan_search(parse_search(["digits", "--warm-start", path, "--warm-start-count", "5", *flags]))
     assert RECIPES["digits"][1].predictor.population >= 10
+
+
+def test_a_supernet_is_not_scored_on_inputs_that_are_prepared_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.safetensors", recorded=True)
+    with pytest.raises(UserError, match=r"prepared otherwise \(mean \[0\.\d+\], here \[0\.5\]\): its scores"):
+        plan_search(parse_search(["digits", "--supernet", str(path), "--dataset.mean", "0.5", *BUDGET]))
+    unknown = write(tmp_path / "unknown.safetensors", recorded=False, flags=(*SIZES, *SPACE))
+    assert plan_search(parse_search(["digits", "--supernet", str(unknown), *SPACE, "--dataset.mean", "0.5", *BUDGET])).given
+
+
+def test_images_are_read_under_the_eyes_of_the_caller() -> None:
+    entered: list[str] = []
+
+    @contextmanager
+    def reading() -> Generator[None]:
+        entered.append("begun")
+        yield
+        entered.append("ended")
+
+    plan_search(parse_search(["digits"]), reading=reading())
+    assert entered == ["begun", "ended"]

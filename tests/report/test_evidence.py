@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import pytest
 from finished_search import candidates_of, finish, leave, predictions_of, say
 from page_reader import Page, figures
 from plotly.offline import get_plotlyjs
+from rich.console import Console
 from scipy.stats import binomtest
 
-from raysearch.report import write_report
+from raysearch.report import closing_table, write_report
 from raysearch.report.classes import Classes
 from raysearch.report.intervals import share_interval
 from raysearch.report.pictures import drawn
@@ -24,6 +26,7 @@ from raysearch.search import Candidate
 from raysearch.space.cost import Cost
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.predictions import Predictions
+from raysearch.store.summary import Summary
 
 
 def words_of(page: Page) -> str:
@@ -240,6 +243,10 @@ def test_under_a_latency_limit_tables_have_milliseconds(tmp_path: Path) -> None:
         "largest_error": 0.05, "champion_ms": 1.234, "champion_predicted_ms": 1.2, "slow": 3,
     }  # fmt: skip
     (tmp_path / "summary.json").write_text(json.dumps(summary))
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(closing_table(Summary.from_dict(summary)))
+    assert re.search(r"│ champion .* 1\.23 ms │", printed.getvalue())
+    assert "…" not in printed.getvalue()
     page = Page(write_report(tmp_path).read_text())
     last = {row[0]: row[-1] for row in page.rows if row}
     assert (last["champion"], last["random, median of 25"]) == ("1.23 ms", "1.5 ms")

@@ -111,13 +111,17 @@ def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
-    """Before the report, nothing reads the test images: they are broken until the search is over."""
+def test_own_images_from_training_to_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the report, nothing reads the test images: they are broken until the search is over.
+
+    All paths are given from where the user is; training and evaluators' processes are elsewhere.
+    """
+    monkeypatch.chdir(tmp_path)
     data, output = write_tones(tmp_path / "data", count=40), tmp_path / "run"
     config = replace(IMAGES, root=data, img_size=16)
     test = load_splits(config).test
     flags = [
-        *("images", "--data", str(data), "--dataset.img-size", "16", "--net.patch-size", "4"),
+        *("images", "--data", "data", "--dataset.img-size", "16", "--net.patch-size", "4"),
         *("--train.epochs", "12", "--train.warmup-epochs", "2", "--train.batch-size", "26", "--train.lr", "2e-3"),
         *("--train.loader-workers", "1", "--train.workers", "1"),
         *("--augment.repeated-augmentation", "1", "--augment.color-jitter", "0"),
@@ -136,7 +140,7 @@ def test_own_images_from_training_to_champion(tmp_path: Path) -> None:
     assert ended.message.partition(" ")[0] in map(str, whole)
     assert "generation 2/2" in ended.printed
     assert (output / "candidates.parquet").exists()
-    assert [path.name for path in (output / "cache").glob("*.arrow")] == ["search.arrow", "finalists.arrow"]
+    assert {path.name for path in (output / "cache").glob("*.arrow")} == {"search.arrow", "finalists.arrow"}
 
     for path, content in whole.items():
         path.write_bytes(content)

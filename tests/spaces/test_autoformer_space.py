@@ -31,6 +31,12 @@ def test_published_spaces(space: AutoFormerSpace, geometry: AutoFormerGeometry, 
     assert geometry.cost(space.largest()).params == largest
 
 
+def test_few_tokens_are_remarked() -> None:
+    (words,) = AutoFormerGeometry.tiny(img_size=64).remarks()
+    assert "64 pixels in patches of 16 are 4 x 4 tokens" in words
+    assert not [*TINY.remarks(), *AutoFormerGeometry.tiny(img_size=8, patch_size=2).remarks()]
+
+
 def test_preset_takes_other_options() -> None:
     space = AutoFormerSpace.tiny(mlp_ratio=(3, 3.5, 4))
     assert space.contains(PUBLISHED_TINY)

@@ -80,6 +80,15 @@ def test_caches_stand_where_the_user_says(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("RAYSEARCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_folder("x") == tmp_path / "cache" / "raysearch" / "x"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")  # relative: processes have working folders of their own
+    assert cache_folder("x") == tmp_path / "home" / ".cache" / "raysearch" / "x"
+    monkeypatch.setenv("RAYSEARCH_CACHE", "~/mine")
+    assert cache_folder("x") == tmp_path / "home" / "mine" / "x"
+    monkeypatch.setenv("RAYSEARCH_CACHE", "mine")
+    with pytest.raises(UserError, match="RAYSEARCH_CACHE is mine: give an absolute path"):
+        cache_folder("x")
+    monkeypatch.delenv("RAYSEARCH_CACHE")
     (tmp_path / "no folder").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
     assert cache_folder("x") == temporary_folder() / "x"

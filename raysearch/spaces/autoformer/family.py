@@ -29,6 +29,7 @@ def build(config: AutoFormerConfig, ends: Ends) -> Geometry[AutoFormerArchitectu
         latency_features=sizes.latency_features,
         latency_parts=sizes.latency_parts(space),
         axes=("depth", "embed_dim", "num_heads_mean", "mlp_ratio_mean"),
+        remarks=tuple(sizes.remarks()),
     )
 
 

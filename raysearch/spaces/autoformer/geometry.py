@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Literal
@@ -94,6 +95,14 @@ class AutoFormerGeometry(SupernetSizes):
     def hidden_features(self) -> int:
         """Widest feed-forward part."""
         return int(self.embed_dim * self.mlp_ratio)
+
+    def remarks(self) -> Iterator[str]:
+        """What is possible and seldom meant: a patch made for large images, on small ones."""
+        if self.patch_size >= 8 and self.grid_size < 7:
+            yield (
+                f"images of {self.img_size} pixels in patches of {self.patch_size} are {self.grid_size} x {self.grid_size} "
+                "tokens, few to tell pictures by: a smaller --net.patch-size gives more"
+            )
 
     def settings(self) -> dict[str, Any]:
         """All sizes as JSON values: ``AutoFormerGeometry(**settings)`` is an equal geometry."""
