@@ -40,10 +40,10 @@ def timed_steps(
     task: Task,
     train: TrainingConfig,
     say: Callable[[str], None] = log.warning,
-) -> Timing:
+) -> Timing | None:
     """See :func:`~raysearch.training.timing.time_steps`: on a GPU of those kept for training, else in this process.
 
-    ``say`` gets a line a minute while no GPU is free.
+    None where the GPU has too little memory. ``say`` gets a line a minute while no GPU is free.
     """
     processes, threads = training_processes(train)
     batch = max(1, train.batch_size // processes)
@@ -73,9 +73,12 @@ def _on_gpu(
     task: Task,
     train: TrainingConfig,
     batch: int,
-) -> Timing:
+) -> Timing | None:
     device = torch.device("cuda")
-    return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=device)
+    try:
+        return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=device)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def free_memory() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from raysearch.errors import UserError
 from raysearch.recipes import Recipe
-from raysearch.recipes.fitted import Machine, with_epochs
+from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.training.timing import Timing
 
@@ -132,7 +133,9 @@ def within(
                 f"report {duration_text(told.search + told.report)}; give more --time, or smaller --dataset.img-size"
             )
         if epochs < recipe.train.epochs:
-            recipe = replace(recipe, train=with_epochs(recipe.train, epochs, given, asked=recipe.train))
+            share = recipe.train.warmup_epochs / recipe.train.epochs
+            warmup = recipe.train.warmup_epochs if "train.warmup_epochs" in given else round(share * epochs, 1)
+            recipe = replace(recipe, train=replace(recipe.train, epochs=epochs, warmup_epochs=min(warmup, epochs)))
     return recipe, load
 
 
@@ -155,7 +158,7 @@ def _smaller_search(recipe: Recipe[Any, Any], candidates: int, given: Collection
 def check_memory(recipe: Recipe[Any, Any], load: Load, measured: Measured, given: Collection[str]) -> Recipe[Any, Any]:
     """``recipe``, with a smaller batch where the training processes' memory would not do and none was given.
 
-    Raises UserError where it does not fit. GPUs have been tried out by the timed step itself.
+    Raises UserError where it does not fit. GPUs have been tried out by the timed step itself (:func:`halved_batch`).
     """
     if measured.machine.gpus:
         return recipe
@@ -176,13 +179,29 @@ def check_memory(recipe: Recipe[Any, Any], load: Load, measured: Measured, given
     return replace(recipe, train=replace(recipe.train, batch_size=fits))
 
 
+def halved_batch(recipe: Recipe[Any, Any], load: Load, given: Collection[str]) -> Recipe[Any, Any]:
+    """``recipe`` with half the batch, of which a GPU's memory did not hold the share of one process.
+
+    Raises UserError where the batch was given, or is as small as it can be.
+    """
+    batch, smallest = recipe.train.batch_size, 2 * load.processes
+    fits = max(smallest, batch // 2 // smallest * smallest)
+    text = f"the GPU's memory does not hold a step of training on {batch // load.processes} images"
+    if fits >= batch:
+        raise UserError(f"{text}; give a smaller --dataset.img-size or network, or a GPU with more memory")
+    if "train.batch_size" in given:
+        raise UserError(f"{text}: give a smaller --train.batch-size than {batch}")
+    return replace(recipe, train=replace(recipe.train, batch_size=fits))
+
+
 def check_days(told: Expected, machine: Machine, *, limited: bool) -> None:
     """Raises UserError where the search would take longer than anyone waits, unless ``--time`` was given."""
     if told.total > LONGEST_S and not limited:
         days = told.total / 86_400
+        enough = math.ceil(days / MARGIN) + 1
         raise UserError(
             f"this would take about {days:,.0f} days on {machine}: give --time (as 8h) to have it cut down to what fits, fewer "
-            f"--train.epochs, smaller images or networks, or a cluster; --time {days + 1:.0f}d insists"
+            f"--train.epochs, smaller images or networks, or a cluster; --time {enough}d insists"
         )
 
 

@@ -15,14 +15,15 @@ from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import plan_evaluators
 from raysearch.distributed.timing import free_memory, timed_steps, training_processes
 from raysearch.errors import UserError
-from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, within
+from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, halved_batch, parse_duration, within
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.jobs.progress import activity, say_on
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
 from raysearch.space import Constraint
-from raysearch.training.timing import PROBED
+from raysearch.training.config import TrainingConfig
+from raysearch.training.timing import PROBED, Timing
 
 ON_CPU_S = 25 * 60.0
 ON_GPU_S = 4 * 3600.0
@@ -74,9 +75,17 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     seconds = None if command.time is None else parse_duration(command.time)
     say_plan(command, plan, output, console)
     recipe, given = plan.recipe, command.given
-    load = _load(plan)
+    load = _load(plan, on)
+    before = recipe.train.batch_size
     with activity(console, "timing a step of training on a few images"):
-        measured = _measured(plan, on, say=say_on(console))
+        sample, prepare_s = _prepared(plan)
+        while (timing := _timed(plan, recipe.train, sample, say=say_on(console))) is None:
+            recipe = halved_batch(recipe, load, given)
+    if recipe.train.batch_size != before:
+        console.print(
+            f"batch of {recipe.train.batch_size} instead of {before}: the GPU's memory allows no more", highlight=False
+        )
+    measured = Measured(timing, prepare_s, on)
     trains = plan.given is None
     if trains:
         before = recipe.train.batch_size
@@ -91,10 +100,11 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     if limit is not None:
         wanted = recipe.train.epochs
         recipe, load = within(recipe, load, measured, seconds=limit, given=given, trains=trains)
-        if recipe.train.epochs < wanted and seconds is None:
+        if recipe.train.epochs < wanted:
             console.print(
                 f"{recipe.train.epochs} epochs of training, which end in about {duration_text(limit)} on {on}; "
-                f"{wanted} would take {duration_text(whole.total)}: --time gives more",
+                f"{wanted} would take {duration_text(whole.total)}: "
+                + ("--time gives more" if seconds is None else "a longer --time gives more"),
                 highlight=False,
                 soft_wrap=True,
             )
@@ -109,11 +119,14 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     return replace(plan, recipe=recipe)
 
 
-def _load(plan: Plan) -> Load:
+def _load(plan: Plan, on: Machine) -> Load:
     recipe, splits = plan.recipe, plan.splits
     processes, _ = training_processes(recipe.train)
     evaluators, _ = plan_evaluators(recipe.evaluators)
     algorithm = make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
+    loaders = recipe.train.loader_workers
+    if loaders is None:  # as each task finds right for the machine: beside GPUs, what the cores allow
+        loaders = max(0, min(8, on.cores // processes - 1)) if on.gpus else 0
     return Load(
         train_images=len(splits.train),
         search_images=recipe.finalists.search_images or len(splits.search),
@@ -122,14 +135,13 @@ def _load(plan: Plan) -> Load:
         candidates=algorithm.total,
         processes=processes,
         evaluators=evaluators,
-        loaders=processes * (recipe.train.loader_workers or 0),
+        loaders=processes * loaders,
     )
 
 
-def _measured(plan: Plan, on: Machine, *, say: Callable[[str], None]) -> Measured:
-    """A few items prepared, and a few steps on them."""
-    recipe = plan.recipe
-    batches = recipe.task.batches(plan.splits.train, batch_size=1, seed=recipe.seed)
+def _prepared(plan: Plan) -> tuple[tuple[torch.Tensor, torch.Tensor], float]:
+    """A few training items as a batch, and the seconds that each took one processor."""
+    batches = plan.recipe.task.batches(plan.splits.train, batch_size=1, seed=plan.recipe.seed)
     items: list[tuple[torch.Tensor, torch.Tensor]] = []
     begun = time.perf_counter()
     for item in batches.epoch(0):
@@ -137,8 +149,13 @@ def _measured(plan: Plan, on: Machine, *, say: Callable[[str], None]) -> Measure
         if len(items) >= PROBED or time.perf_counter() - begun > PREPARED_S:
             break
     prepare_s = (time.perf_counter() - begun) / len(items)
-    sample = torch.cat([inputs for inputs, _ in items]), torch.cat([targets for _, targets in items])
-    timing = timed_steps(
-        recipe.family, plan.settings, plan.problem.space, sample, task=recipe.task, train=recipe.train, say=say
+    return (torch.cat([inputs for inputs, _ in items]), torch.cat([targets for _, targets in items])), prepare_s
+
+
+def _timed(
+    plan: Plan, train: TrainingConfig, sample: tuple[torch.Tensor, torch.Tensor], *, say: Callable[[str], None]
+) -> Timing | None:
+    """A few steps on the sample; None where a GPU's memory does not hold a batch."""
+    return timed_steps(
+        plan.recipe.family, plan.settings, plan.problem.space, sample, task=plan.recipe.task, train=train, say=say
     )
-    return Measured(timing, prepare_s, on)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 from raysearch.errors import UserError
 from raysearch.recipes import Recipe
-from raysearch.training.supernets import read_supernet
+from raysearch.training.supernets import SupernetFile
 
 
-def sized_by_supernet(recipe: Recipe[Any, Any], path: Path, given: frozenset[str]) -> tuple[Recipe[Any, Any], frozenset[str]]:
-    """The recipe with the settings of net, space and images from the file at ``path``, and the names of what was taken.
+def sized_by_supernet(
+    recipe: Recipe[Any, Any], file: SupernetFile, given: frozenset[str]
+) -> tuple[Recipe[Any, Any], frozenset[str]]:
+    """The recipe with the settings of net, space and images that the file states, and the names of these.
 
     A file of ours says how its family was configured, space included. Of another one the arguments of the supernet's
     constructor are known: each is taken for the setting of its name. What is in ``given`` stays, also where the file
-    contradicts it: the check of the whole names that. Raises UserError for a file that is no supernet of the family.
+    contradicts it: the check of the whole names that.
     """
-    file = read_supernet(path, recipe.family)
     known, taken = dict(_flat(file.config or {})), set[str]()
     for part in ("config", "task"):
         for name, old in _leaves(getattr(recipe, part)):
             found = known.get(name) if part == "config" else None
-            new: Any = file.settings.get(name.rpartition(".")[2], old) if found is None else found
+            new: Any = file.settings.get(name.rpartition(".")[2]) if found is None else found
             new = tuple(cast(list[Any], new)) if isinstance(new, list) else new
-            if name in given or new == old or type(new) is not type(old):
+            if new is None or name in given or type(new) is not type(old):
                 continue
             try:
                 recipe = replace(recipe, **{part: _with(getattr(recipe, part), name, new)})

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from raysearch.bounds import Count
-from raysearch.errors import UserError
+from raysearch.errors import SettingError, UserError
 from raysearch.jobs.given import sized_by_supernet
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.recipes import Recipe
-from raysearch.recipes.fitted import Machine, fitted_recipe
+from raysearch.recipes.fitted import Machine, fitted_recipe, with_epochs
 from raysearch.recipes.recipe import BESIDE
 from raysearch.recipes.stored import stored_recipe, upgraded
 from raysearch.scoring.latency import LatencyTable
@@ -33,6 +33,7 @@ from raysearch.store.paths import absolute, absolute_uri, expanded
 from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
 from raysearch.tracking import artifact_of_run, default_uri
+from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 T = TypeVar("T", bound=Task)
@@ -147,8 +148,9 @@ def plan_search(
     ``machine`` is asked, once, for a recipe whose settings follow from it; None: they stay as the command gives them.
     ``reading`` is entered for as long as the images are read, which takes minutes where they are many.
     """
-    if command.supernet is not None:
-        recipe, taken = sized_by_supernet(command.recipe, command.supernet, command.given)
+    file = None if command.supernet is None else read_supernet(command.supernet, command.recipe.family)
+    if file is not None:
+        recipe, taken = sized_by_supernet(command.recipe, file, command.given)
         command = replace(command, recipe=recipe, given=command.given | taken)
     recipe = command.recipe
     if recipe.racing.enabled and recipe.algorithm not in ("evolution", "ageing"):
@@ -156,6 +158,7 @@ def plan_search(
             f"racing.enabled does not fit algorithm {recipe.algorithm}, which needs the whole score of every candidate; "
             "choose algorithm evolution or ageing"
         )
+    recipe = replace(recipe, train=_warmed_up(recipe.train, command.given))
     if command.data is not None:
         recipe = replace(recipe, task=recipe.task.reading(command.data))
     with reading or nullcontext():
@@ -169,7 +172,9 @@ def plan_search(
         if command.supernet is None:
             raise
         raise UserError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {error}") from None
-    given = None if command.supernet is None else _given(command.supernet, recipe, geometry, splits)
+    given = None
+    if command.supernet is not None and file is not None:
+        given = _fitting(command.supernet, file, recipe, geometry, splits)
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
@@ -202,6 +207,15 @@ def _start_count(command: SearchCommand[Any, Any], recipe: Recipe[Any, Any]) -> 
             "give fewer, or a larger population"
         )
     return min(command.warm_start_count, places)
+
+
+def _warmed_up(train: TrainingConfig, given: Collection[str]) -> TrainingConfig:
+    """The training with a warm-up that ends: the recipe's own is made for its own epochs. Raises UserError for one given."""
+    if train.warmup_epochs <= train.epochs:
+        return train
+    if "train.warmup_epochs" in given:
+        raise SettingError("train.warmup_epochs", f"is {train.warmup_epochs:g}, must be at most train.epochs ({train.epochs})")
+    return with_epochs(train, train.epochs, given, asked=train)
 
 
 def _budget(limits: Constraint, given: Collection[str]) -> Constraint:
@@ -249,9 +263,10 @@ def _copy(source: dict[str, Any], target: dict[str, Any], path: Sequence[str]) -
         target[name] = source[name]
 
 
-def _given(path: Path, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits) -> SupernetFile:
+def _fitting(
+    path: Path, given: SupernetFile, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits
+) -> SupernetFile:
     """The supernet of a file. Raises UserError when it does not fit the recipe, or may know the search and test images."""
-    given = read_supernet(path, recipe.family)
     sizes = geometry.settings
     if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
         pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)

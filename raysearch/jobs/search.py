@@ -73,6 +73,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
 
         reading = activity(console, "reading the images")
         plan = plan_search(command, machine=cluster if is_new else None, reading=reading)
+        carry(plan.recipe.family, plan.recipe.task)
         if is_new:
             plan = fit_to_time(command, plan, cluster(), console, output=output)
         recipe = plan.recipe
@@ -93,7 +94,6 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
         check_held(folder, recipe.family)
         with open_tracker(command, plan, folder) as tracker, connected_to_ray(command.ray_address, console):
             check_evaluators(recipe.evaluators)  # a search that could never be scored is not trained for
-            carry(recipe.family, recipe.task)
             if not is_new:
                 say_plan(command, plan, output, console)
             prepared = time.perf_counter()

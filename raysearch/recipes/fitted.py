@@ -45,22 +45,36 @@ def fitted_recipe(recipe: Recipe[Any, Any], splits: Splits, machine: Machine, gi
     """
     task = recipe.task.fitted(splits, accelerated=machine.gpus > 0, given=given)
     images = len(splits.train)
-    budget = _budget(recipe.constraint, images, machine, given)
+    budget = _budget(recipe, images, machine, given)
     ends = task.ends(splits)
     config = recipe.config
     if recipe.family.fitted is not None:
-        config = recipe.family.fitted(config, ends, budget, given)
+        config = recipe.family.fitted(config, ends, _sizing(budget, images, machine), given)
     geometry = recipe.family.build(config, ends)
+    asked = any(name.startswith("constraint.") for name in given)
+    if not asked and budget.exceeded_by(geometry.cost(geometry.space.smallest())):
+        budget = Constraint()  # the space was given, as by a supernet's file, and nobody asked for less than it has
     small = geometry.cost(geometry.space.largest()).params < SMALL
     train = _training(recipe.train, images, machine, given, small=small)
     return replace(recipe, task=task, config=config, constraint=budget, train=train)
 
 
-def _budget(asked: Constraint, images: int, machine: Machine, given: Collection[str]) -> Constraint:
-    """The limits given; where there are none, as many parameters as the images can teach and the machine can train."""
+def _budget(recipe: Recipe[Any, Any], images: int, machine: Machine, given: Collection[str]) -> Constraint:
+    """The limits given; where there are none, those of networks whose sizes follow from the machine."""
     names = {name.partition(".")[2] for name in given if name.startswith("constraint.")}
     if names:
-        return Constraint(**{name: getattr(asked, name) for name in names})
+        return Constraint(**{name: getattr(recipe.constraint, name) for name in names})
+    return Constraint() if recipe.family.fitted is None else _affordable(images, machine)
+
+
+def _sizing(budget: Constraint, images: int, machine: Machine) -> Constraint:
+    """What the space is made around: the budget, unless it says nothing of sizes, as a limit on latency alone."""
+    sizes = (budget.min_params, budget.max_params, budget.min_macs, budget.max_macs)
+    return budget if any(sizes) else _affordable(images, machine)
+
+
+def _affordable(images: int, machine: Machine) -> Constraint:
+    """As many parameters as so many images can teach and the machine can train."""
     if not machine.gpus:
         return Constraint(max_params=1e6 if images < 20_000 else 2e6)
     return Constraint(max_params=3e6 if images < 10_000 else 6e6)

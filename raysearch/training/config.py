@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from raysearch.bounds import Bounds, Count, CountOrNone, NotNegative, Positive, check_numbers
-from raysearch.errors import SettingError
 from raysearch.nn.precision import Precision
 
 ShareBelowOne = Annotated[float, Bounds(least=0, below=1)]
@@ -60,8 +59,6 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Raises UserError for counts and rates that cannot be."""
         check_numbers(self)
-        if not self.warmup_epochs <= self.epochs:
-            raise SettingError("warmup_epochs", f"is {self.warmup_epochs}, must be at most epochs ({self.epochs})")
 
     def learning_rate(self, step: int, *, steps_per_epoch: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then a cosine down to ``min_lr`` at the last step."""

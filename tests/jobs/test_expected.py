@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raysearch.errors import UserError
-from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, within
+from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, halved_batch, parse_duration, within
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.recipes.fitted import Machine
 from raysearch.training.timing import Timing
@@ -56,7 +56,8 @@ def test_time_decides_epochs_and_candidates_that_are_not_given() -> None:
     whole = expected(DIGITS_RECIPE, LOAD, slow, trains=True)
     recipe, load = within(DIGITS_RECIPE, LOAD, slow, seconds=whole.total / 2, given=(), trains=True)
     assert 0 < recipe.train.epochs < DIGITS_RECIPE.train.epochs
-    assert recipe.train.warmup_epochs == pytest.approx(recipe.train.epochs / 10, abs=0.1)
+    share = DIGITS_RECIPE.train.warmup_epochs / DIGITS_RECIPE.train.epochs
+    assert recipe.train.warmup_epochs == pytest.approx(recipe.train.epochs * share, abs=0.1)
     assert expected(recipe, load, slow, trains=True).total <= whole.total / 2
 
     same, _ = within(DIGITS_RECIPE, LOAD, slow, seconds=10 * whole.total, given=(), trains=True)
@@ -97,8 +98,22 @@ def test_memory_that_would_not_do_makes_the_batch_smaller_or_is_refused() -> Non
         check_memory(DIGITS_RECIPE, LOAD, measured(memory=8000 << 30), ())
 
 
+def test_a_gpu_that_is_too_small_gets_half_the_batch_until_none_is_left() -> None:
+    recipe = replace(DIGITS_RECIPE, train=replace(DIGITS_RECIPE.train, batch_size=24))
+    for fits in (12, 4):
+        recipe = halved_batch(recipe, LOAD, ())
+        assert recipe.train.batch_size == fits
+    with pytest.raises(UserError, match=r"does not hold a step of training on 2 images; give a smaller --dataset\.img-size"):
+        halved_batch(recipe, LOAD, ())
+    with pytest.raises(UserError, match=r"on 6 images: give a smaller --train\.batch-size than 12"):
+        halved_batch(replace(recipe, train=replace(recipe.train, batch_size=12)), LOAD, ("train.batch_size",))
+
+
 def test_days_are_refused_unless_they_are_asked_for() -> None:
     told = expected(DIGITS_RECIPE, LOAD, measured(step_s=1000.0), trains=True)
-    with pytest.raises(UserError, match=r"about 17 days on 2 cores: give --time \(as 8h\).*--time 18d insists"):
+    with pytest.raises(UserError, match=r"about 17 days on 2 cores: give --time \(as 8h\).*--time \d+d insists") as refused:
         check_days(told, LAPTOP, limited=False)
+    insisting = parse_duration(str(refused.value).split("--time ")[-1].split()[0])
+    kept, _ = within(DIGITS_RECIPE, LOAD, measured(step_s=1000.0), seconds=insisting, given=(), trains=True)
+    assert kept.train == DIGITS_RECIPE.train
     check_days(told, LAPTOP, limited=True)

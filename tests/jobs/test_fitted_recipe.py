@@ -50,6 +50,29 @@ def test_a_budget_decides_the_space() -> None:
     assert geometry.cost(geometry.space.largest()).params < 4e5
 
 
+@pytest.mark.parametrize(
+    ("limits", "given"),
+    [(Constraint(max_latency_ms=20), "constraint.max_latency_ms"), (Constraint(min_params=0), "constraint.min_params")],
+)
+def test_a_budget_that_says_nothing_of_sizes_leaves_them_to_the_machine(limits: Constraint, given: str) -> None:
+    found = fitted_recipe(replace(RECIPE, constraint=limits), splits(1000, side=64), LAPTOP, (given,))
+    assert found.constraint == limits
+    usual = fitted_recipe(RECIPE, splits(1000, side=64), LAPTOP, ())
+    assert found.config == usual.config
+
+
+def test_nobody_elses_family_gets_a_budget_that_was_not_asked_for() -> None:
+    own = replace(RECIPE, family=replace(RECIPE.family, fitted=None))
+    assert fitted_recipe(own, splits(1000, side=64), LAPTOP, ()).constraint == Constraint()
+
+
+def test_a_space_that_was_given_is_not_shut_out_by_a_budget_that_was_not() -> None:
+    published = ("space.embed_dim", "space.depth", "space.num_heads", "space.mlp_ratio")
+    found = fitted_recipe(RECIPE, splits(1000, side=64), LAPTOP, published)
+    assert found.config.space == RECIPE.config.space
+    assert found.constraint == Constraint()
+
+
 def test_what_was_given_stays() -> None:
     asked = replace(
         RECIPE,

@@ -9,11 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from search_script import write_tones
 
 from raysearch.errors import UserError
 from raysearch.jobs.plan import plan_search
 from raysearch.parsing.search import parse_search
 from raysearch.recipes import RECIPES
+from raysearch.recipes.fitted import Machine
+from raysearch.space import Constraint
 from raysearch.training.supernets import SupernetFile, build_supernet
 
 SIZES = ("--net.embed-dim", "64", "--net.depth", "3", "--net.num-heads", "2", "--net.mlp-ratio", "2", "--net.patch-size", "2")
@@ -31,6 +34,8 @@ SPACE = (
     "1",
     "2",
 )
+LAPTOP = Machine(cores=2, gpus=0, memory_bytes=8 << 30)
+GPUS = Machine(cores=64, gpus=8, memory_bytes=256 << 30)
 BUDGET = ("--constraint.min-params", "0", "--constraint.max-params", "1M")
 
 
@@ -90,6 +95,27 @@ def test_a_start_is_no_larger_than_a_first_generation(tmp_path: Path, flags: tup
     with pytest.raises(UserError, match=r"--warm-start-count is 5, but a first generation of \w+ holds 4"):
         plan_search(parse_search(["digits", "--warm-start", path, "--warm-start-count", "5", *flags]))
     assert RECIPES["digits"][1].predictor.population >= 10
+
+
+def test_a_recipe_that_fits_its_settings_keeps_all_that_the_file_states(tmp_path: Path) -> None:
+    """Also where that is the recipe's default: it must not follow from this machine or budget instead."""
+    data = ("images", "--data", str(write_tones(tmp_path / "data", count=60, size=64)))
+    trained = plan_search(parse_search([*data, "--constraint.max-params", "2M"]), machine=lambda: LAPTOP)
+    net = build_supernet(trained.recipe.family, trained.settings, weight_init="xavier", pos_embed_std=0.2, seed=0)
+    config = json.loads(json.dumps(asdict(trained.recipe.config)))
+    path = tmp_path / "net.safetensors"
+    SupernetFile(trained.recipe.family, dict(trained.settings), dict(net.state_dict()), config=config).write(path)
+    again = plan_search(parse_search([*data, "--supernet", str(path), "--constraint.max-params", "1M"]), machine=lambda: GPUS)
+    assert again.recipe.config == trained.recipe.config
+    assert again.recipe.task.dataset.img_size == trained.recipe.task.dataset.img_size
+    assert again.recipe.constraint == Constraint(max_params=1e6)
+
+
+def test_a_warm_up_ends_before_the_training_does() -> None:
+    train = plan_search(parse_search(["digits", "--train.epochs", "2"])).recipe.train
+    assert (train.epochs, train.warmup_epochs) == (2, 1)
+    with pytest.raises(UserError, match=r"train\.warmup-epochs is 3, must be at most train\.epochs \(2\)"):
+        plan_search(parse_search(["digits", "--train.epochs", "2", "--train.warmup-epochs", "3"]))
 
 
 def test_a_supernet_is_not_scored_on_inputs_that_are_prepared_otherwise(tmp_path: Path) -> None:

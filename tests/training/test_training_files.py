@@ -49,7 +49,7 @@ def test_the_shortest_schedules_stay_between_their_limits(config: TrainingConfig
         ({"epochs": 0}, r"^epochs is 0"),
         ({"archs_per_step": 0}, r"^archs-per-step is 0"),
         ({"lr": 0.0}, r"^lr is 0,"),
-        ({"warmup_epochs": 501}, r"^warmup-epochs is 501"),
+        ({"warmup_epochs": -1}, r"^warmup-epochs is -1"),
         ({"drop_path": 1.0}, r"^drop-path is 1,"),
         ({"mixup": -0.1}, r"^mixup is -0\.1"),
     ],
