@@ -51,7 +51,7 @@ def timed_steps(
     if room.gpus >= 1:
         need = Need("timed training step", {"GPU": 1.0, **room.per_gpu}, "")
         check_room(need)
-        remote = ray.remote(**need.options, max_retries=0)(_on_gpu)
+        remote = ray.remote(**need.options, max_retries=0)(on_gpu)
         timed = remote.remote(family, settings, space, sample, task, train, batch)
         waiting = Waiting(need, say)
         while not ray.wait([timed], timeout=1)[0]:
@@ -65,7 +65,7 @@ def timed_steps(
         torch.set_num_threads(before)
 
 
-def _on_gpu(
+def on_gpu(
     family: Family[Any, Any],
     settings: Mapping[str, Any],
     space: Any,
@@ -74,6 +74,7 @@ def _on_gpu(
     train: TrainingConfig,
     batch: int,
 ) -> Timing | None:
+    """The same on the GPU of this process."""
     device = torch.device("cuda")
     try:
         return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from raysearch.distributed import timing
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.training.timing import Timing, time_steps
@@ -36,3 +38,13 @@ def test_memory_grows_with_the_batch_and_chance_is_left_alone() -> None:
         assert timing.score_s > 0
         assert timing.device == "cpu"
     assert three.memory_bytes - two.memory_bytes == two.memory_bytes - one.memory_bytes > 0
+
+
+def test_a_gpu_without_room_for_a_step_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*arguments: object, **more: object) -> Timing:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(timing, "time_steps", no_room)
+    train = DIGITS_RECIPE.train
+    sample = torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64)
+    assert timing.on_gpu(FAMILY, {}, None, sample, DIGITS_RECIPE.task, train, 8) is None
