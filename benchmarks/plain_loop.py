@@ -1,13 +1,13 @@
 """What a search is worth beside a plain loop: a timm model trained on the same images, with the search's own batches.
 
-The search's division, augmentation, image size and test images; AdamW with a one-cycle schedule; as many epochs as end in
+The search's division, augmentation, image size and test images; AdamW with a cosine; as many epochs as end in
 the seconds that the supernet's training took. The learning rate is one of three, chosen on the search images.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
@@ -22,6 +22,7 @@ from raysearch.recipes.stored import stored_search
 from raysearch.statistics import share_interval
 from raysearch.store.folder import CONFIG, read_json
 from raysearch.tasks.images import open_cache
+from raysearch.tasks.task import Batches
 
 RATES = (5e-4, 1e-3, 2e-3)
 
@@ -57,9 +58,8 @@ def main(settings: Settings, screen: Console) -> None:
     for name in ("champion", "largest", "random"):
         network = summary["networks"][name]
         low, high = (100 * network["test_interval"][end] for end in ("low", "high"))
-        rows.append(
-            (f"search: {name}", f"{network['params']:,}", f"{100 * network['test_score']:.1f}", f"{low:.1f} to {high:.1f}")
-        )
+        score = f"{100 * network['test_score']:.1f}"
+        rows.append((f"search: {name}", f"{network['params']:,}", score, f"{low:.1f} to {high:.1f}"))
     for model in settings.models:
         sizes = {"img_size": size, "patch_size": recipe.config.net.patch_size} if model.startswith("vit") else {}
         found: dict[float, tuple[float, nn.Module]] = {}
@@ -74,20 +74,14 @@ def main(settings: Settings, screen: Console) -> None:
         right, of = _right(network, *held["test"]), len(held["test"][1])
         interval = share_interval(right, of)
         params = sum(p.numel() for p in network.parameters())
-        rows.append(
-            (
-                f"{model}, lr {rate:g}",
-                f"{params:,}",
-                f"{100 * right / of:.1f}",
-                f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
-            )
-        )
+        low, high = 100 * interval.low, 100 * interval.high
+        rows.append((f"{model}, lr {rate:g}", f"{params:,}", f"{100 * right / of:.1f}", f"{low:.1f} to {high:.1f}"))
     caption = f"{seconds:.0f} s of training for each line of the loop, a third for each learning rate, on this machine"
     screen.print(table("Test accuracy, %", ("network", "parameters", "test", "95 %"), rows, caption=caption))
 
 
-def _train(network: nn.Module, batches: object, *, rate: float, seconds: float) -> None:
-    """AdamW under a cosine that ends with the time; the first epoch, without a step, tells how long one takes."""
+def _train(network: nn.Module, batches: Batches, *, rate: float, seconds: float) -> None:
+    """AdamW under a short warm-up and a cosine, by the share of the time that is spent."""
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
     begun, epoch = time.monotonic(), 0
@@ -95,7 +89,7 @@ def _train(network: nn.Module, batches: object, *, rate: float, seconds: float) 
         share = spent / seconds
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, share / 0.05 + 0.05) * 0.5 * (1 + torch.cos(torch.tensor(share * torch.pi)).item())
-        for images, labels in batches.epoch(epoch):  # type: ignore[attr-defined]
+        for images, labels in batches.epoch(epoch):
             optimizer.zero_grad()
             F.cross_entropy(network(images), labels, label_smoothing=0.1).backward()
             optimizer.step()
@@ -105,10 +99,8 @@ def _train(network: nn.Module, batches: object, *, rate: float, seconds: float) 
 def _right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
     network.eval()
     with torch.inference_mode():
-        return sum(
-            int((network(part).argmax(dim=1) == whole).sum())
-            for part, whole in zip(images.split(256), labels.split(256), strict=True)
-        )
+        pairs = zip(images.split(256), labels.split(256), strict=True)
+        return sum(int((network(part).argmax(dim=1) == whole).sum()) for part, whole in pairs)
 
 
 if __name__ == "__main__":

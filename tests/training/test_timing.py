@@ -33,10 +33,10 @@ def test_memory_grows_with_the_batch_and_chance_is_left_alone() -> None:
     state = torch.get_rng_state()
     one, two, three = timed(100), timed(200), timed(300)
     assert torch.equal(torch.get_rng_state(), state)
-    for timing in (one, two, three):
-        assert timing.step_s > 0
-        assert timing.score_s > 0
-        assert timing.device == "cpu"
+    for each in (one, two, three):
+        assert each.step_s > 0
+        assert each.score_s > 0
+        assert each.device == "cpu"
     assert three.memory_bytes - two.memory_bytes == two.memory_bytes - one.memory_bytes > 0
 
 
