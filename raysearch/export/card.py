@@ -173,6 +173,7 @@ def _preprocessing(how: dict[str, Any] | None) -> Iterator[str]:
         f"Pixels from 0 to 255, {kind}; the shorter side resized to {int(size / how['crop_pct'])} ({how['interpolation']}), "
         f"{size} x {size} cut out of the centre; then `(pixel / 255 - mean) / std` with mean {shortened(how['mean'])} and "
         f"std {shortened(how['std'])}."
+        + (f" In grey pictures of more than 8 bits {white:.15g} is white." if (white := how.get("white")) else "")
     )
     yield ""
 
@@ -225,6 +226,7 @@ def _loading(form: Form, stem: str, card: ModelCard, family: Family[Any, Any]) -
         .replace("SHAPE", shape)
         .replace("NAME", family.timm.architecture if family.timm else "")
         .replace("MODE", "L" if grey else "RGB")
+        .replace("WHITE", f"{white:.15g}" if (white := how.get("white")) else '1 if picture.mode == "F" else 65535')
         .replace("ANY_SIZE", f"height, width, {how.get('in_chans')}")
         .replace("AS_BATCH", "[None, :, :, None]" if grey else "[None]")
     )
@@ -318,6 +320,9 @@ def pixels_of(path):  # a picture file as uint8 (1, ANY_SIZE): upright, over whi
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(Image.open(path))
+    if picture.mode[0] in "IF":  # more than 8 bits; what a TIFF itself says of its white is not read here
+        white = WHITE
+        picture = Image.fromarray(np.rint(np.clip(np.asarray(picture, float) / white, 0, 1) * 255).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

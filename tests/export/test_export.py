@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 from staged_space import Staged
 
 from raysearch.export import load_subnet, read_card, save_subnet
 from raysearch.export.card import write_markdown
 from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSupernet
 from raysearch.store.model_card import LatencyPlace, ModelCard
+from raysearch.tasks.images.reading import read_image
 
 ARCH = AutoFormerArchitecture(embed_dim=16, num_heads=(1, 2), mlp_ratio=(2.0, 3.5))
 
@@ -169,3 +173,39 @@ def test_a_card_shows_staged_choices_and_scores_that_are_no_shares(tmp_path: Pat
     ):
         assert row in lines
     assert 'network = load_subnet(Path("champion.json"))  # prepared inputs (batch, ...) -> logits' in lines
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("white", [None, 4095.0])
+def test_the_code_for_pixels_reads_pictures_as_the_search_did(tmp_path: Path, mode: Any, white: float | None) -> None:
+    """Of 8 bits and of more, transparent and turned."""
+    rng, most = np.random.default_rng(0), int(white or 65535)
+    grey = rng.integers(0, most + 1, (9, 7))
+    colours = rng.integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "16 bits.png", exif=turned)
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "32 bits.tif")
+    Image.fromarray((grey / (1 if white else most)).astype(np.float32)).save(tmp_path / "floats.tif")
+    Image.fromarray(colours[..., :3]).save(tmp_path / "colours.png", exif=turned)
+    Image.fromarray(colours).save(tmp_path / "transparent.png")
+    how = {"img_size": 8, "in_chans": 1 if mode == "L" else 3, "mean": [0.5], "std": [0.5], "interpolation": "bicubic"}
+    card = ModelCard(
+        family="autoformer",
+        settings={},
+        arch=ARCH.to_dict(),
+        classes=["a", "b"],
+        preprocessing={**how, "crop_pct": 1.0, "white": white},
+        programs_take="pixels",
+    )
+    write_markdown(tmp_path / "model.md", card, family=FAMILY, forms=("onnx", "torch-export"))
+    text = (tmp_path / "model.md").read_text()
+    assert ("In grey pictures of more than 8 bits 4095 is white." in text) == (white is not None)
+    codes = re.findall(r"def pixels_of.*?(?=```)", text, re.DOTALL)
+    assert len(codes) == 2
+    for code in codes:
+        names: dict[str, Any] = {"np": np}
+        exec(code, names)
+        for path in sorted(tmp_path.glob("*.[pt]*")):
+            expected = np.array(read_image(path, mode, white=white))
+            np.testing.assert_array_equal(names["pixels_of"](path).reshape(expected.shape), expected)
