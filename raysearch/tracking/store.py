@@ -43,12 +43,23 @@ def default_uri(output_root: Path) -> str:
 
 
 def ui_command(uri: str, *, port: int = 5000) -> str:
-    """The shell command that opens the MLflow UI on a local store; empty for a server, which has its UI already."""
+    """The shell command that opens the MLflow UI on a local store; empty for a server, which has its UI already.
+
+    It is for people to read: in the place of a password stands ``***``.
+    """
     if _is_server(uri):
         return ""
+    return f"{shlex.quote(_mlflow())} ui --backend-store-uri {shlex.quote(without_password(uri))} --port {port} --workers 1"
+
+
+def ui_process(uri: str, *, port: int) -> tuple[list[str], dict[str, str]]:
+    """The same to be started: its words, and what its environment must hold, where other users do not see a password."""
+    return [_mlflow(), "ui", "--port", str(port), "--workers", "1"], {"MLFLOW_BACKEND_STORE_URI": uri}
+
+
+def _mlflow() -> str:
     beside = Path(sys.executable).with_name("mlflow")
-    program = os.path.relpath(beside) if beside.exists() else "mlflow"
-    return f"{shlex.quote(program)} ui --backend-store-uri {shlex.quote(uri)} --port {port} --workers 1"
+    return os.path.relpath(beside) if beside.exists() else "mlflow"
 
 
 def ui_url(uri: str, experiment_id: str, *, search_id: str | None = None, port: int = 5000) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -21,7 +20,17 @@ from mlflow import MlflowClient
 from raysearch.invocation import command_line
 from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import ROLE, SEARCH_ID
-from raysearch.tracking.store import TROUBLE, TrackingError, alone_in, is_missing, quieten_mlflow, ui_command, ui_url, unusable
+from raysearch.tracking.store import (
+    TROUBLE,
+    TrackingError,
+    alone_in,
+    is_missing,
+    quieten_mlflow,
+    ui_command,
+    ui_process,
+    ui_url,
+    unusable,
+)
 
 _MOST = 50
 
@@ -75,7 +84,8 @@ class UiServer:
     """
 
     def __init__(self, uri: str, *, port: int = 5000) -> None:
-        self._command = shlex.split(ui_command(uri, port=port))
+        self._command, self._store = ui_process(uri, port=port)
+        self._shown = ui_command(uri, port=port)
         self._address = f"http://127.0.0.1:{port}/health"
         self._port = port
 
@@ -87,7 +97,7 @@ class UiServer:
             except OSError as error:
                 raise TrackingError(f"port {self._port} cannot be used ({error.strerror}); give another with --port") from None
         # Its jobs are for language models: seven processes less.
-        environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+        environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, **self._store}
         self._process = subprocess.Popen(self._command, env=environment, stdout=sys.stderr, start_new_session=True)
         try:
             while self._process.poll() is None:
@@ -97,7 +107,7 @@ class UiServer:
         except BaseException:
             self._stop()
             raise
-        raise TrackingError(f"the UI ended with code {self._process.returncode}; `{shlex.join(self._command)}` shows why")
+        raise TrackingError(f"the UI ended with code {self._process.returncode}; `{self._shown}` shows why")
 
     def _stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,58 @@
+"""The UI on a local record: what it shows, and what of it other users of the machine see."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import free_port
+from mlflow import MlflowClient
+from tracked_search import candidate, settings
+
+from raysearch.tracking import Tracker, TrackingError, UiServer, ui_command
+
+
+def command_lines(parent: int) -> list[str]:
+    """Of the processes below one."""
+    below, found = {parent}, list[str]()
+    for folder in sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name)):
+        try:
+            above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it ended
+            continue
+        if above in below:
+            below.add(int(folder.name))
+            found.append(words)
+    return found
+
+
+def test_no_command_line_names_the_store_that_the_ui_shows(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, port = f"sqlite:///{database}", free_port()
+    with Tracker(**settings(uri, "seen")) as tracker:
+        tracker.log_candidate(candidate(0))
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{database.with_name('another.db')}")
+    with UiServer(uri, port=port):
+        lines = command_lines(os.getpid())
+        assert MlflowClient(f"http://127.0.0.1:{port}").get_run(tracker.run_id).info.run_id == tracker.run_id
+    assert any(f"ui --port {port}" in line for line in lines)
+    assert not [line for line in lines if database.name in line]
+    assert not database.with_name("another.db").exists()
+
+
+def test_a_password_is_in_no_command_that_is_printed() -> None:
+    uri = "postgresql+psycopg2://ada:t0psecret@127.0.0.1:1/runs"
+    assert "ui --backend-store-uri 'postgresql+psycopg2://ada:***@127.0.0.1:1/runs' --port" in ui_command(uri)
+
+
+def test_a_ui_that_ends_by_itself_is_told_without_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "mlflow"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    server = UiServer("mysql://ada:t0psecret@h/x", port=free_port())
+    with pytest.raises(TrackingError, match=r"ended with code 3; `\S+mlflow ui .*ada:\*\*\*@") as failed, server:
+        pass
+    assert "t0psecret" not in str(failed.value)
