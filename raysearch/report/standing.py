@@ -41,8 +41,10 @@ def standing_lines(
     smaller = sorted((v, -s, row.id) for row, s, v in known if v < own and s >= score and row.id != champion.id)
     fewer = "less" if size == "latency" else "fewer"
     front = front_rows(scored, size)
+    # Of networks equal in both the front names one, which need not be the champion.
+    on_front = any(row.id == champion.id or (value(row), row.score) == (own, score) for row in front)
     lines: list[str] = []
-    if champion.id in {row.id for row in front}:
+    if on_front:
         lines.append(f"The champion (star) is on the front: nothing has a higher search score with as few {unit}.")
     elif smaller:
         least, negative, arch = smaller[0]
@@ -54,7 +56,7 @@ def standing_lines(
         )
     else:
         lines.append(f"The champion (star) is not on the front: another network has a higher search score with as few {unit}.")
-    if chosen and champion.id not in {row.id for row in front}:
+    if chosen and not on_front:
         lines.append(chosen)
     if scale.is_share:
         low, high = share_interval(round(score * champion.images_seen), champion.images_seen)

@@ -204,6 +204,15 @@ def test_a_champion_on_the_front_is_said_to_be_there(tmp_path: Path) -> None:
     assert "No network on the front has fewer parameters and a search score within the champion's 95 % interval" in text
 
 
+def test_a_champion_that_ties_with_a_network_of_the_front_is_on_it(tmp_path: Path) -> None:
+    candidates = tied([0.99, 0.99, 0.7, 0.6], [180_000, 180_000, 90_000, 80_000])
+    for champion in candidates[:2]:  # the front names the one that was asked first
+        text, _ = told_of_champion(tmp_path, candidates, champion)
+        assert "The champion (star) is on the front: nothing has a higher search score with as few parameters." in text
+    text, _ = told_of_champion(tmp_path, tied([0.98, 0.99, 0.7], [180_000, 180_000, 90_000]), candidates[0])
+    assert "not on the front: another network has a higher search score with as few parameters." in text
+
+
 def test_candidates_of_one_place_are_one_point_with_their_number(tmp_path: Path) -> None:
     candidates = tied([0.9] * 9 + [0.8, 0.7], [100_000] * 9 + [90_000, 80_000])
     _, html = told_of_champion(tmp_path, candidates, candidates[0])
