@@ -13,12 +13,12 @@ from raysearch.tracking.store import TROUBLE, Environment, TrackingError, alone_
 def artifact_of_run(uri: str, run_id: str, name: str, *, folder: Path) -> Path:
     """A copy, in ``folder``, of an artifact of a run. Raises TrackingError when there is none."""
     quieten_mlflow()
-    if is_missing(uri):
-        raise TrackingError(
-            f"no {name} of run {run_id}: there is no MLflow record at {without_password(uri)}; name it with --tracking-uri"
-        )
     quiet = Environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     try:
+        if is_missing(uri):
+            raise TrackingError(
+                f"no {name} of run {run_id}: there is no MLflow record at {without_password(uri)}; name it with --tracking-uri"
+            )
         with alone_in(uri):  # a search may be making the tables
             client = MlflowClient(uri)
             client.get_run(run_id)

@@ -74,9 +74,12 @@ def ui_url(uri: str, experiment_id: str, *, search_id: str | None = None, port: 
 
 
 def is_missing(uri: str) -> bool:
-    """Whether ``uri`` names an SQLite file that is not there. MLflow, asked to read it, would make an empty one."""
-    database = uri.removeprefix("sqlite:///")
-    return database != uri and not Path(database).exists()
+    """Whether ``uri`` names an SQLite file that is not there. MLflow, asked to read it, would make an empty one.
+
+    Raises one of :data:`TROUBLE` for an address that is none.
+    """
+    database = _sqlite_file(uri)
+    return database is not None and not database.exists()
 
 
 def _is_server(uri: str) -> bool:

@@ -53,9 +53,9 @@ def recorded_searches(uri: str, *, port: int = 5000) -> list[RecordedSearch]:
     quieten_mlflow()
     first = command_line("search", "digits")
     none = TrackingError(f"no search in MLflow at {without_password(uri)}; run one first (`{first}`), or name another store")
-    if is_missing(uri):
-        raise none
     try:
+        if is_missing(uri):
+            raise none
         client = MlflowClient(uri)
         with alone_in(uri):  # a search may be making the tables
             experiments = {e.experiment_id: e.name for e in client.search_experiments()}

@@ -11,7 +11,7 @@ from conftest import free_port
 from mlflow import MlflowClient
 from tracked_search import candidate, settings
 
-from raysearch.tracking import Tracker, TrackingError, UiServer, ui_command
+from raysearch.tracking import Tracker, TrackingError, UiServer, artifact_of_run, recorded_searches, ui_command
 
 
 def command_lines(parent: int) -> list[str]:
@@ -56,3 +56,17 @@ def test_a_ui_that_ends_by_itself_is_told_without_the_password(tmp_path: Path, m
     with pytest.raises(TrackingError, match=r"ended with code 3; `\S+mlflow ui .*ada:\*\*\*@") as failed, server:
         pass
     assert "t0psecret" not in str(failed.value)
+
+
+def test_an_sqlite_address_may_hold_settings(database: Path, tmp_path: Path) -> None:
+    with Tracker(**settings(f"sqlite:///{database}", "seen")) as tracker:
+        tracker.log_candidate(candidate(0))
+    found = recorded_searches(f"sqlite:///{database}?timeout=60")
+    assert [search.experiment for search in found] == [settings("", "seen")["experiment"]]
+    with pytest.raises(TrackingError, match=r"no search in MLflow at sqlite:///\S*absent\.db\?timeout=60; run one first"):
+        recorded_searches(f"sqlite:///{tmp_path / 'absent.db'}?timeout=60")
+    with pytest.raises(TrackingError, match=r"no MLflow record at sqlite:///\S*absent\.db\?timeout=60"):
+        artifact_of_run(f"sqlite:///{tmp_path / 'absent.db'}?timeout=60", "1234", "config.json", folder=tmp_path)
+    assert not (tmp_path / "absent.db").exists()
+    with pytest.raises(TrackingError, match=r"cannot use MLflow at sqlite:runs"):
+        recorded_searches("sqlite:runs")
