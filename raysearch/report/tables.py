@@ -116,20 +116,29 @@ def closing_table(summary: Summary) -> Table:
 
 
 def verdict_line(summary: Summary) -> str | None:
-    """In plain words what the test split says of the champion, beside the largest network and chance; None before the end."""
+    """In plain words what the test split says of the champion, beside the largest network and chance; None before the end.
+
+    It is compared with nothing that it is itself, as the largest network, and with nothing that could not be scored.
+    """
     networks = summary.networks
-    if networks is None or networks.over_largest is None:
+    if networks is None:
         return None
     champion, scale = networks.champion, summary.scale
     items = "these items" if summary.counts.test_images is None else f"{summary.counts.test_images:,} test images"
-    line = f"{_beside(networks.over_largest, scale, 'the largest network', items)}, with {_times_fewer(networks)}"
+    parts: list[str] = []
+    if networks.over_largest is not None:
+        parts.append(f"{_beside(networks.over_largest, scale, 'the largest network', items)}, with {_times_fewer(networks)}")
     if networks.over_random is not None and networks.random is not None:
         drawn = networks.random
         which = f"{drawn.subnets} random networks"
         if drawn.within is not None:
             which += f" of the same number of {WORDS[networks.quantity]} within {drawn.within:.0%}".replace("%", " %")
-        line += f"; {_beside(networks.over_random, scale, f'the mean of {which}', items)}"
-    return f"champion {champion.id}: {line} (± 95 %)"
+        parts.append(_beside(networks.over_random, scale, f"the mean of {which}", items))
+    if not parts:
+        return None
+    if champion.id == networks.largest.id:
+        parts.insert(0, "itself the largest network")
+    return f"champion {champion.id}: {'; '.join(parts)} (± 95 %)"
 
 
 def _beside(lead: Interval, scale: Scale, other: str, items: str) -> str:

@@ -210,6 +210,20 @@ def test_the_verdict_is_told_in_words(tmp_path):
     below = verdict_line(replace(summary, networks=replace(networks, over_largest=Interval(-0.013, -0.019, -0.007))))
     assert below is not None
     assert "1.30 ± 0.60 points below the largest network on 400 test images, with 9.0 times fewer parameters" in below
+    largest = replace(networks, champion=replace(networks.champion, id=networks.largest.id), over_largest=None)
+    assert verdict_line(replace(summary, networks=largest)) == (
+        f"champion {networks.largest.id}: itself the largest network; 1.20 ± 0.60 points above the mean of 25 random networks "
+        "of the same number of parameters within 5 % on 400 test images (± 95 %)"
+    )
+    unscored = replace(networks, over_largest=None)
+    other = verdict_line(replace(summary, networks=unscored))
+    assert other is not None
+    assert other.startswith(f"champion {networks.champion.id}: 1.20 ± 0.60 points above the mean of 25 random networks")
+    without_random = replace(networks, over_random=None)
+    alone = verdict_line(replace(summary, networks=without_random))
+    assert alone is not None
+    assert alone.endswith("with 9.0 times fewer parameters (± 95 %)")
+    assert verdict_line(replace(summary, networks=replace(largest, over_random=None))) is None
     chosen = finalists_line(finalists, summary.scale)
     assert "on 200 images that chose nobody, the best of the search beats 1 of 2 others beyond chance" in chosen
     assert "the champion is the one with the fewest parameters that it does not beat" in chosen
