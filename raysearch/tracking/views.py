@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,14 +46,15 @@ class Shown:
         return asdict(self)
 
 
-def shown(candidates: Sequence[Candidate], *, front: Collection[str], champion: str) -> list[Shown]:
+def shown(candidates: Sequence[Candidate], *, front: Sequence[str], champion: str) -> list[Shown]:
     """The champion, the front, and of all other candidates with a score so many that a page is full, evenly in the order asked.
 
     The best of a search often tie, so the hundred best would be one row of dots. Named and coloured: champion and front by what
-    they are, the others darker the later they were asked. ``front`` and ``champion``: ids of architectures.
+    they are, the others darker the later they were asked. ``front`` and ``champion``: ids of architectures, the front's in the
+    order in which it runs.
     """
     scored = {c.proposal.arch.id: c for c in candidates if c.status == "scored"}
-    chosen = [champion, *spread([key for key in scored if key in front and key != champion], OF_FRONT)]
+    chosen = [champion, *spread([key for key in front if key in scored and key != champion], OF_FRONT)]
     chosen += spread([key for key in scored if key not in chosen], PAGE - len(chosen))
     last = max((c.proposal.generation for c in scored.values()), default=0)
     found: list[Shown] = []

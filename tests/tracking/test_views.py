@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from mlflow import MlflowClient
@@ -52,6 +53,16 @@ def test_a_search_whose_best_tie_opens_on_all_of_its_course() -> None:
     named = {run.name.partition(" ")[0]: run.color for run in found if run.name != run.key}
     assert named == {"champion": CHAMPION, "front": FRONT}
     assert len({run.color for run in found} - {CHAMPION, FRONT}) > 20  # pale to dark
+
+
+def test_a_long_front_is_shown_evenly_along_it_whatever_was_asked_first() -> None:
+    candidates = [c for c in tied(400) if c.status == "scored"]
+    keys = [c.proposal.arch.id for c in candidates[:101]]
+    along = Random(0).sample(keys, len(keys))
+    found = [run.key for run in shown(candidates, front=along, champion=candidates[-1].proposal.arch.id)]
+    places = [along.index(key) for key in found if key in along][:24]
+    assert (places[0], places[-1]) == (0, 100)
+    assert {later - earlier for earlier, later in pairwise(places)} == {4, 5}
 
 
 def test_a_small_search_is_shown_whole() -> None:
