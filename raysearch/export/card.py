@@ -243,7 +243,7 @@ _CLASSIFIER = """
 from raysearch.export import load_classifier
 
 classify = load_classifier("STEM.json")
-for guess in classify("photo.jpg", top=3):  # or bytes, an open file, or uint8 pixels (height, width, chans)
+for guess in classify("photo.jpg", top=3):  # or bytes, an open file, a PIL image, or uint8 pixels
     print(guess.name, guess.probability)
 """
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from raysearch.errors import UserError
@@ -23,8 +25,18 @@ from raysearch.store.model_card import ModelCard
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.transforms import Normalisation, evaluation_array
 
-Picture = str | Path | bytes | io.IOBase | np.ndarray
-"""A path, the bytes of a file, an open file, or pixels: uint8 (height, width) or (height, width, chans), RGB as in Pillow."""
+
+@runtime_checkable
+class OpenFile(Protocol):
+    """What has the bytes of a picture to read: a file opened as binary, of whatever kind."""
+
+    def read(self) -> bytes:
+        """All that is left of it."""
+        ...
+
+
+Picture = str | os.PathLike[str] | bytes | OpenFile | Image.Image | np.ndarray
+"""A path, the bytes of a file, an open file, a PIL image, or pixels: uint8 (height, width) or (height, width, chans), RGB."""
 
 _BATCH = 32
 """Pictures that are computed at a time."""
@@ -51,7 +63,7 @@ class ImageClassifier:
     """
 
     def __init__(self, network: nn.Module, card: ModelCard) -> None:
-        how = preprocessing_of_images(card)
+        how = preprocessing_of_images(card, remedy="load_subnet gives its outputs as they are")
         names = ("img_size", "in_chans", "interpolation", "crop_pct")
         settings: dict[str, Any] = {name: how[name] for name in names}
         settings |= {"mean": tuple(how["mean"]), "std": tuple(how["std"]), "white": how.get("white")}
@@ -103,12 +115,22 @@ def load_classifier(path: str | Path, *, family: Family[Any, Any] | str | None =
 
 
 def _source(picture: Picture) -> Path | bytes:
-    """What the reader of files takes."""
+    """What the reader of files takes. Raises UserError for what is no picture in any form."""
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, str | os.PathLike):
+        return Path(picture)
     if isinstance(picture, np.ndarray):
         return _file_of(picture)
-    if isinstance(picture, io.IOBase):
+    if isinstance(picture, Image.Image):
+        return _file_of_image(picture)
+    is_open = isinstance(picture, OpenFile)  # pyright: ignore[reportUnnecessaryIsInstance]  # what is declared is not all that comes
+    if is_open and not hasattr(picture, "encoding"):  # which files opened as text have
         return picture.read()
-    return picture if isinstance(picture, bytes) else Path(picture)
+    raise UserError(
+        f"{type(picture).__name__}: give a picture as a path, the bytes of a file, a file opened as binary, a PIL image, or "
+        "uint8 pixels"
+    )
 
 
 def _file_of(pixels: np.ndarray) -> bytes:
@@ -123,6 +145,21 @@ def _file_of(pixels: np.ndarray) -> bytes:
         pixels = pixels[..., 0]
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or not pixels.size:
         raise UserError(f"{shown}: give one picture as (height, width) or (height, width, 3), RGB, channels last")
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=0)
+    return _file_of_image(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _file_of_image(image: Image.Image) -> bytes:
+    """A PIL image as a file with its transparency and its orientation.
+
+    Raises UserError for modes that PNG does not hold, for more than 8 bits, whose white only its own file may know, and where
+    that file cannot be read.
+    """
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        raise UserError(f"a PIL image of mode {image.mode}: give the path of its file, or an image of mode L or RGB")
+    file, kept, orientation = io.BytesIO(), Image.Exif(), ExifTags.Base.Orientation
+    try:
+        kept[orientation] = image.getexif().get(orientation, 1)
+        image.save(file, "PNG", compress_level=0, exif=kept)
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, struct.error) as error:  # it may be read only now
+        raise UserError(f"the PIL image is not readable ({error}): give the path of its file") from None
     return file.getvalue()

@@ -130,7 +130,8 @@ def write_torch_export(
 
 def write_torch_export_uint8(path: Path, subnet: nn.Module, *, card: ModelCard) -> float:
     """The same for pixels: uint8 (batch, height, width, chans) of any size in, probabilities of the card's classes out."""
-    return _write_torch_export(path, _of_pixels(subnet, preprocessing_of_images(card)), card)
+    how = preprocessing_of_images(card, remedy="write_torch_export takes it")
+    return _write_torch_export(path, _of_pixels(subnet, how), card)
 
 
 def torch_export_uint8(subnet: nn.Module, *, card: ModelCard) -> ExportedProgram:
@@ -178,7 +179,7 @@ def write_onnx(path: Path, subnet: nn.Module, image_shape: tuple[int, int, int],
 
 def write_onnx_uint8(path: Path, subnet: nn.Module, *, card: ModelCard) -> float:
     """The same for pixels: ``images``, uint8 (batch, height, width, chans) of any size, in, and ``probabilities`` out."""
-    how = preprocessing_of_images(card)
+    how = preprocessing_of_images(card, remedy="write_onnx takes it")
     return _write_onnx(path, _of_pixels(subnet, how), card, pixels_in_words(how))
 
 
@@ -213,13 +214,16 @@ def _write_onnx(path: Path, what: _Program, card: ModelCard, inputs: str) -> flo
 # --- what both share --------------------------------------------------------------------------------------------------
 
 
-def preprocessing_of_images(card: ModelCard) -> dict[str, Any]:
-    """How pictures become the network's input. Raises UserError for a network of something else, or without classes."""
+def preprocessing_of_images(card: ModelCard, *, remedy: str = "export it without --uint8") -> dict[str, Any]:
+    """How pictures become the network's input.
+
+    Raises UserError, with the caller's ``remedy``, for a network of something else or without classes.
+    """
     how = card.preprocessing or {}
     if "img_size" not in how:
-        raise UserError("the network takes no images, so that nothing can prepare them; export it without --uint8")
+        raise UserError(f"the network takes no images, so that nothing can prepare them; {remedy}")
     if not card.classes:
-        raise UserError("the network's outputs are no classes, so that they have no probabilities; export it without --uint8")
+        raise UserError(f"the network's outputs are no classes, so that they have no probabilities; {remedy}")
     return how
 
 

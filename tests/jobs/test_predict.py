@@ -6,15 +6,17 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from search_script import Ended, one_line, program
 
+from raysearch.errors import UserError
 from raysearch.export import load_classifier, save_subnet
 from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSupernet
 from raysearch.store.model_card import ModelCard
@@ -108,7 +110,7 @@ def test_mistakes_are_one_line(champion: Path, pictures: Path, tmp_path: Path) -
         ((), "give the output folder of a finished search and pictures"),
         ((champion,), "pictures"),
         ((tmp_path / "nowhere", pictures), "is no output folder of a search"),
-        ((nameless, pictures), "the network's outputs are no classes"),
+        ((nameless, pictures), "the network's outputs are no classes, so that they have no probabilities; load_subnet gives"),
         ((champion, pictures, "--top", 0), "--top is 0, must be at least 1"),
         ((champion, pictures, "--subnet", "largest"), "give the folder of the search instead"),
     ]:
@@ -117,7 +119,7 @@ def test_mistakes_are_one_line(champion: Path, pictures: Path, tmp_path: Path) -
         assert ended.printed == ""
 
 
-def test_pixels_that_may_be_no_picture_are_refused(champion: Path) -> None:
+def test_pixels_that_may_be_no_picture_are_refused(champion: Path, tmp_path: Path) -> None:
     classify = load_classifier(champion)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     file = io.BytesIO()
@@ -126,8 +128,36 @@ def test_pixels_that_may_be_no_picture_are_refused(champion: Path) -> None:
     assert classify(pixels) == classify(file.getvalue()) == classify(file)
     assert [guess.name for guess in classify(pixels, top=9)] != CLASSES[:1]
     assert sum(guess.probability for guess in classify(pixels, top=9)) == pytest.approx(1)
+    with tempfile.NamedTemporaryFile(suffix=".png") as opened:
+        opened.write(file.getvalue())
+        opened.seek(0)
+        assert classify(opened) == classify(pixels)
     grey = pixels[..., 0]
     assert classify(grey) == classify(grey[..., None]) == classify(np.repeat(grey[..., None], 3, axis=2))
     for wrong in (pixels / 255, pixels.astype(np.int64), pixels.transpose(2, 0, 1), pixels[None], pixels.ravel()):
         with pytest.raises(ValueError, match="give"):
             classify(wrong)
+    (tmp_path / "photo.jpg").write_bytes(file.getvalue())
+    for text in (io.StringIO("no picture"), (tmp_path / "photo.jpg").open()):
+        with text, pytest.raises(UserError, match=r"give a picture as a path, the bytes of a file, a file opened as binary"):
+            classify(text)
+
+
+def test_a_pil_image_is_seen_as_its_file(champion: Path, tmp_path: Path) -> None:
+    classify = load_classifier(champion)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    colours = Image.fromarray(pixels[..., :3])
+    colours.save(tmp_path / "turned.jpg", exif=turned)
+    Image.fromarray(pixels).save(tmp_path / "transparent.png")
+    colours.convert("P").save(tmp_path / "palette.gif", transparency=3)
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            assert classify(image) == classify(path)
+    assert classify(Image.open(tmp_path / "turned.jpg")) != classify(colours)
+    with pytest.raises(UserError, match="a PIL image of mode F: give the path of its file, or an image of mode L or RGB"):
+        classify(Image.fromarray(pixels[..., 0].astype(np.float32)))
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-300])
+    with Image.open(tmp_path / "cut.jpg") as cut, pytest.raises(UserError, match="the PIL image is not readable"):
+        classify(cut)
