@@ -140,8 +140,6 @@ def over_seeds(values: Sequence[float]) -> Interval:
     known = sorted(values)
     # The largest k of which the k-th smallest and the k-th largest value still hold the median often enough.
     k = max(1, int(binom.ppf((1 - LEVEL) / 2, len(known), 0.5)))
-    while k > 1 and 2 * binom.cdf(k - 1, len(known), 0.5) > 1 - LEVEL:
-        k -= 1
     middle = statistics.median(known)
     return Interval(float(middle), float(known[k - 1]), float(known[-k]))
 

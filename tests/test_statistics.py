@@ -118,6 +118,9 @@ def test_intervals_over_seeds_are_order_statistics() -> None:
     assert over_seeds([3.0, 1.0, 2.0]) == Interval(2.0, 1.0, 3.0)
     assert over_seeds([1.0, 2.0, 4.0, 8.0]) == Interval(3.0, 1.0, 8.0)
     assert over_seeds([float(i) for i in range(9)]) == Interval(4.0, 1.0, 7.0)  # 96 %; from 2 to 6 it would be 82
+    for count in range(6, 200):  # the narrowest of those that hold the median often enough
+        place = 1 + int(over_seeds([float(i) for i in range(count)]).low)
+        assert 2 * binom.cdf(place - 1, count, 0.5) <= 0.05 < 2 * binom.cdf(place, count, 0.5)
     many = over_seeds([float(i) for i in range(101)])
     assert (many.value, many.low, many.high) == (50.0, 40.0, 60.0)
     never = over_seeds([1.0, 2.0, math.inf, math.inf, math.inf])
