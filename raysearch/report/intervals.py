@@ -14,8 +14,8 @@ def share_interval(right: int, of: int) -> tuple[float, float]:
 
 def share_words(right: int, of: int) -> str:
     """The 95 % interval of a share, as ``97.1 to 99.5``."""
-    low, high = share_interval(right, of)
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    found = statistics.share_interval(right, of)
+    return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
 
 
 def score_words(score: float | None, items: int | None, scale: Scale) -> str:

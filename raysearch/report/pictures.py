@@ -11,10 +11,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from raysearch.report.intervals import share_interval
 from raysearch.report.places import value_text
 from raysearch.report.tables import count_text
 from raysearch.search.front import nondominated, spread
+from raysearch.statistics import share_interval
 from raysearch.store.candidates import CandidateRow, best_rows
 from raysearch.store.palette import CHAMPION, EARLY, FRONT, LATE, MIDDLE
 from raysearch.store.scores import Scale
@@ -192,9 +192,9 @@ def _error(rows: Sequence[CandidateRow], scale: Scale) -> dict[str, Any]:
     """The 95 % intervals of scores that are shares, as plotly draws them; nothing for others."""
     if not scale.is_share:
         return {"visible": False}
-    ends = [share_interval(round(_score(r) * r.images_seen), r.images_seen) for r in rows]
-    above = [high - _score(r) for r, (_, high) in zip(rows, ends, strict=True)]
-    below = [_score(r) - low for r, (low, _) in zip(rows, ends, strict=True)]
+    sure = [share_interval(round(_score(r) * r.images_seen), r.images_seen) for r in rows]
+    above = [interval.high - _score(r) for r, interval in zip(rows, sure, strict=True)]
+    below = [_score(r) - interval.low for r, interval in zip(rows, sure, strict=True)]
     return {"type": "data", "array": above, "arrayminus": below, "color": CHAMPION, "thickness": 1.5, "width": 5}
 
 

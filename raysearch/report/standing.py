@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raysearch.report.intervals import share_interval
 from raysearch.report.pictures import SIZES, front_rows, size_text
 from raysearch.report.tables import WORDS
+from raysearch.statistics import share_interval
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import Scale
 from raysearch.store.summary import Finalists
@@ -59,13 +59,13 @@ def standing_lines(
     if chosen and not on_front:
         lines.append(chosen)
     if scale.is_share:
-        low, high = share_interval(round(score * champion.images_seen), champion.images_seen)
+        sure = share_interval(round(score * champion.images_seen), champion.images_seen)
         inside = sum(
-            v < own and low <= row.score <= high
+            v < own and sure.low <= row.score <= sure.high
             for row in front
             if row.id != champion.id and row.score is not None and (v := value(row)) is not None
         )
-        interval = f"{100 * low:.1f} to {100 * high:.1f} % on {champion.images_seen:,} images"
+        interval = f"{100 * sure.low:.1f} to {100 * sure.high:.1f} % on {champion.images_seen:,} images"
         if inside:
             lines.append(
                 f"{_networks(inside, of='on the front')} {fewer} {unit} and a search score within the champion's 95 % interval "

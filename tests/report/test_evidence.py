@@ -20,10 +20,10 @@ from scipy.stats import binomtest
 
 from raysearch.report import closing_table, write_report
 from raysearch.report.classes import Classes
-from raysearch.report.intervals import share_interval
 from raysearch.report.pictures import drawn
 from raysearch.search import Candidate
 from raysearch.space.cost import Cost
+from raysearch.statistics import share_interval
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.predictions import Predictions
 from raysearch.store.summary import Summary
@@ -40,7 +40,8 @@ def picture_of(html: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("right", "of"), [(0, 5), (5, 5), (1, 1), (195, 200), (393, 397), (5000, 10_000)])
 def test_intervals_are_the_exact_ones(right: int, of: int) -> None:
     exact = binomtest(right, of).proportion_ci(method="exact")
-    assert share_interval(right, of) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    found = share_interval(right, of)
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------
@@ -162,8 +163,8 @@ def test_a_champion_off_the_front_is_drawn_there_and_explained(tmp_path: Path) -
     assert "2 networks on the front have fewer parameters and a search score within the champion's 95 % interval" in text
     star = picture_of(html, "front")["champion"]
     assert (star["x"], star["y"]) == ([180_458], [best])
-    low, high = share_interval(395, 397)
-    assert [*star["error_y"]["arrayminus"], *star["error_y"]["array"]] == pytest.approx([best - low, high - best])
+    sure = share_interval(395, 397)
+    assert [*star["error_y"]["arrayminus"], *star["error_y"]["array"]] == pytest.approx([best - sure.low, sure.high - best])
 
 
 def test_a_champion_chosen_on_other_images_is_said_to_be_so_and_marked_among_the_finalists(tmp_path: Path) -> None:
