@@ -55,7 +55,8 @@ class PictureClassifier:
         ``model_input`` is one picture, a list of them, or a table with a column of them. Raises MlflowException, which a server
         answers as 400, for what is no picture: nothing is guessed, least of all from normalised floats.
         """
-        top = int((params or {}).get("top_k", TOP))
+        wanted = (params or {}).get("top_k")
+        top = TOP if wanted is None else int(wanted)  # JSON's null comes as None
         if top < 1:
             _refuse(f"top_k is {top}, must be at least 1")
         rows: list[dict[str, Any]] = []
@@ -104,13 +105,16 @@ def _items(given: Any) -> Iterator[Any]:
             _refuse(
                 f"a table with the columns {', '.join(map(str, columns[:5]))}: pictures stand in a column {COLUMN!r}; {_TAKES}"
             )
-        yield from _items(given[COLUMN if COLUMN in columns else columns[0]])
+        column = given[COLUMN if COLUMN in columns else columns[0]]
+        if isinstance(column, pd.DataFrame):
+            _refuse(f"a table with several columns {column.columns[0]!r}: {_TAKES}")
+        yield from _items(column)
     elif isinstance(given, pd.Series):
         yield from _items(given.tolist())
     elif isinstance(given, str | bytes | os.PathLike):
         yield given
     elif isinstance(given, list | tuple):
-        if given and all(isinstance(item, str | bytes | os.PathLike | np.ndarray | Mapping) for item in given):
+        if any(isinstance(item, str | bytes | os.PathLike | np.ndarray | Mapping | Image.Image) for item in given):
             for item in given:
                 yield from _items(item)
         elif given:
@@ -127,10 +131,14 @@ def _items(given: Any) -> Iterator[Any]:
 
 
 def _as_array(given: Sequence[Any]) -> np.ndarray:
+    """Numbers, or texts, in lists of lists."""
     try:
-        return np.asarray(given)
+        array = np.asarray(given)
     except ValueError:
         _refuse(f"a list of lists of unequal lengths: {_TAKES}")
+    if array.dtype.kind == "O":
+        _refuse(f"a list of {type(given[0]).__name__}: {_TAKES}")
+    return array
 
 
 def _checked(pixels: np.ndarray) -> np.ndarray:

@@ -180,6 +180,10 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def texts_of(photographs: list[np.ndarray]) -> list[str]:
+    return [base64.b64encode(jpeg(pixels)).decode() for pixels in photographs]
+
+
 def guesses(answers) -> list[list[tuple[str, float]]]:
     rows = answers.to_dict("records") if isinstance(answers, pd.DataFrame) else answers
     assert all((row["names"][0], row["probabilities"][0]) == (row["name"], row["probability"]) for row in rows)
@@ -197,7 +201,7 @@ def test_pictures_of_any_form_have_the_names_that_the_search_would_give_them(
     paths = [tmp_path / f"photo {i}.jpg" for i in range(len(files))]
     for path, file in zip(paths, files, strict=True):
         path.write_bytes(file)
-    texts = [base64.b64encode(file).decode() for file in files]
+    texts = texts_of(photographs)
     names = expected(classifier, files)
     assert names[0] != names[1]
     wrapped = texts[0][:76] + "\n" + texts[0][76:]  # as the command base64 writes it
@@ -251,10 +255,23 @@ def test_what_is_no_picture_is_refused_and_not_guessed(model, photographs, tmp_p
         (pd.DataFrame({"a": [1], "b": [2]}), "pictures stand in a column 'image'"),
         (pd.DataFrame({"image": [0.5]}), "no pixels from 0 to 255"),
         (7, "give paths"),
+        (None, "NoneType: give paths"),
+        ([None], "a list of NoneType: give paths"),
+        (pd.Series([None]), "give paths"),
+        ([2**70], "a list of int: give paths"),
+        ([photographs[0], None], "NoneType: give paths"),
+        (pd.DataFrame({"image": [texts_of(photographs)[0], None]}), "(NoneType|float): give paths"),
+        ([{"image": jpeg(photographs[0])}, 3], "int: give paths"),
+        (pd.DataFrame([["a", "b"]], columns=["image", "image"]), "several columns 'image'"),
+        ([Image.fromarray(photographs[0])], "Image: give paths"),  # its orientation and mode are not in its numbers
+        ("https://example.com/photo.jpg", "is not a readable image"),
+        (photographs[0][..., :2], "numbers of shape"),
     ]:
         with pytest.raises(MlflowException, match=words) as refused:
             model.predict(form)
         assert refused.value.get_http_status_code() == 400
+    assert len(model.predict([])) == 0
+    assert len(model.predict(photographs[0], params={"top_k": None})["names"][0]) == 3
     with pytest.raises(MlflowException, match="top_k is 0"):
         model.predict(photographs[0], params={"top_k": 0})
 
