@@ -21,7 +21,7 @@ from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.recipes import Recipe
 from raysearch.recipes.fitted import Machine, fitted_recipe, with_epochs
 from raysearch.recipes.recipe import BESIDE
-from raysearch.recipes.stored import stored_recipe, upgraded
+from raysearch.recipes.stored import of_0_1_0, stored_recipe, upgraded
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.proxies import PROXIES
 from raysearch.search import first_generation
@@ -231,18 +231,19 @@ def _budget(limits: Constraint, given: Collection[str]) -> Constraint:
 def continued(command: SearchCommand[Any, Any], output: Path) -> SearchCommand[Any, Any]:
     """A command that resumes the search in ``output``, with that search's settings where they followed from machine or time.
 
-    So it means on any machine what it meant at first; settings that it gives itself stand.
+    So it means on any machine what it meant at first; settings that it gives itself stand. Those of version 0.1.0 had defaults
+    of their own, and rules that no flag asks for.
     """
     held = check_output(output, resume=command.resume)
     if held is None or held["recipe"].get("name") != command.recipe.name:
         return command
-    if not command.recipe.fits and command.time is None:
+    if not (command.recipe.fits or command.time is not None or of_0_1_0(held["recipe"])):
         return command
-    family = command.recipe.family
-    if upgraded(held["recipe"])["family"] != family.name:
+    family, stored = command.recipe.family, upgraded(held["recipe"])
+    if stored["family"] != family.name:
         return command
     asked = command.recipe.to_dict()
-    values = {name: value for name, value in held["recipe"].items() if name not in BESIDE}
+    values = {name: value for name, value in stored.items() if name not in BESIDE}
     for name in command.given:
         _copy(asked, values, name.split("."))
     try:

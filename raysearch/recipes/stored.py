@@ -32,19 +32,30 @@ class StoredSearch:
     """Ids of the architectures that opened it."""
 
 
-def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of any version as this one writes it.
+def of_0_1_0(values: Mapping[str, Any]) -> bool:
+    """Whether version 0.1.0 began a search, also where a later one resumed it and wrote its configuration again."""
+    dataset: Any = upgraded(values).get("dataset")
+    return isinstance(dataset, Mapping) and cast(Mapping[str, Any], dataset).get("rules") == "0.1"
 
-    0.1.0 had one family and one task, which it did not name; the seed of the search divided the images, no image was kept for
-    the finalists, and the best of them was the champion; it told images by their names and sizes, and cropped them from their
-    full size.
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of any version as this one writes it: settings that were added since at what they stood for then.
+
+    0.1.0 had one family and one task, which it did not name; nothing was fitted to the machine; the seed of the search divided
+    the images, no image was kept for the finalists, and the best of them was the champion; it told images by their names and
+    sizes, cropped them from their full size, and ended at one that it could not read, as at a loss that was not finite.
     """
-    left = {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, **values}
-    if isinstance(dataset := left.get("dataset"), Mapping) and "split_seed" not in dataset:
-        of_0_1_0 = {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
-        left["dataset"] = {**cast(Mapping[str, Any], dataset), **of_0_1_0}
-    if isinstance(finalists := left.get("finalists"), Mapping) and "choose" not in finalists:
-        left["finalists"] = {**cast(Mapping[str, Any], finalists), "choose": "best"}
+    left = {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, "fits": False, **values}
+    if isinstance(dataset := left.get("dataset"), Mapping):
+        held = cast(Mapping[str, Any], dataset)
+        of_dataset = {"skip_unreadable": False, "white": None}
+        if "split_seed" not in held:
+            of_dataset |= {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
+        left["dataset"] = {**of_dataset, **held}
+    if isinstance(train := left.get("train"), Mapping):
+        left["train"] = {"max_skipped_steps": 0, **cast(Mapping[str, Any], train)}
+    if isinstance(finalists := left.get("finalists"), Mapping):
+        left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}
     return left
 
 
