@@ -168,7 +168,7 @@ def find_family(reference: str) -> Family[Any, Any]:
     if reference in BUILT_IN:
         return family(reference)
     path = expanded(Path(reference))
-    if path.suffix == ".py" or path.exists():
+    if path.suffix == ".py" or path.is_file():  # a folder may be a package that is importable
         return _exported(_from_file(path), str(path))
     try:
         spec = importlib.util.find_spec(reference)

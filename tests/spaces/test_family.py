@@ -51,6 +51,16 @@ def test_a_file_and_a_module_are_families_of_ones_own(mine: Path) -> None:
     assert find_family("raysearch_test_module").source == mine / "raysearch_test_module.py"
 
 
+def test_a_package_is_a_family_where_its_folder_is_in_the_working_directory(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine / "raysearch_test_package").mkdir()
+    (mine / "raysearch_test_package" / "__init__.py").write_text(PLAIN.replace("NAME", "'packed'"))
+    monkeypatch.chdir(mine)
+    assert find_family("raysearch_test_package").name == "packed"
+    (mine / "pictures").mkdir()
+    with pytest.raises(ValueError, match=r"--family pictures: no family of that name .*, no file and no importable module"):
+        find_family("pictures")
+
+
 def test_the_same_file_is_the_same_family_and_a_changed_one_another(mine: Path) -> None:
     (mine / "mine.py").write_text(PLAIN.replace("NAME", "'plain'"))
     first = find_family(str(mine / "mine.py"))
