@@ -40,6 +40,7 @@ from raysearch.spaces import Family, find_family
 from raysearch.statistics import Interval, over_seeds
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import CONFIG, read_json, read_record
+from raysearch.store.paths import expanded, of_home
 from raysearch.store.scores import Scale
 from raysearch.store.summary import Summary
 from raysearch.tracking import TrackingError, artifact_of_run, default_uri
@@ -71,8 +72,10 @@ class CompareCommand:
     """MLflow store of run ids. Default: MLFLOW_TRACKING_URI, or SQLite in the folder runs."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for numbers that cannot be."""
+        """``~`` becomes the home. Raises UserError for numbers that cannot be and a page that cannot be written."""
         check_numbers(self)
+        object.__setattr__(self, "runs", tuple(map(of_home, self.runs)))
+        object.__setattr__(self, "output", expanded(self.output))
         if len(self.runs) < 2:
             raise UserError("give two or more searches: output folders or MLflow run ids")
         if self.output.is_dir() or self.output.suffix != ".html":

@@ -21,6 +21,7 @@ from raysearch.errors import UserError
 from raysearch.export.classifier import Guess, ImageClassifier
 from raysearch.jobs.found_network import find_network
 from raysearch.store.names import shown
+from raysearch.store.paths import of_home
 from raysearch.tasks.images.folders import is_image
 
 STDIN = "-"
@@ -115,7 +116,7 @@ class _Absent:
 
 def _opened(images: Iterable[str]) -> Iterator[tuple[str, Path | bytes | _Absent]]:
     """Each picture's name and where it is read from: folders and patterns are resolved."""
-    for given in images:
+    for given in map(of_home, images):
         path = Path(given)
         if given == STDIN:
             yield given, sys.stdin.buffer.read()

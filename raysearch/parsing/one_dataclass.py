@@ -32,7 +32,7 @@ def parse(kind: type[C], arguments: Sequence[str], *, prog: str) -> C:
         value = getattr(command, f.name)
         if isinstance(value, Path):
             made[f.name] = expanded(value)
-        elif f.name == "tracking_uri" and value is not None:
+        elif f.name in ("tracking_uri", "uri") and value is not None:
             made[f.name] = absolute_uri(value)
     return replace(command, **made)
 

@@ -20,6 +20,11 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def of_home(text: str) -> str:
+    """A text that may name a file, as a pattern or an MLflow run id too, with ``~`` expanded; any other stays as it is."""
+    return str(expanded(Path(text))) if text.startswith("~") else text
+
+
 def absolute_uri(uri: str) -> str:
     """An MLflow URI in which the path of an SQLite file is absolute; a bare path is a folder of files."""
     if uri.startswith(_SQLITE):

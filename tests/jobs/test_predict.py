@@ -74,9 +74,10 @@ print(sorted({"ray", "mlflow"} & set(sys.modules)))
 
 
 def test_folders_patterns_and_standard_input(champion: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pictures))
     content = (pictures / "a.png").read_bytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
-    ended = predict(champion, "-", f"{pictures}/**/*.*p*g*", pictures / "more" / "c[1].webp", "--top", 1, "--json")
+    ended = predict(champion, "-", "~/**/*.*p*g*", pictures / "more" / "c[1].webp", "--top", 1, "--json")
     answers = json.loads(ended.printed)
     assert ended.code == 0
     given = ["-", *(str(pictures / name) for name in ("a.png", "b.jpg", "more/c[1].webp"))]

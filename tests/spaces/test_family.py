@@ -51,7 +51,9 @@ def test_a_file_and_a_module_are_families_of_ones_own(mine: Path) -> None:
     assert find_family("raysearch_test_module").source == mine / "raysearch_test_module.py"
 
 
-def test_a_package_is_a_family_where_its_folder_is_in_the_working_directory(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_is_a_family_where_its_folder_is_in_the_working_directory(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (mine / "raysearch_test_package").mkdir()
     (mine / "raysearch_test_package" / "__init__.py").write_text(PLAIN.replace("NAME", "'packed'"))
     monkeypatch.chdir(mine)

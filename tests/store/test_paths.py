@@ -10,11 +10,16 @@ import pytest
 import torch
 
 from raysearch.errors import UserError
+from raysearch.jobs.compare import CompareCommand
+from raysearch.jobs.export import ExportCommand
 from raysearch.jobs.plan import SearchCommand
+from raysearch.jobs.ui import UiCommand
+from raysearch.jobs.validate import ValidateCommand
+from raysearch.parsing.one_dataclass import parse
 from raysearch.recipes.autoformer import IMAGES_RECIPE
 from raysearch.store.files import write_whole
 from raysearch.store.names import check_text, shown
-from raysearch.store.paths import absolute, absolute_uri
+from raysearch.store.paths import absolute, absolute_uri, of_home
 from raysearch.tasks.images import IMAGES
 from raysearch.training import checkpoint
 
@@ -40,6 +45,24 @@ def test_a_search_reads_the_folder_that_was_meant_when_it_was_typed(tmp_path: Pa
     config = replace(IMAGES, root=Path("photos"))
     monkeypatch.chdir("/")
     assert config.root == tmp_path / "photos"  # so it travels to processes with another working directory
+
+
+def test_the_home_is_known_wherever_a_command_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells expand it at the beginning of a word alone: neither in --output=~/page.html nor in what is quoted."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = parse(
+        CompareCommand, ["~/one", "0" * 32, "--output=~/page.html", "--tracking-uri=sqlite:///~/m.db"], prog="compare"
+    )
+    assert command.runs == (f"{tmp_path}/one", "0" * 32)
+    assert command.output == tmp_path / "page.html"
+    assert command.tracking_uri == f"sqlite:///{tmp_path}/m.db"
+    assert CompareCommand(("one", "other"), output=Path("~/page.html")).output == tmp_path / "page.html"
+    assert parse(ExportCommand, ["~/run", "--output=~/files"], prog="export") == ExportCommand(
+        tmp_path / "run", output=tmp_path / "files"
+    )
+    assert parse(ValidateCommand, ["~/run"], prog="validate").folder == tmp_path / "run"
+    assert parse(UiCommand, ["sqlite:///~/m.db"], prog="ui").uri == f"sqlite:///{tmp_path}/m.db"
+    assert of_home("./~a/*.png") == "./~a/*.png"
 
 
 def test_results_are_written_where_every_library_can_and_read_from_anywhere(tmp_path: Path) -> None:
