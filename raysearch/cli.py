@@ -39,8 +39,8 @@ class Job:
     """``module:dataclass`` whose fields are its flags. None: the search's, which depend on recipe and family."""
     missing: str = "give the output folder of a finished search"
     """What to say where no argument is given."""
-    continued: str = "the same command"
-    """What continues it after an interruption."""
+    continued: str | None = "the same command"
+    """What continues it after an interruption. None: it says so itself (``continues``) once there is something to continue."""
     takes_line: bool = False
     """Whether it writes its own command line down (``line``)."""
 
@@ -51,7 +51,7 @@ JOBS = {
         "images --data DIR --constraint.max-params 6M",
         "raysearch.jobs.search:run",
         None,
-        continued="the same command with --resume",
+        continued=None,
         takes_line=True,
     ),
     "export": Job(
@@ -124,7 +124,7 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # The one door through which the command line comes in: all that is written down of it is written down without passwords.
     line = command_line(name, *map(without_password, given))
-    with reported(continued=job.continued):
+    with reported(continued=job.continued) as interruption:
         from rich.console import Console
 
         if job.command is None:
@@ -137,7 +137,10 @@ def run_job(name: str, arguments: Sequence[str] | None = None) -> None:
             if not given and job.missing:
                 fail(f"{job.missing}; --help tells more")
             command = parse(_named(job.command), given, prog=command_line(name))
-        _named(job.run)(command, console=Console(), **({"line": line} if job.takes_line else {}))
+        told: dict[str, Any] = {"line": line} if job.takes_line else {}
+        if job.continued is None:
+            told["continues"] = interruption.continues
+        _named(job.run)(command, console=Console(), **told)
 
 
 search = partial(run_job, "search")
@@ -175,16 +178,37 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
     print(without_password("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
+class Interruption:
+    """What is said of a job that ends before its end."""
+
+    def __init__(self, continued: str | None) -> None:
+        self.continued = continued
+
+    def continues(self, command: str) -> None:
+        """From now on ``command`` continues the job."""
+        self.continued = command
+
+    def __str__(self) -> str:
+        """One line, without a command that would find nothing to continue, or another job's work."""
+        if self.continued is None:
+            return "interrupted before anything was kept; the same command begins again"
+        return f"interrupted; {self.continued} continues"
+
+
 @contextlib.contextmanager
-def reported(*, continued: str) -> Generator[None]:
-    """Turn what the user can mend into one line and exit code 2, an interruption into how it is continued."""
+def reported(*, continued: str | None) -> Generator[Interruption]:
+    """Turn what the user can mend into one line and exit code 2, an interruption into how it is continued.
+
+    ``continued`` is the command that continues it from the beginning on; None where there is nothing to continue yet.
+    """
+    interruption = Interruption(continued)
     told = logging.StreamHandler()
     told.setFormatter(_WithoutPasswords("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[told])
     sys.excepthook = _show_bug
     with interrupting() as ending:
         try:
-            yield
+            yield interruption
         except UserError as error:
             if os.environ.get("RAYSEARCH_TRACEBACK"):
                 raise
@@ -193,8 +217,9 @@ def reported(*, continued: str) -> Generator[None]:
             trouble = machine_trouble(error)
             if trouble is None or os.environ.get("RAYSEARCH_TRACEBACK"):
                 raise
-            fail(f"{trouble}; {continued} continues (RAYSEARCH_TRACEBACK=1 shows where it happened)")
+            remedy = "" if interruption.continued is None else f"; {interruption.continued} continues"
+            fail(f"{trouble}{remedy} (RAYSEARCH_TRACEBACK=1 shows where it happened)")
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):  # the terminal may be what went away
-                print(f"interrupted; {continued} continues", file=sys.stderr)
+                print(interruption, file=sys.stderr)
             raise SystemExit(ending.exit_code) from None

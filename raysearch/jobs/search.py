@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -56,15 +57,27 @@ from raysearch.tracking import Tracker
 from raysearch.training.supernets import SupernetFile
 
 
-def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Summary:
+def run(
+    command: SearchCommand[Any, Any], *, line: str, console: Console, continues: Callable[[str], object] | None = None
+) -> Summary:
     """Run or continue a search; returns what ``summary.json`` holds.
+
+    ``continues`` is told which command would continue it, as soon as there is a folder in which there is something to continue.
 
     Raises UserError, in one line with the remedy, for what the user can mend; nothing of an earlier search is changed then.
     """
     started = time.perf_counter()
     output = output_path(command)
+    here = [] if command.output is not None else ["--output", str(output)]  # without it, --resume finds the newest
+
+    def may_be_continued() -> None:
+        if continues is not None:
+            continues(f"the same command with {shlex.join([*here, '--resume'])}")
+
     command = continued(command, output)
     is_new = not (output / CONFIG).exists()
+    if not is_new:
+        may_be_continued()
     with ExitStack() as stack:
 
         def cluster() -> Machine:
@@ -82,6 +95,7 @@ def run(command: SearchCommand[Any, Any], *, line: str, console: Console) -> Sum
         folder = stack.enter_context(
             open_folder(output, settings, resume=command.resume, upgrade=upgraded, may_change=changeable)
         )
+        may_be_continued()
         if folder.finished:
             summary = folder.read_summary()
             if folder.spool.exists() or folder.unregistered.exists():

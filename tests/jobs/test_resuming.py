@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from raysearch.errors import UserError
+from raysearch.jobs import search
 from raysearch.jobs.opening import configuration
 from raysearch.jobs.plan import continued, plan_search
 from raysearch.parsing.search import parse_search
@@ -33,6 +37,52 @@ def test_what_may_change_is_how_the_work_is_done_and_before_the_end_of_training_
     for decides_a_score in ("train.epochs", "train.batch_size", "evaluators.precision", "seed", "dataset.img_size"):
         assert decides_a_score in settings
         assert decides_a_score not in while_training
+
+
+# --- what continues a search -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
+    """Runs a search that is interrupted in a function; returns the commands that would have continued it."""
+    monkeypatch.chdir(tmp_path)
+    # A search that is begun times its training on Ray first.
+    monkeypatch.setattr(search, "connected_to_ray", lambda *_: nullcontext())
+    monkeypatch.setattr(search, "machine_of_cluster", lambda: None)
+    monkeypatch.setattr(search, "fit_to_time", lambda command, plan, *_, **__: plan)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def run(place: str, *flags: str) -> list[str]:
+        told: list[str] = []
+        command = parse_search(["digits", *flags])
+        with monkeypatch.context() as patched:
+            patched.setattr(search, place, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                search.run(command, line="search", console=Console(quiet=True), continues=told.append)
+        return told
+
+    return run
+
+
+def test_nothing_continues_a_search_before_its_folder_is_there(interrupted: Callable[..., list[str]], tmp_path: Path) -> None:
+    for place in ("plan_search", "fit_to_time"):
+        assert interrupted(place) == []
+        assert interrupted(place, "--output", "runs/mine") == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_continues_a_search_names_the_folder_that_its_command_did_not(
+    interrupted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    assert interrupted("check_held", "--output", "runs/mine") == ["the same command with --resume"]
+    (found,) = interrupted("check_held")
+    (folder,) = (tmp_path / "runs").glob("digits-*")
+    assert found == f"the same command with --output runs/{folder.name} --resume"
+    # What is resumed is there from the beginning.
+    assert interrupted("plan_search", "--output", "runs/mine", "--resume") == ["the same command with --resume"]
+    assert interrupted("plan_search", "--resume") == [found]
 
 
 # --- a search of 0.1.0 ------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 
 import pytest
 
-from raysearch.cli import reported
+from raysearch.cli import Interruption, reported
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
@@ -33,6 +35,26 @@ def test_a_signal_interrupts_cleans_up_and_says_how_to_go_on(
     assert cleaned == ["all"]
     assert capsys.readouterr().err == "interrupted; the same command with --resume continues\n"
     assert {each: signal.getsignal(each) for each in before} == before
+
+
+def test_a_job_is_not_continued_before_there_is_something_to_continue(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.excepthook", None)
+    with pytest.raises(SystemExit), reported(continued=None):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "interrupted before anything was kept; the same command begins again\n"
+    with pytest.raises(SystemExit), reported(continued=None):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a/b")
+    assert "continue" not in capsys.readouterr().err
+
+    def job(interruption: Interruption) -> None:
+        interruption.continues("the same command with --output runs/one --resume")
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit), reported(continued=None) as interruption:
+        job(interruption)
+    assert capsys.readouterr().err == "interrupted; the same command with --output runs/one --resume continues\n"
 
 
 def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
