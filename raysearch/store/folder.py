@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import json
 import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +18,15 @@ from typing import Any, TypeVar, cast
 from raysearch.errors import UserError
 from raysearch.store.files import make_folder, temporary_name, write_whole
 from raysearch.store.json_values import Record
-from raysearch.store.names import check_text
-from raysearch.store.secrets import without_password
+from raysearch.store.names import check_text, readable
+from raysearch.store.secrets import without_password, words_with_password
 from raysearch.store.summary import EpochRecord, Summary
 
 R = TypeVar("R", bound=Record)
 
 CONFIG = "config.json"
 LOCK = ".lock"
+SPOOL = "tracking.jsonl"
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -122,7 +124,7 @@ class OutputFolder:
     @property
     def spool(self) -> Path:
         """Records that MLflow did not take yet; there only while some wait."""
-        return self.path / "tracking.jsonl"
+        return self.path / SPOOL
 
     def read_summary(self) -> Summary:
         """The closing numbers. Raises UserError that names the file when it is missing or damaged."""
@@ -223,9 +225,8 @@ def open_folder(
             raise UserError(f"--output {path} is in use by another search") from None
         os.set_inheritable(lock.fileno(), False)
         if held is not None:
-            if (clean := without_password(held["command"])) != held["command"]:  # version 0.1.0 wrote down what it was given
-                held["command"] = clean
-                write_json(file, {**read_json(file), "command": clean})
+            _clean(path)
+            held["command"] = without_password(held["command"])
             if changes:
                 made = {change.setting: {"before": change.before, "after": change.after} for change in changes}
                 now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -242,6 +243,35 @@ def open_folder(
             if {p.name for p in path.iterdir()} == {CONFIG, LOCK}:
                 file.unlink()
             raise
+
+
+_TEXTS = (".json", ".md", ".html")
+"""Endings of the files that may tell how a search was started: its own, those of its exports, and pages that were put there."""
+
+
+def _clean(folder: Path) -> None:
+    """Take the passwords that version 0.1.0 wrote down, in its command line, out of every text of the folder.
+
+    Which there are stands in small files: pages of megabytes are read only where there is one.
+    """
+    secret: dict[str, str] = {}
+    for name in (CONFIG, "summary.json", "champion.json"):
+        with suppress(OSError, ValueError):  # whoever needs a file that is missing or damaged says so
+            values = json.loads((folder / name).read_text(encoding="utf-8"))
+            for told in ("command", "mlflow_uri"):
+                secret |= words_with_password(str(values.get(told))) if isinstance(values, dict) else {}
+    if not secret:
+        return
+    forms: tuple[Callable[[str], str], ...] = (str, lambda text: json.dumps(text)[1:-1], html.escape)
+    shown = {readable(form(word)).encode(): readable(form(clean)).encode() for word, clean in secret.items() for form in forms}
+    texts = [path for path in folder.rglob("*") if path.suffix in _TEXTS or path.name == SPOOL]
+    for path in filter(Path.is_file, texts):
+        content = path.read_bytes()
+        cleaned = content
+        for word in sorted(shown, key=len, reverse=True):  # one may be the beginning of another
+            cleaned = cleaned.replace(word, shown[word])
+        if cleaned != content:
+            write_whole(path, cleaned)
 
 
 def _held(file: Path) -> dict[str, Any]:

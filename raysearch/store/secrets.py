@@ -40,6 +40,11 @@ def without_password(text: str) -> str:
     return _QUERY.sub(r"\g<name>=***", _LOGIN.sub(shown, text))
 
 
+def words_with_password(text: str) -> dict[str, str]:
+    """The words of ``text`` in which a password stands, each with what may be shown of it."""
+    return {word: clean for word in text.split() if (clean := without_password(word)) != word}
+
+
 def without_credentials(text: str) -> str:
     """``text`` as it may leave the house, without users as well: ``https://host``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -89,6 +90,42 @@ def test_a_configuration_of_an_earlier_version_is_brought_up_to_date_before_it_i
     ):
         pass
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_passwords_that_0_1_0_wrote_down_are_taken_out_of_every_text_of_the_folder(tmp_path: Path) -> None:
+    """It wrote the command line as it was given, in JSON, Markdown and pages, each of which escapes in its own way."""
+    given, bare = "--tracking-uri 'http://ada:s3&cr\"t@host:5000' --seed 1", 'http://ada:s3&cr"t@host:5000'
+    with open_folder(tmp_path, {**CONFIG, "command": f"search.py {given}"}, resume=False) as folder:
+        search_id = folder.search_id
+    page = "<style>p{}</style><pre>--tracking-uri &#x27;http://ada:s3&amp;cr&quot;t@host:5000&#x27; --seed 1</pre>mail@a.b"
+    (tmp_path / "export").mkdir()
+    for name in ("summary.json", "champion.json", "export/model.json"):
+        write_json(tmp_path / name, {"command": f"search.py {given}", "mlflow_uri": bare, "recipe": "digits"})
+    for name in ("report.html", "compare.html"):
+        (tmp_path / name).write_text(page)
+    (tmp_path / "champion.md").write_text(f"| command | `search.py {given}` |\n")
+    (tmp_path / "tracking.jsonl").write_text(json.dumps({"params": {"command": f"search.py {given}"}}) + "\n")
+    for _ in range(2):  # once config.json was cleaned, as an earlier version did it alone, the others tell what is secret
+        with open_folder(tmp_path, CONFIG, resume=True) as folder:
+            assert folder.config["command"] == "search.py --tracking-uri 'http://ada:***@host:5000' --seed 1"
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"cr" in path.read_bytes()]
+        (tmp_path / "report.html").write_text(page)
+        write_json(tmp_path / "summary.json", {"command": f"search.py {given}"})
+    with open_folder(tmp_path, CONFIG, resume=True) as folder:
+        assert folder.search_id == search_id
+    assert (tmp_path / "report.html").read_text() == page.replace("s3&amp;cr&quot;t", "***")
+    assert read_json(tmp_path / "champion.json")["recipe"] == "digits"
+
+
+def test_texts_that_hold_no_password_are_not_touched(tmp_path: Path) -> None:
+    with open_folder(tmp_path, {**CONFIG, "command": "search.py --tracking-uri http://host:5000/a@b"}, resume=False):
+        write_json(tmp_path / "summary.json", {"command": "search.py"})
+        (tmp_path / "champion.json").write_text("damaged")
+        (tmp_path / "report.html").write_bytes(b"\xff http://ada:secret@host")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    with open_folder(tmp_path, CONFIG, resume=True):
+        pass
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before
 
 
 KILLED_AT_ONCE = """
