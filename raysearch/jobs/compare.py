@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +44,9 @@ from raysearch.store.paths import expanded, of_home
 from raysearch.store.scores import Scale
 from raysearch.store.summary import Summary
 from raysearch.tracking import TrackingError, artifact_of_run, default_uri
+
+BY_TIME = "as time allows"
+"""In the place of a setting that followed from a timed step: it differs a little from one search to the next."""
 
 Settings = dict[str, Any]
 """Settings by name, as ``train.epochs``."""
@@ -127,6 +130,10 @@ class _Held:
     warm_start: int
     """How many architectures it was started with."""
     candidates: tuple[Candidate, ...]
+    flags: frozenset[str] | None = None
+    """Names of the settings that stood on the command line; None where an earlier version did not write them down."""
+    time: str | None = None
+    """In which the search was to end, as given."""
     summary: Summary | None = None
     """None where it is not there, as that of an MLflow run of version 0.1.0."""
 
@@ -136,6 +143,15 @@ class _Held:
         if self.summary is not None:
             return self.summary.score_kind
         return "bits" if all(0 <= result.score <= 1 for result in self.competing) else "float32"
+
+    @property
+    def by_time(self) -> frozenset[str]:
+        """Names of the settings that followed from a timed step of this search, on this machine at that moment."""
+        if self.flags is None or not (self.recipe.fits or self.time):
+            return frozenset()
+        group = next((group for group, algorithms in SETTINGS_OF.items() if self.recipe.algorithm in algorithms), "")
+        timed = {"train.epochs", "train.warmup_epochs", f"{group}.generations", f"{group}.candidates"}
+        return frozenset(timed - self.flags)
 
     @property
     def competing(self) -> list[Result]:
@@ -180,6 +196,8 @@ def _held(name: str, config: Path, table: Path, *, family: Family[Any, Any] | No
         given=stored.supernet is not None,
         weights=weights,
         warm_start=len(stored.warm_start),
+        flags=None if values.get("given") is None else frozenset(values["given"]),
+        time=values.get("time"),
         candidates=tuple(_candidate(row, stored.recipe.family.architecture) for row in read_candidates(table)),
     )
     if not held.competing:
@@ -269,10 +287,11 @@ def _settings(held: _Held, *, supernets_shared: bool) -> Settings:
     if not recipe.racing.enabled:
         values["racing"] = {"enabled": False}
     flat = {
-        name: value
+        name: BY_TIME if name in held.by_time else value
         for name, value in flat_settings(values).items()
         if name not in (SPLIT_SEED, "dataset.root", "finalists.count", "finalists.choose")
     }
+    flat |= {"time": held.time} if held.by_time else {}
     return {**flat, WARM_START: held.warm_start, **({} if supernets_shared else {"given supernet": held.given})}
 
 
@@ -341,7 +360,7 @@ def _compare(held: Sequence[_Held], command: CompareCommand, *, line: str) -> Co
         reference=reference,
         ideal=ideal,
         command=line,
-        notes=_notes(held),
+        notes=(*_notes(held), *_timed([members for _, members in groups])),
         scale=scale,
     )
 
@@ -397,11 +416,35 @@ def _compared(held: _Held, *, score: float, reference: tuple[float, float], idea
     )
 
 
+def _training(run: _Held) -> Settings:
+    """Its settings of training, but for those that followed from time."""
+    return {
+        name: value for name, value in flat_settings({"train": asdict(run.recipe.train)}).items() if name not in run.by_time
+    }
+
+
+def _timed(groups: Sequence[Sequence[_Held]]) -> list[str]:
+    """In which settings searches of one group differ, as they followed from time, a sentence for each group."""
+    notes: list[str] = []
+    for members in groups:
+        flat = [flat_settings(run.recipe.to_dict()) for run in members]
+        differing = {
+            name: sorted({str(values[name]) for values in flat}, key=float)
+            for name in sorted(members[0].by_time & flat[0].keys())
+            if len({values[name] for values in flat}) > 1 and not (members[0].given and name.startswith("train."))
+        }
+        if differing:
+            names = f"{members[0].name} and its like" if len(groups) > 1 else "these searches"
+            told = ", ".join(f"{name} {values[0]} to {values[-1]}" for name, values in differing.items())
+            notes.append(f"settings that followed from a timed step differ among the seeds of {names}: {told}")
+    return notes
+
+
 def _notes(held: Sequence[_Held]) -> tuple[str, ...]:
     """What a reader must know about these runs."""
     notes: list[str] = []
     weights = {run.weights for run in held} - {None}
-    trained = {run.recipe.train for run in held if not run.given}
+    trained = {json.dumps(_training(run)) for run in held if not run.given}
     if _share_supernets(held):
         notes.append("searches of one seed share their supernet, so differences between them are those of the searches")
     elif any(run.given for run in held) or len(trained) > 1:

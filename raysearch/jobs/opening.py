@@ -19,12 +19,18 @@ from raysearch.training.supernets import read_supernet
 
 
 def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> dict[str, Any]:
-    """What ``config.json`` says of a search: with another recipe, images, weights or family it cannot be resumed."""
+    """What ``config.json`` says of a search: with another recipe, images, weights or family it cannot be resumed.
+
+    Beside that stands what it was asked for: which settings stood on the command line, and in what time it was to end. The
+    others followed from recipe, images and machine.
+    """
     family = plan.recipe.family
     own = {} if family.source is None else {"family_source": content_digest(family.source)[:12]}
     return {
         "command": line,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "given": sorted(command.given),
+        "time": command.time,
         "recipe": {
             **plan.recipe.to_dict(),
             "images": plan.splits.digest[:12],

@@ -77,6 +77,8 @@ def test_what_continues_a_search_names_the_folder_that_its_command_did_not(
     interrupted: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     assert interrupted("check_held", "--output", "runs/mine") == ["the same command with --resume"]
+    begun = read_json(tmp_path / "runs" / "mine" / "config.json")
+    assert (begun["given"], begun["time"]) == (["output"], None)
     (found,) = interrupted("check_held")
     (folder,) = (tmp_path / "runs").glob("digits-*")
     assert found == f"the same command with --output runs/{folder.name} --resume"

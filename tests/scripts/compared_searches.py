@@ -23,6 +23,7 @@ def write_search(
 ) -> Path:
     """A search whose candidates have these scores (below zero: racing stopped it), each after 2 seconds of an evaluator."""
     stored = {name: settings.pop(name) for name in ("images", "supernet") if name in settings}
+    asked = {name: settings.pop(name) for name in ("flags", "time") if name in settings}
     trained, test, given = settings.pop("trained", None), settings.pop("test", None), settings.pop("given", 0)
     task = replace(DIGITS_RECIPE.task, dataset=settings.pop("dataset", replace(DIGITS_RECIPE.task.dataset, split_seed=seed)))
     recipe = replace(DIGITS_RECIPE, **{"task": task, "algorithm": "evolution", "seed": seed, **settings})
@@ -39,7 +40,8 @@ def write_search(
     if trained is not None:
         (folder / "journal.jsonl").write_text(json.dumps({"weights": trained}) + "\n")
     more = {"images": f"images-{seed}", "supernet": None, "warm_start": ["a"] * given, **stored}
-    write_json(folder / CONFIG, {"search_id": folder.name, "command": "", "recipe": {**recipe.to_dict(), **more}})
+    told = {"given": sorted(asked["flags"]), "time": asked.get("time")} if "flags" in asked else {}
+    write_json(folder / CONFIG, {"search_id": folder.name, "command": "", **told, "recipe": {**recipe.to_dict(), **more}})
     if test is not None:
         write_json(folder / "summary.json", _summary(folder.name, best=max(scores), test=test, recipe=recipe.name, seed=seed))
     return folder

@@ -96,6 +96,37 @@ def test_searches_of_one_supernet_differ_in_the_search_alone(tmp_path: Path, com
     assert "it may have learned some of their search images" in compare(*leaking).notes[1]
 
 
+def test_what_followed_from_a_timed_step_makes_no_other_group_and_is_told(tmp_path: Path, compare: Compare) -> None:
+    def search(name: str, epochs: int, *flags: str, fits: bool = True, **settings: Any) -> Path:
+        train = replace(DIGITS_RECIPE.train, epochs=epochs, warmup_epochs=epochs / 10)
+        return write_search(tmp_path / name, [0.5, 0.6], fits=fits, train=train, flags=flags, **settings)
+
+    searched = replace(DIGITS_RECIPE.search, generations=9)
+    seeds = [search("a", 62, "data"), search("b", 65, "data", seed=1), search("c", 100, "data", seed=2, search=searched)]
+    alone = compare(*seeds)
+    assert [(group.label, len(group.runs)) for group in alone.groups] == [("digits", 3)]
+    assert alone.notes[-1] == (
+        "settings that followed from a timed step differ among the seeds of these searches: search.generations 9 to 10, "
+        "train.epochs 62 to 100, train.warmup_epochs 6.2 to 10.0"
+    )
+    assert "each search trained a supernet of its own" in alone.notes[0]
+    assert "train.epochs 62 to 100" in (tmp_path / "page.html").read_text()
+    given = search("given", 65, "train.epochs", "train.warmup_epochs")
+    limited = [search(f"{time}{s}", 62 + s, seed=s, fits=False, time=time) for time in ("1h", "2h") for s in range(2)]
+    assert [len(group.runs) for group in compare(*seeds, given).groups] == [3, 1]
+    assert [group.label for group in compare(*seeds, given).groups] == [
+        "train.epochs as time allows, train.warmup_epochs as time allows",
+        "train.epochs 65, train.warmup_epochs 6.5",
+    ]
+    assert [(group.label, len(group.runs)) for group in compare(*limited).groups] == [("time 1h", 2), ("time 2h", 2)]
+    # Settings of a recipe are meant, as are all where an earlier version did not write down which were given.
+    assert len(compare(search("r", 62, fits=False), search("s", 65, seed=1, fits=False)).groups) == 2
+    for folder in seeds:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "given": None}))
+    assert len(compare(*seeds).groups) == 3
+
+
 def test_test_scores_stand_beside_the_best_with_their_intervals(tmp_path: Path, compare: Compare) -> None:
     seeds = [write_search(tmp_path / f"e{s}", [0.9, 0.95], seed=s, test=(0.90 + s / 100, 0.88)) for s in range(3)]
     alone = write_search(tmp_path / "r", [0.9, 0.92], seed=0, algorithm="random", test=(0.93, 0.89))
