@@ -31,13 +31,12 @@ from raysearch.report.comparison import (
     difference_text,
     write_comparison,
 )
-from raysearch.report.intervals import share_interval
 from raysearch.search import Candidate, Proposal, Result, pareto_front
 from raysearch.search.front import hypervolume
 from raysearch.search.protocol import Kind
 from raysearch.space import Architecture, Cost
 from raysearch.spaces import Family, find_family
-from raysearch.statistics import Interval, over_seeds
+from raysearch.statistics import Interval, over_seeds, share_interval
 from raysearch.store.candidates import CANDIDATES, CandidateRow, read_candidates
 from raysearch.store.folder import CONFIG, read_json, read_record
 from raysearch.store.paths import expanded, of_home
@@ -380,7 +379,7 @@ def _values(runs: Sequence[ComparedRun], scale: Scale) -> dict[str, Interval]:
         for name, images in (("best", runs[0].search_images), ("test", runs[0].test_images)):
             if name in values and images:
                 score = values[name].value
-                values[name] = Interval(score, *share_interval(round(score * images), images))
+                values[name] = replace(share_interval(round(score * images), images), value=score)
     return values
 
 

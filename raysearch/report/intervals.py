@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from raysearch import statistics
+from raysearch.statistics import share_interval
 from raysearch.store.scores import Scale
-
-
-def share_interval(right: int, of: int) -> tuple[float, float]:
-    """The ends of the exact 95 % interval of a share, from its number of right answers; at least one asked."""
-    found = statistics.share_interval(right, of)
-    return found.low, found.high
 
 
 def share_words(right: int, of: int) -> str:
     """The 95 % interval of a share, as ``97.1 to 99.5``."""
-    found = statistics.share_interval(right, of)
+    found = share_interval(right, of)
     return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
 
 
