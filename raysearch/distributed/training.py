@@ -132,8 +132,8 @@ class CheckpointKeeper:
             failure = TrainingDivergedError(f"{failure}; {kept}")
         self.failure = self.failure or failure
 
-    def lost(self, reasons: list[str], most: int) -> None:
-        """Note that processes were lost; ``most``: how often that may be."""
+    def lost(self, reasons: list[str], most: int) -> bool:
+        """Note that processes were lost; ``most``: how often that may be. Whether starting them again makes sense."""
         self.losses += 1
         self.begun.clear()
         reason = reasons[0] if reasons else "no reason given"
@@ -142,6 +142,7 @@ class CheckpointKeeper:
         elif self.failure is None and self.losses <= most:
             begins = f"training goes on from epoch {len(self.records) + 1} ({self.losses} of {most})"
             self.said.append(f"a training process was lost; {begins}: {reason}")
+        return self.failure is None
 
     def check(self) -> None:
         """Raise why training cannot go on, if there is a reason."""
@@ -181,14 +182,18 @@ def _history(metadata: dict[str, Any]) -> list[EpochRecord]:
 
 
 class _Losses(ray.train.UserCallback):
-    """Tells the keeper of processes that were lost; runs beside Ray Train's controller."""
+    """Tells the keeper of processes that were lost, and ends training where it would not start them again.
+
+    Runs in Ray Train's controller, which after an exception raised here ends all processes and starts none.
+    """
 
     def __init__(self, keeper: Actor, most: int) -> None:
         self.keeper, self.most = keeper, most
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called when an attempt has failed, before the next."""
-        self.keeper.lost.remote([brief(error) for error in worker_exceptions.values()], self.most)
+        """Called when an attempt has failed, before the next. Raises _NoFurther when there shall be none."""
+        if not answer(self.keeper.lost.remote([brief(error) for error in worker_exceptions.values()], self.most)):
+            raise _NoFurther
 
 
 class _NoFurther(Exception):
@@ -202,31 +207,28 @@ class TrainingBugError(RuntimeError):
 def train_worker(config: dict[str, Any]) -> None:
     """What every training process runs.
 
-    What would happen again ends training at once, by a complaint; only a lost process is an exception, after which Ray Train
-    starts all of them again.
+    Whatever keeps it from training to the end is an exception, by which Ray Train ends the others too: they wait for this
+    process in their next step. What would happen again is told to the keeper before, which then has none started again.
     """
     keeper: Actor = config["keeper"]
     context = ray.train.get_context()
     node = ray.get_runtime_context().get_node_id()
     if not answer(keeper.begin.remote(context.get_world_rank(), node, _killed_for_memory())):
-        return
+        raise _NoFurther
     try:
         _train(config["job"], keeper, threads=config["threads"])
-    except _NoFurther:
-        return
     except RayTaskError as error:
-        ray.get(keeper.complain.remote(told(error)))
-    except RayError:
+        failure = told(error)
+    except (RayError, _NoFurther):
         raise
     except Exception as error:
-        if (failure := lasting_failure(error)) is not None:
-            ray.get(keeper.complain.remote(failure))
-        else:
-            try:
-                answer(keeper.check.remote())
-            except Exception:  # whatever ended the others, the driver is told
-                return
+        failure = lasting_failure(error)
+        if failure is None:
             raise
+    else:
+        return
+    ray.get(keeper.complain.remote(failure))
+    raise _NoFurther  # not the failure itself, which may be one that cannot travel to Ray Train's controller
 
 
 def lasting_failure(error: Exception) -> Exception | None:

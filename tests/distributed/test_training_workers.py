@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -152,10 +153,25 @@ def test_two_processes_train_as_one(trained: Trained) -> None:
     check_equal(trained, by_one(job(3)))
 
 
+def title(process: psutil.Process) -> str:
+    """How a process of Ray calls itself; nothing of one that has just ended."""
+    try:
+        return process.cmdline()[0]
+    except (psutil.NoSuchProcess, IndexError):
+        return ""
+
+
 def training_processes(cluster: Cluster) -> list[psutil.Process]:
     """Those of this cluster, whatever else runs on the machine."""
     raylet = psutil.Process(cluster.head_node.all_processes["raylet"][0].process.pid)
-    return [p for p in raylet.children(recursive=True) if p.cmdline()[0].startswith("ray::RayTrainWorker")]
+    return [p for p in raylet.children(recursive=True) if title(p).startswith("ray::RayTrainWorker")]
+
+
+def wait_until_none(cluster: Cluster) -> None:
+    """Return when no training process is left."""
+    pulse = threading.Event()
+    while training_processes(cluster):
+        pulse.wait(0.05)
 
 
 def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
@@ -238,6 +254,50 @@ def test_a_bug_ends_training_at_once_with_its_traceback(cluster: Cluster, tmp_pa
     assert said == []  # nothing was started again
 
 
+class HalfBlindDigits(type(DIGITS_RECIPE.task)):  # pyright: ignore[reportUntypedBaseClass, reportGeneralTypeIssues]
+    """Digits of which the last process cannot read the images of the second epoch's fifth step."""
+
+    def batches(self, items: Any, *, rank: int = 0, world_size: int = 1, **settings: Any) -> Batches:
+        batches = super().batches(items, rank=rank, world_size=world_size, **settings)
+        return UnreadableBatches(batches, here=rank == world_size - 1)
+
+
+class UnreadableBatches(SpoiledBatches):
+    """As their name says, in the process where ``here`` is true."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, batch in enumerate(self.batches.epoch(epoch)):
+            if self.here and (epoch, step) == (1, 4):
+                raise UserError("cannot read images/7.png")
+            yield batch
+
+
+@pytest.mark.usefixtures("_spoilers_travel")
+def test_what_one_process_meets_alone_ends_training_at_once_and_leaves_no_process(cluster: Cluster, tmp_path: Path) -> None:
+    """The other waits for it in a step: for half an hour, were it not ended too."""
+    plain, said = job(1), list[str]()
+    half_blind = replace(plain, task=HalfBlindDigits(**{f.name: getattr(plain.task, f.name) for f in fields(plain.task)}))
+    path = tmp_path / "training.safetensors"
+    with pytest.raises(UserError, match=r"^cannot read images/7\.png"):
+        by_two(half_blind, path, said=said.append)
+    wait_until_none(cluster)
+    assert time.time() - path.stat().st_mtime < 120  # seconds since the last epoch that was finished
+    assert said == []  # nothing was started again
+    assert [r["epoch"] for r in checkpoint.read(path)[1]["history"]] == [0]
+
+
+def test_a_driver_that_leaves_training_leaves_no_process_behind(cluster: Cluster, tmp_path: Path) -> None:
+    """The first process is told; the other waits for it in a step, and is ended too."""
+
+    def leave(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        by_two(job(1), tmp_path / "training.safetensors", steps=leave)
+    wait_until_none(cluster)
+
+
 class Drifting(CheckpointKeeper):
     """Has one epoch more whenever it is asked, as if another was saved meanwhile."""
 
@@ -301,7 +361,7 @@ def test_a_full_disk_ends_training_with_the_path_and_keeps_the_last_epoch(tmp_pa
 def test_lack_of_memory_that_ray_noticed_is_said_in_our_words_and_not_tried_again(reason: str, tmp_path: Path) -> None:
     keeper = CheckpointKeeper(tmp_path / "training.safetensors")
     assert keeper.begin(0, "node", 3)
-    keeper.lost([reason], 3)
+    assert not keeper.lost([reason], 3)
     with pytest.raises(UserError, match=r"lack of memory; lower train\.batch-size"):
         keeper.check()
     assert not keeper.begin(0, "node", 3)
@@ -310,7 +370,7 @@ def test_lack_of_memory_that_ray_noticed_is_said_in_our_words_and_not_tried_agai
 def test_lack_of_memory_that_the_system_noticed_is_found_when_training_begins_again(tmp_path: Path) -> None:
     keeper = CheckpointKeeper(tmp_path / "training.safetensors")
     assert all(keeper.begin(rank, "node", 3) for rank in (0, 1))
-    keeper.lost(["the worker died: End of file"], 3)
+    assert keeper.lost(["the worker died: End of file"], 3)
     assert keeper.begin(0, "another node", 7)
     assert not keeper.begin(1, "node", 4)
     with pytest.raises(UserError, match=r"lack of memory; lower train\.batch-size"):
