@@ -286,10 +286,11 @@ class Pool:
     async def predict(self, split: str, arch: Architecture) -> Predictions | None:
         """What an architecture says of each image of a split; None where there is nothing to say.
 
-        None, too, where evaluators are lost over it again and again: what is shown is no reason to lose a search.
+        None, too, where evaluators are lost over it again and again: what is shown is no reason to lose a search. Raises what
+        keeps evaluators from starting, when there is none to ask.
         """
         for _ in range(ATTEMPTS):
-            evaluator = await self.free.get()
+            evaluator = await self._next_free()
             try:
                 found: Predictions | None = await evaluator.predict.remote(arch, self.images[split])
             except RayTaskError as error:  # as in scoring
@@ -302,6 +303,17 @@ class Pool:
             return found
         self.said.append(f"no predictions of {split}: {ATTEMPTS} evaluators in turn ended over them")
         return None
+
+    async def _next_free(self) -> Actor:
+        """The next evaluator that is free. Raises what ended the scoring when it comes first: none may ever be free again."""
+        taking = asyncio.ensure_future(self.free.get())
+        try:
+            await asyncio.wait([taking, self.broken], return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done():
+                self.broken.result()
+            return taking.result()
+        finally:
+            taking.cancel()  # nothing, where it was taken
 
     async def usage(self, split: str, part: Span) -> dict[str, Any] | None:
         """See :meth:`~raysearch.distributed.usage.UsageLog.usage`; as JSON values."""

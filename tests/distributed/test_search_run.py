@@ -19,6 +19,7 @@ import ray
 import torch
 import toy
 from ray.cluster_utils import Cluster
+from ray.exceptions import RayTaskError
 from torch import Tensor, nn
 
 from raysearch.distributed.evaluators import EvaluatorConfig, check_evaluators
@@ -30,6 +31,7 @@ from raysearch.errors import UserError
 from raysearch.scoring.score import score
 from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
 from raysearch.space import Architecture
+from raysearch.store.predictions import Predictions
 from raysearch.tasks.images import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
 from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.device import DeviceImages
@@ -358,6 +360,41 @@ def test_evaluators_that_cannot_start_end_the_search_with_their_reason(tmp_path:
         pytest.raises(ScoringError, match="no such weights"),
     ):
         _search(service)
+
+
+def test_predictions_do_not_wait_for_evaluators_that_cannot_start(tmp_path: Path, images: NodeFile) -> None:
+    with (
+        _service(BrokenScorer, EvaluatorConfig(), tmp_path, images) as service,
+        pytest.raises(RayTaskError, match="no such weights"),
+    ):
+        service.predict(SEARCH_SPLIT, toy.SPACE.smallest())
+
+
+class PassingScorer:
+    """Ends its process when it is asked for predictions. Once the file ``last`` is there, no other can be built."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if (folder / "last").exists():
+            raise RuntimeError("no such weights")
+
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        raise NotImplementedError
+
+    def predict(self, arch: Architecture, images: NodeFile) -> Predictions | None:
+        if images.path.endswith("last"):
+            (self.folder / "last").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+
+def test_predictions_that_end_the_last_evaluator_end_too(tmp_path: Path, images: NodeFile) -> None:
+    scorer, config = partial(PassingScorer, tmp_path), EvaluatorConfig(max_evaluators=1)
+    with (
+        _service(scorer, config, tmp_path, replace(images, path="last")) as service,
+        pytest.raises(RayTaskError, match="no such weights"),
+    ):
+        service.predict(SEARCH_SPLIT, toy.SPACE.smallest())
 
 
 def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluster, tmp_path: Path, images: NodeFile) -> None:
