@@ -81,9 +81,10 @@ class ScoringService:
         ray.kill(self.pool)
 
     def _tell(self) -> None:
-        """Pass on what the pool has to say. What it cannot say, as it is gone, whoever asks it for an outcome finds out."""
-        pool, known = self.pool, 0
-        while not self._ended.wait(1):
+        """Pass on what the pool has to say, to the end. What it cannot say, as it is gone, whoever asks it finds out."""
+        pool, known, ended = self.pool, 0, False
+        while not ended:
+            ended = self._ended.wait(1)  # then once more: what it said since the last look
             if pool is not self.pool:
                 pool, known = self.pool, 0
             try:

@@ -397,6 +397,16 @@ def test_predictions_that_end_the_last_evaluator_end_too(tmp_path: Path, images:
         service.predict(SEARCH_SPLIT, toy.SPACE.smallest())
 
 
+def test_what_the_pool_says_last_is_passed_on(tmp_path: Path, images: NodeFile) -> None:
+    said: list[str] = []
+    scorer, config = partial(PassingScorer, tmp_path), EvaluatorConfig(max_evaluators=2)
+    with _service(scorer, config, tmp_path, images, say=said.append) as service:
+        assert service.predict(SEARCH_SPLIT, toy.SPACE.smallest()) is None
+    *lost, last = [line.partition(":")[0] for line in said]
+    assert lost == 3 * ["an evaluator was lost and is replaced"]
+    assert last == "no predictions of search"
+
+
 def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluster, tmp_path: Path, images: NodeFile) -> None:
     """Two evaluators on the first node; the round of four ends only when a second node has joined."""
     rendezvous = ray.remote(num_cpus=0)(Rendezvous).remote(4)
