@@ -18,7 +18,7 @@ from raysearch.distributed.cluster import Actor, answer, beside_caller, brief, s
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.room import Need, Waiting, check_room
-from raysearch.distributed.training import out_of_memory
+from raysearch.distributed.training import lacks_memory, out_of_memory
 from raysearch.errors import UserError
 from raysearch.scoring.score import score
 from raysearch.scoring.subnets import open_subnets
@@ -35,6 +35,13 @@ from raysearch.training.trainer import TrainingDivergedError
 log = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=Architecture)
+
+
+_MORE = (
+    "free some on the cluster's machines, or give --ray-address of a cluster that has more: the same command continues with "
+    "the subnets that are not done"
+)
+"""What helps a retraining that needs more memory than there is: its settings are those of the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,17 @@ class Retrained(Generic[A]):
 
 
 def _retrain(job: RetrainingJob, arch: Architecture, board: Actor) -> dict[str, Any]:
-    """What a process of the cluster runs; outcomes as JSON values."""
+    """What a process of the cluster runs; outcomes as JSON values. Raises UserError when memory is too small."""
+    try:
+        return _train_and_score(job, arch, board)
+    except Exception as error:
+        if lacks_memory(error):
+            raise out_of_memory("the training of a subnet found no room", _MORE) from error
+        raise
+
+
+def _train_and_score(job: RetrainingJob, arch: Architecture, board: Actor) -> dict[str, Any]:
+    """One subnet, with the weights that it inherits and with its own."""
     started = time.perf_counter()
     board.report.remote(arch.id, 0, 1)
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
@@ -120,8 +137,6 @@ def _retrain(job: RetrainingJob, arch: Architecture, board: Actor) -> dict[str, 
         retrained = scored(subnet)
     except TrainingDivergedError:
         retrained = Failure("training from scratch diverged")
-    except torch.OutOfMemoryError:
-        raise out_of_memory("a training step found no room") from None
     return {
         "inherited": outcome_to_dict(inherited),
         "retrained": outcome_to_dict(retrained),
@@ -191,7 +206,7 @@ def retrain(
 def _check_loss(error: RayError, count: int, *, most: int) -> None:
     """Raises UserError when losing a process once more makes no sense to try again."""
     if isinstance(error, OutOfMemoryError):
-        raise out_of_memory("Ray ended a training process") from error
+        raise out_of_memory("Ray ended a training process", _MORE) from error
     if count > most:
         raise UserError(
             f"the training of one subnet was lost {count} times (train.max-failures is {most}), now: {brief(error)}; "

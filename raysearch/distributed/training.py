@@ -159,12 +159,21 @@ _SHORT_OF_MEMORY = ("out of memory", "outofmemory", "low on memory", "memory mon
 """Signs, in what Ray says of a lost process, that its memory monitor ended it."""
 
 
-def out_of_memory(what: str) -> UserError:
+_LESS = (
+    "lower train.batch-size, dataset.img-size or train.loader-workers and start again, or continue with --resume where more "
+    "memory is free"
+)
+"""What helps a supernet's training that needs more memory than there is."""
+
+
+def out_of_memory(what: str, remedy: str = _LESS) -> UserError:
     """What to tell a user whose training needs more memory than there is."""
-    return UserError(
-        f"{what} for lack of memory; lower train.batch-size, dataset.img-size or train.loader-workers and start again, "
-        "or continue with --resume where more memory is free"
-    )
+    return UserError(f"{what} for lack of memory; {remedy}")
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that a GPU or this machine has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _killed_for_memory() -> int | None:
@@ -236,7 +245,7 @@ def lasting_failure(error: Exception) -> Exception | None:
     text = str(error)
     if isinstance(error, UserError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
+    if lacks_memory(error):
         return out_of_memory("a training step found no room")
     if isinstance(error, torch.distributed.DistError | ConnectionError) or any(sign in text for sign in _OF_OTHERS):
         return None
