@@ -51,17 +51,19 @@ def connected(address: str | None, *, say: Callable[[str], None] = log.warning) 
 
     ``address`` is a cluster's, ``auto``, ``local``, or None for Ray's own rule: ``RAY_ADDRESS``, a cluster running on this
     node, else a new one on this machine. Of a cluster that left its address on this node but answers no more, ``say`` gets one
-    line. Raises UserError when no cluster answers where one is asked for.
+    line. Raises UserError when no cluster answers where one is asked for, and when none can be started.
     """
     if ray.is_initialized():
         yield
         return
     resolved = resolve(address, say=say)
+    at = services.find_bootstrap_address(None) if resolved is None else resolved
     try:
         with _handlers_kept(), _without_command_line():
             ray.init(address=resolved, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"no Ray cluster at {resolved}: {_first_line(error)}") from error
+        trouble = "Ray could not be started on this machine" if at in (None, "local") else f"no Ray cluster at {at}"
+        raise UserError(f"{trouble}: {_first_line(error)}") from error
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import ray
 from idle_cluster import wait_until_idle
 from ray.cluster_utils import Cluster
 
-from raysearch.distributed.cluster import resolve
+from raysearch.distributed.cluster import connected, resolve
 from raysearch.distributed.evaluators import Evaluator
 from raysearch.distributed.room import FIRST, Need, Waiting, check_room, waits
 from raysearch.errors import UserError
@@ -87,3 +87,24 @@ def test_a_cluster_that_answers_is_ray_s_own_business(noted: Path, monkeypatch: 
         assert resolve("auto") == "auto"
         monkeypatch.setenv("RAY_ADDRESS", address)
         assert resolve(None) == address
+
+
+@pytest.mark.parametrize("asked", [None, "local"])
+def test_a_ray_that_cannot_be_started_is_no_cluster_that_does_not_answer(
+    asked: str | None, noted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**settings: object) -> None:
+        raise RuntimeError("no room for the GCS\nlog of the GCS")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with (
+        pytest.raises(UserError, match=r"^Ray could not be started on this machine: no room for the GCS$"),
+        connected(asked),
+    ):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        noted.write_text(address := f"127.0.0.1:{listening.getsockname()[1]}")
+        for cluster in (None, address):
+            with pytest.raises(UserError, match=f"^no Ray cluster at {address}: no room for"), connected(cluster):
+                pass
