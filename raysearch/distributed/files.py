@@ -6,6 +6,7 @@ node then map the same file, so a node holds one copy of the weights and of the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import stat
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ def _fetch(file: NodeFile, path: Path) -> None:
                 digest.update(piece)
                 copy.write(piece)
         if digest.hexdigest() != file.digest:
-            raise OSError(f"{file.path} changed or was damaged on its way to this node")
+            raise OSError(errno.EIO, "changed, or was damaged on its way to another node", file.path)
 
 
 def _pieces(file: NodeFile) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from ray.exceptions import RayTaskError
 from torch import Tensor, nn
 
 from raysearch.distributed.evaluators import EvaluatorConfig, check_evaluators
-from raysearch.distributed.files import NodeFile, local_path, serve, share
+from raysearch.distributed.files import NodeFile, local_path, node_folder, serve, share
 from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, ScoringError, SearchRun, run_search
@@ -407,19 +407,40 @@ def test_what_the_pool_says_last_is_passed_on(tmp_path: Path, images: NodeFile) 
     assert last == "no predictions of search"
 
 
-def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluster, tmp_path: Path, images: NodeFile) -> None:
+class ReadingScorer(toy.CountingScorer):
+    """Reads the file that it scores on from its node, and writes down which node's it was and what it held."""
+
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        path = local_path(images)
+        context = ray.get_runtime_context()
+        (self.folder.parent / "read" / f"{context.get_node_id()} {os.getpid()}").write_text(f"{path}\n{path.read_text()}")
+        return super().score(arch, images, race)
+
+
+def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluster, tmp_path: Path) -> None:
     """Two evaluators on the first node; the round of four ends only when a second node has joined."""
+    original = tmp_path / "images"
+    original.write_text(f"pixels of {tmp_path}")  # which no earlier run left on this machine
+    images = share(original, server=serve())
     rendezvous = ray.remote(num_cpus=0)(Rendezvous).remote(4)
-    counts = tmp_path / "counts"
+    counts, read = tmp_path / "counts", tmp_path / "read"
     counts.mkdir()
-    scorer = partial(toy.CountingScorer, counts, together=4, rendezvous=rendezvous)
+    read.mkdir()
+    scorer = partial(ReadingScorer, counts, together=4, rendezvous=rendezvous)
     with _service(scorer, EvaluatorConfig(), tmp_path, images) as service:
         node = cluster.add_node(num_cpus=2)
         candidates = _search(service)
         assert len(toy.counted(counts)) == 4
         assert [c.proposal.arch.id for c in candidates] == _expected()
+    fetched = node_folder() / "files" / images.digest
+    paths = {images.node_id: original, node.node_id: fetched}
+    assert sorted(path.name.split()[0] for path in read.iterdir()) == sorted([*paths, *paths])
+    for path in read.iterdir():
+        assert path.read_text() == f"{paths[path.name.split()[0]]}\npixels of {tmp_path}"
     cluster.remove_node(node)
     ray.kill(rendezvous)
+    for leftover in fetched.parent.glob(f"{images.digest}*"):
+        leftover.unlink()
 
 
 class PlaceScorer:
