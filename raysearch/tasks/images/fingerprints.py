@@ -82,7 +82,7 @@ def fingerprints(
                 return None
             content = path.read_bytes()
             record["content"] = _array(content_hash(content))
-            picture = read_picture(path, mode, white=white)
+            picture = read_picture(content, mode, white=white, path=path)
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
         except ValueError as error:

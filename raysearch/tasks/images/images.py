@@ -15,7 +15,7 @@ from PIL import Image
 from raysearch.errors import UserError
 from raysearch.store.names import shown
 from raysearch.tasks.images.fingerprints import content_hash, ends_hash
-from raysearch.tasks.images.reading import READER, Mode, read_image
+from raysearch.tasks.images.reading import READER, Mode, read_picture
 
 Labels = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
 """What each image is to be recognised as: its class, 0-based, or a number to be predicted."""
@@ -142,10 +142,7 @@ class FolderImages:
             found = content_hash(content) if self.whole else ends_hash(path)
         except OSError as error:
             raise UserError(f"{shown(path)} cannot be read ({error.strerror}): restore it") from None
-        try:
-            image = read_image(content, self.mode, white=self.white)
-        except UserError as error:
-            raise UserError(str(error).replace("the picture", shown(path), 1)) from None
+        image = read_picture(content, self.mode, white=self.white, path=path).image
         if found != self.records["content"][index].tobytes():
             raise UserError(f"{shown(path)} changed since this run began: restore it, or start a new run")
         return image

@@ -74,11 +74,13 @@ def read_image(source: Source, mode: Mode, *, white: float | None = None) -> Ima
     return read_picture(source, mode, white=white).image
 
 
-def read_picture(source: Source, mode: Mode, *, white: float | None = None) -> Picture:
-    """As :func:`read_image`, with what the file left open."""
-    name = shown(source) if isinstance(source, Path) else "the picture"
+def read_picture(source: Source, mode: Mode, *, white: float | None = None, path: Path | None = None) -> Picture:
+    """As :func:`read_image`, with what the file left open. ``path`` is the file whose content ``source`` is, for errors."""
+    path = source if isinstance(source, Path) else path
+    name = "the picture" if path is None else shown(path)
     try:
-        with Image.open(source if isinstance(source, Path) else _stream(source)) as opened:
+        # Never from the path: PIL maps uncompressed TIFFs then, in the size that they have when they are turned.
+        with Image.open(_stream(source.read_bytes() if isinstance(source, Path) else source)) as opened:
             image, brightest = _eight_bits(opened, white)
             return Picture(_over_background(_upright(image, opened), mode), brightest)
     except UserError as error:
@@ -110,8 +112,8 @@ def _stream(source: bytes | BinaryIO) -> BinaryIO:
 def _reason(error: BaseException, source: Source) -> str:
     """PIL's words without the path, which the message already shows."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    text = text.replace(f" {str(source)!r}", "") if isinstance(source, Path) else text.partition(" <_io")[0]
-    return shown(text)
+    text = text.replace(f" {str(source)!r}", "") if isinstance(source, Path) else text
+    return shown(text.partition(" <_io")[0])
 
 
 # --- orientation and transparency -------------------------------------------------------------------------------------

@@ -53,6 +53,21 @@ def test_pictures_stand_upright(form: str, orientation: int) -> None:
     np.testing.assert_array_equal(np.asarray(read_image(encoded(image, form, exif=exif), "RGB")), shown(as_stored))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["L", "I;16", "RGBA"])
+def test_turned_pictures_are_the_same_from_a_path_and_from_bytes(tmp_path: Path, kind: str, orientation: int) -> None:
+    """Uncompressed TIFFs of these kinds are those that PIL maps when it is given a path."""
+    values = np.random.default_rng(0).integers(0, 256, (16, 24, 4))
+    pixels = {"L": values[..., 0].astype(np.uint8), "I;16": (values[..., 0] * 257).astype(np.uint16)}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / "turned.tif"
+    Image.fromarray(pixels.get(kind, values.astype(np.uint8))).save(path, exif=exif)
+    from_path, from_bytes = read_image(path, "RGB"), read_image(path.read_bytes(), "RGB")
+    assert from_path.size == ((16, 24) if orientation >= 5 else (24, 16))
+    np.testing.assert_array_equal(np.asarray(from_path), np.asarray(from_bytes))
+
+
 def test_damaged_exif_does_not_hide_the_picture() -> None:
     content = encoded(Image.fromarray(PIXELS), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert read_image(content, "RGB").size == (24, 16)
