@@ -25,7 +25,7 @@ from raysearch.store.files import written_whole
 from raysearch.store.private import cache_folder, in_use, remove_unused
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet, Labels
-from raysearch.tasks.images.reading import Mode, to_array
+from raysearch.tasks.images.reading import READER, Mode, to_array
 from raysearch.tasks.images.transforms import shrunk
 from raysearch.tasks.task import Splits
 
@@ -116,7 +116,7 @@ def training_images(images: ImageSet, config: DataConfig) -> ImageSet:
     if not isinstance(images, FolderImages):
         return images
     folder = cache_folder("decoded")
-    parts = [images.digest(), images.mode, config.training_side]
+    parts = [READER, images.digest(), images.mode, images.white, config.training_side]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     path = folder / f"{name}.pixels"
     if not path.exists() and not fits_in_memory(decoded_bytes(images, config)):

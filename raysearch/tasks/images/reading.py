@@ -26,7 +26,7 @@ Mode = Literal["L", "RGB"]
 Source = Path | bytes | BinaryIO
 """A file, its content, or an open one."""
 
-READER = 2
+READER = 3
 """Version of these rules: part of the identity of a data set, as other rules give other pixels. 0.1.0 had version 1."""
 
 BACKGROUND = (255, 255, 255)
@@ -151,12 +151,17 @@ def _over_background(image: Image.Image, mode: Mode) -> Image.Image:
 
 def _eight_bits(image: Image.Image, white: float | None) -> tuple[Image.Image, float | None]:
     """Grey pictures of 16 or 32 bits, whole or floating-point, brought to 8 by what their white is; all others as they are."""
+    transparent = _transparent_value(image)
     image.load()
     if image.mode != "F" and not image.mode.startswith("I"):
+        if transparent is not None:
+            image.info["transparency"] = transparent
         return image, None
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise UserError("has values that are no numbers: replace or remove it")
+    hidden = values == transparent
+    values[hidden] = 0  # they show nothing of the range
     stated = _stated_white(image)
     taken = white or stated or (1.0 if image.mode == "F" else 65535.0)
     if white is None and (values.max() > taken or values.min() < 0):
@@ -167,8 +172,23 @@ def _eight_bits(image: Image.Image, white: float | None) -> tuple[Image.Image, f
     shares = np.clip(values / taken, 0, 1)
     if _tiff_tag(image, 262) == 0:  # PhotometricInterpretation: white is zero; PIL turns that for 8 bits only
         shares = 1 - shares
+    shares[hidden] = 1  # as BACKGROUND
     bytes_ = Image.fromarray(_bytes(shares))
     return bytes_, float(values.max() / taken) if white is None and stated is None else None
+
+
+def _transparent_value(image: Image.Image) -> Any:
+    """The value or colour that a PNG says is transparent, on the scale to which PIL brings its pixels; None where it says none.
+
+    PIL scales pixels of 2, 4 and 3 x 16 bits to 8, but not this value. Asked before the picture is loaded.
+    """
+    value = image.info.get("transparency")
+    if image.format != "PNG" or value is None:
+        return None
+    stored_as = next((tile.args for tile in cast(Any, image).tile), "")
+    if stored_as == "RGB;16B":
+        return tuple(channel >> 8 for channel in value)
+    return value * {"L;2": 85, "L;4": 17}.get(stored_as, 1)
 
 
 def _bytes(shares: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,42 @@ def test_what_is_transparent_is_white() -> None:
         assert first_pixel(content) == [255, 255, 255]
         assert first_pixel(content, "L") == [255]
     assert first_pixel(encoded(Image.new("LA", (4, 4), (10, 128)), "PNG"), "L") == [132]  # half of it
+
+
+def png(bits: int, colour: int, row: bytes, transparent: bytes) -> bytes:
+    """A PNG of two pixels, as Pillow writes none; ``colour`` 0 is grey, 2 RGB."""
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 1, bits, colour, 0, 0, 0),
+        b"tRNS": transparent,
+        b"IDAT": zlib.compress(b"\0" + row),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(held)) + name + held + struct.pack(">I", zlib.crc32(name + held)) for name, held in chunks.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "other"),
+    [
+        (png(1, 0, bytes([0b01000000]), b"\0\0"), 255),
+        (png(2, 0, bytes([0b01100000]), b"\0\1"), 170),
+        (png(4, 0, bytes([0x37]), b"\0\3"), 119),
+        (png(8, 0, bytes([3, 7]), b"\0\3"), 7),
+        (png(16, 0, bytes([3, 1, 7, 0]), b"\3\1"), 7),
+        (png(8, 2, bytes([1, 2, 3, 7, 7, 7]), bytes([0, 1, 0, 2, 0, 3])), 7),
+        (png(16, 2, bytes([1, 9, 2, 9, 3, 9, *[7, 0] * 3]), bytes([1, 9, 2, 9, 3, 9])), 7),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "RGB", "RGB of 16 bits"],
+)
+def test_the_transparent_value_of_a_png_is_white_in_every_depth(content: bytes, other: int) -> None:
+    assert np.asarray(read_image(content, "L")).tolist() == [[255, other]]
+    assert np.asarray(read_image(content, "RGB")).tolist() == [[[255] * 3, [other] * 3]]
+
+
+def test_transparent_values_do_not_hide_that_a_deep_picture_is_dark() -> None:
+    content = png(16, 0, struct.pack(">HH", 65535, 4095), struct.pack(">H", 65535))
+    assert read_picture(content, "L").brightest == pytest.approx(4095 / 65535)
 
 
 @pytest.mark.parametrize(
