@@ -99,6 +99,23 @@ def read_header(source: Source) -> tuple[int, int]:
         raise UserError(f"{name} is not a readable image ({_reason(error, source)}): replace or remove it") from None
 
 
+def file_of(pixels: np.ndarray) -> bytes:
+    """Pixels as a file in memory: from here on they are read as any other, grey, colour and alpha included.
+
+    Raises UserError for what may be no picture, as prepared floats or channels first, instead of guessing.
+    """
+    given = f"pixels of {pixels.dtype} {pixels.shape}"
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{given}: give uint8 from 0 to 255, not normalised")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or not pixels.size:
+        raise UserError(f"{given}: give one picture as (height, width) or (height, width, 3), RGB, channels last")
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=0)
+    return file.getvalue()
+
+
 def to_array(image: Image.Image) -> UInt8[np.ndarray, "chans height width"]:
     """Pixels of a grey or RGB image, channels first."""
     pixels = np.asarray(image)

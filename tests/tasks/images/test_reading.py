@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from raysearch.errors import UserError
 from raysearch.tasks.images import IMAGES, evaluation_array, read_image
-from raysearch.tasks.images.reading import read_picture
+from raysearch.tasks.images.reading import file_of, read_picture
 
 PIXELS = np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)
 RAMP = (np.arange(256).reshape(16, 16) * 16).astype(np.uint16)
@@ -206,3 +206,13 @@ def test_what_is_no_picture_is_a_users_error(tmp_path: Path, damage: Any, form: 
         return
     with pytest.raises(UserError, match=str(path)):
         read_image(path, "RGB")
+
+
+def test_pixels_as_a_file_are_read_as_any_other() -> None:
+    for pixels in (PIXELS, PIXELS[..., 0], PIXELS[..., :1], np.dstack([PIXELS, np.full((16, 24), 255, np.uint8)])):
+        grey = pixels.ndim == 2 or pixels.shape[2] == 1
+        found = np.asarray(read_image(file_of(pixels), "L" if grey else "RGB"))
+        np.testing.assert_array_equal(found, PIXELS[..., 0] if grey else PIXELS)
+    for wrong in (PIXELS / 255, PIXELS.transpose(2, 0, 1), PIXELS[:0], PIXELS[None]):
+        with pytest.raises(UserError, match=r"pixels of \w+ \(.*: give"):
+            file_of(wrong)
