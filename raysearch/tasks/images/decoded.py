@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from raysearch.store.files import written_whole
+from raysearch.store.memory import free_memory_here
 from raysearch.store.private import cache_folder, in_use, remove_unused
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet, Labels
@@ -89,19 +90,7 @@ def decoded_bytes(images: FolderImages, config: DataConfig) -> int:
 
 def fits_in_memory(size: int) -> bool:
     """Whether so many bytes are at most :data:`MEMORY_SHARE` of the free memory, and of the free disk of the cache folder."""
-    return size <= MEMORY_SHARE * min(_free_memory(), shutil.disk_usage(cache_folder("decoded")).free)
-
-
-def _free_memory() -> int:
-    """Bytes that this machine, or the container that this process is in, can still give."""
-    with Path("/proc/meminfo").open() as lines:
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else max(0, min(free, int(limit) - used))
+    return size <= MEMORY_SHARE * min(free_memory_here(), shutil.disk_usage(cache_folder("decoded")).free)
 
 
 # --- the two ways -----------------------------------------------------------------------------------------------------
