@@ -40,7 +40,8 @@ def temporary_folder() -> Path:
 def cache_folder(name: str) -> Path:
     """A folder for what can be made again: below ``RAYSEARCH_CACHE``, ``XDG_CACHE_HOME/raysearch`` or ``~/.cache/raysearch``.
 
-    Where the home is not writable, as in some containers, below the temporary folder.
+    Where the home is not writable, as in some containers, or what stands there is another user's, as after ``sudo``, below the
+    temporary folder. Raises UserError where ``RAYSEARCH_CACHE`` leads to a folder of another user.
     """
     if given := os.environ.get("RAYSEARCH_CACHE"):
         below = Path(given).expanduser()
@@ -55,6 +56,13 @@ def cache_folder(name: str) -> Path:
         folder = private_folder(below / name)
         if not os.access(folder, os.W_OK):
             raise PermissionError(folder)
+    except UserError:
+        if given:
+            raise UserError(
+                f"RAYSEARCH_CACHE is {given}, but {below / name} is not a folder of this user: "
+                "remove it, or set RAYSEARCH_CACHE to a folder of your own"
+            ) from None
+        return private_folder(temporary_folder() / name)
     except OSError:
         return private_folder(temporary_folder() / name)
     return folder

@@ -92,3 +92,15 @@ def test_caches_stand_where_the_user_says(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "no folder").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
     assert cache_folder("x") == temporary_folder() / "x"
+
+
+def test_a_cache_of_another_user_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is told like a folder of another user, which only root can make."""
+    (tmp_path / "raysearch").mkdir()
+    (tmp_path / "raysearch" / "x").touch()
+    monkeypatch.delenv("RAYSEARCH_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("x") == temporary_folder() / "x"
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "raysearch"))
+    with pytest.raises(UserError, match=f"RAYSEARCH_CACHE is {tmp_path}/raysearch, but .*: remove it, or set RAYSEARCH_CACHE"):
+        cache_folder("x")
