@@ -121,3 +121,20 @@ def remove_unused(folder: Path, *, older_than: float = UNUSED_SECONDS) -> list[P
             finally:
                 os.close(descriptor)
     return removed
+
+
+def note_use(path: Path) -> None:
+    """Of a file that :func:`remove_old_files` may remove: it was used now. Nothing where there is none."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def remove_old_files(folder: Path, *, older_than: float = UNUSED_SECONDS) -> None:
+    """Remove the files of a cache that nobody has written or used (:func:`note_use`) for so many seconds.
+
+    For small files that are read at once and held by nobody; :func:`remove_unused` is for the others.
+    """
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process removes it at the same time
+            if time.time() - path.lstat().st_mtime >= older_than:
+                path.unlink()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from raysearch.store.private import cache_folder
+from raysearch.store.private import cache_folder, note_use, remove_old_files
 from raysearch.tasks.images.reading import READER, Mode, read_header, read_picture
 
 DECODED_AT_MOST = 50_000
@@ -116,6 +116,7 @@ def _read(path: Path) -> dict[bytes, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             names, records = stored["names"], stored["records"]
+        note_use(path)  # writing it anew may find no room
         return dict(zip(names.tolist(), records, strict=True)) if records.dtype == FINGERPRINT else {}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
@@ -129,5 +130,6 @@ def _write(path: Path, names: list[bytes], records: np.ndarray) -> None:
             with temporary.open("wb") as file:
                 np.savez(file, names=np.array(names, dtype=np.bytes_), records=records)
             temporary.replace(path)
+            remove_old_files(path.parent)
         finally:
             temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from raysearch.store.private import cache_folder
+from raysearch.store.private import cache_folder, note_use, remove_old_files
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.fingerprints import FINGERPRINT
 from raysearch.tasks.images.images import FolderImages
@@ -36,6 +36,7 @@ def remember(root: Path, splits: Splits) -> None:
             with temporary.open("wb") as file:
                 np.savez(file, said=np.array(json.dumps(said)), **arrays)
             temporary.replace(path)
+            remove_old_files(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -46,9 +47,11 @@ def recall(root: Path, digest: str, config: DataConfig) -> Splits | None:
     None where this machine does not know it, and where a training image changed since. The others are not looked at: each is
     compared with what it was when it is read.
     """
+    path = _path(root, digest)
     try:
-        with np.load(_path(root, digest), allow_pickle=False) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
+        note_use(path)
         said = json.loads(str(arrays["said"]))
         sets = {
             part: FolderImages(

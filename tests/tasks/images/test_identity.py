@@ -125,6 +125,33 @@ def test_other_processes_of_a_run_open_no_image_to_divide_them(tmp_path: Path, w
         load_splits(config, expected_digest=splits.digest)
 
 
+def test_what_is_known_of_folders_that_nobody_uses_any_more_goes(
+    tmp_path: Path, write_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
+    roots = {name: write_classes(tmp_path / name, {"a": 10, "b": 10}) for name in ("gone", "used", "new")}
+    known: dict[str, set[Path]] = {}
+    digests: dict[str, str] = {}
+
+    def load(name: str) -> None:
+        before = set((tmp_path / "cache").rglob("*.npz"))
+        digests[name] = load_splits(replace(OWN, root=roots[name])).digest
+        known[name] = set((tmp_path / "cache").rglob("*.npz")) - before
+
+    load("gone")
+    load("used")
+    assert [len(files) for files in known.values()] == [2, 2]
+    for path in known["gone"] | known["used"]:
+        os.utime(path, (0, 0))
+    assert load_splits(replace(OWN, root=roots["used"]), expected_digest=digests["used"]).digest == digests["used"]
+    load("new")
+    left = set((tmp_path / "cache").rglob("*.npz"))
+    assert not left & known["gone"]
+    assert {path for path in left if path.parent.name == "divisions"} == {
+        path for path in known["used"] | known["new"] if path.parent.name == "divisions"
+    }
+
+
 def test_how_pictures_are_read_is_part_of_their_identity(tmp_path: Path, write_classes) -> None:
     write_classes(tmp_path, {"a": 10, "b": 10})
     config = replace(OWN, root=tmp_path)
