@@ -37,6 +37,7 @@ PARTS = {
 }
 """Names of folders that are parts of a data set, in either case."""
 
+_BROKEN = "broken links"
 _LEFTOVERS = ("thumbs.db", "desktop.ini")
 _TABLES = (".csv", ".tsv", ".xlsx", ".json", ".parquet", ".mat")
 
@@ -169,7 +170,7 @@ def _part(name: str) -> str | None:
 
 def _holds_images(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(is_image(entry.name) and entry.is_file() for entry in entries)
+        return any(is_image(entry.name) and not _leads_nowhere(entry) and entry.is_file() for entry in entries)
 
 
 def _tables(folder: Path) -> list[str]:
@@ -195,7 +196,7 @@ def subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UserError(f"{_path(folder)} is not a folder: give the folder that holds the images")
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not _hidden(e.name))
+        return sorted(e.name for e in entries if not _hidden(e.name) and not _leads_nowhere(e) and e.is_dir())
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -208,10 +209,9 @@ class Listing:
     root: Path
     names: list[bytes] = field(default_factory=list[bytes])
     """Paths below ``root``, as bytes: a file system allows names that are no text."""
-    sizes: list[int] = field(default_factory=list[int])
     labels: list[int] = field(default_factory=list[int])
     skipped: Counter[str] = field(default_factory=Counter[str])
-    """Files that are no images, by ending."""
+    """Files that are no images, by ending, and links that lead nowhere."""
     beside: int = 0
     """Images beside the class folders, which have no class."""
     deeper: int = 0
@@ -235,26 +235,37 @@ def list_images(root: Path, classes: Sequence[str], *, as_in_0_1_0: bool) -> Lis
     """
     listing = Listing(root)
     for label, name in enumerate(classes):
-        found: list[tuple[bytes, int]] = []
-        for path, size in _files(root / name, b"", set()):
+        found: list[bytes] = []
+        for path, broken in _files(root / name, b"", set()):
+            if broken:
+                listing.skipped[_BROKEN] += 1
+                continue
             base = os.fsdecode(path.rpartition(b"/")[2])
             ending = os.path.splitext(base)[1].lower()  # noqa: PTH122  # of a bare name
             if not is_image(base) or (as_in_0_1_0 and (b"/" in path or ending not in OF_0_1_0)):
                 listing.skipped[shown(ending)] += 1
             else:
-                found.append((path, size))
+                found.append(path)
         found.sort()
-        listing.names += [os.fsencode(name) + b"/" + path for path, _ in found]
-        listing.sizes += [size for _, size in found]
+        listing.names += [os.fsencode(name) + b"/" + path for path in found]
         listing.labels += [label] * len(found)
-        listing.deeper += sum(b"/" in path for path, _ in found)
+        listing.deeper += sum(b"/" in path for path in found)
     with os.scandir(root) as entries:
-        listing.beside = sum(is_image(entry.name) and entry.is_file() for entry in entries)
+        for entry in entries:
+            if _hidden(entry.name):
+                continue
+            if _leads_nowhere(entry):  # a class perhaps
+                listing.skipped[_BROKEN] += 1
+            elif is_image(entry.name) and entry.is_file():
+                listing.beside += 1
     return listing
 
 
-def _files(folder: Path, below: bytes, seen: set[tuple[int, int]]) -> Iterator[tuple[bytes, int]]:
-    """Paths relative to ``folder`` and sizes of all files in it; a folder that links lead to twice is read once."""
+def _files(folder: Path, below: bytes, seen: set[tuple[int, int]]) -> Iterator[tuple[bytes, bool]]:
+    """Paths relative to ``folder`` of all files in it, and whether each is a link that leads nowhere.
+
+    A folder that links lead to twice is read once.
+    """
     here = os.stat(folder)  # noqa: PTH116
     if (here.st_dev, here.st_ino) in seen:
         return
@@ -264,10 +275,17 @@ def _files(folder: Path, below: bytes, seen: set[tuple[int, int]]) -> Iterator[t
             if _hidden(entry.name) or entry.name.lower() in _LEFTOVERS:
                 continue
             path = below + os.fsencode(entry.name)
-            if entry.is_dir():
+            if _leads_nowhere(entry):
+                yield path, True
+            elif entry.is_dir():
                 yield from _files(folder / entry.name, path + b"/", seen)
             elif entry.is_file():
-                yield path, entry.stat().st_size
+                yield path, False
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to what is not there, or to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110  # an entry's path is text
 
 
 def _hidden(name: str) -> bool:

@@ -63,6 +63,19 @@ def test_every_kind_of_picture_and_sub_folders_are_read_and_the_rest_is_counted(
     assert deeper == "4 images are in sub-folders of their class"
 
 
+def test_links_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
+    """To a picture, to a folder in a class, to a class, and to itself."""
+    for name in ("cat", "dog"):
+        write(tmp_path / name, *names(5))
+    for link in ("cat/5.png", "cat/more", "owl"):
+        (tmp_path / link).symlink_to(tmp_path / "unmounted" / link)
+    for link in ("round.png", "dog/round"):
+        (tmp_path / link).symlink_to(tmp_path / link)
+    splits = load_splits(replace(OWN, root=tmp_path))
+    assert (splits.classes, len(everything(splits))) == (("cat", "dog"), 10)
+    assert splits.notes == ("skipped 5 files: 5 broken links",)
+
+
 def test_unreadable_images_are_named_and_can_be_left_out(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         write(tmp_path / name, *names(8))
