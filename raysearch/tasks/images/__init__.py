@@ -8,7 +8,6 @@ from raysearch.tasks.images.cache import CachedImages, CacheInfo, open_cache, wr
 from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataConfig
 from raysearch.tasks.images.datasets import load_splits
-from raysearch.tasks.images.decoded import ImageFacts, image_facts
 from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
 from raysearch.tasks.images.reading import read_image
@@ -27,13 +26,11 @@ __all__ = [
     "DataConfig",
     "FolderImages",
     "ImageClassification",
-    "ImageFacts",
     "ImageSet",
     "Normalisation",
     "Splits",
     "TrainLoader",
     "evaluation_array",
-    "image_facts",
     "load_splits",
     "open_cache",
     "read_image",

@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +27,6 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet, Labels
 from raysearch.tasks.images.reading import READER, Mode, to_array
 from raysearch.tasks.images.transforms import shrunk
-from raysearch.tasks.task import Splits
 
 log = logging.getLogger(__name__)
 
@@ -37,47 +35,6 @@ MEMORY_SHARE = 0.5
 
 _BLOCK = 64
 """Images decoded and written at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What defaults are chosen by: how many images, how large, and whether they fit into memory decoded."""
-
-    images: int
-    """Of all parts."""
-    train_images: int
-    classes: int
-    smallest_class: int
-    """Training images of the smallest class."""
-    height: float
-    """Median over the training images, in pixels."""
-    width: float
-    decoded_bytes: int
-    """Of the training images as they are kept in memory."""
-    fits: bool
-    """Whether they are kept: decoded once instead of in every epoch."""
-
-
-def image_facts(splits: Splits, config: DataConfig) -> ImageFacts:
-    """Numbers and sizes of the images; nothing is decoded for it."""
-    train: Any = splits.train
-    if isinstance(train, FolderImages):
-        heights, widths = train.records["height"], train.records["width"]
-        size = decoded_bytes(train, config)
-        fits = fits_in_memory(size)
-    else:
-        heights, widths = np.array([train.pixels.shape[2]]), np.array([train.pixels.shape[3]])
-        size, fits = int(train.pixels.nbytes), True
-    return ImageFacts(
-        images=sum(len(part) for part in (train, splits.search, splits.finalists, splits.test)),
-        train_images=len(train),
-        classes=len(splits.classes),
-        smallest_class=int(np.bincount(train.labels, minlength=len(splits.classes)).min()),
-        height=float(np.median(heights)),
-        width=float(np.median(widths)),
-        decoded_bytes=size,
-        fits=fits,
-    )
 
 
 def decoded_bytes(images: FolderImages, config: DataConfig) -> int:

@@ -10,7 +10,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -43,13 +43,12 @@ def content_hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def ends_hash(path: Path) -> bytes:
-    """Of a file's size, beginning and end: 16 bytes."""
-    with path.open("rb") as file:
-        begin = file.read(_END)
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _END))
-        return hashlib.blake2b(begin + file.read(_END) + str(size).encode(), digest_size=16).digest()
+def ends_hash(file: BinaryIO) -> bytes:
+    """Of an open file's size, beginning and end: 16 bytes."""
+    begin = file.read(_END)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END))
+    return content_hash(begin + file.read(_END) + str(size).encode())
 
 
 def fingerprints(
@@ -77,7 +76,8 @@ def fingerprints(
             record["size"], record["mtime"], record["ctime"] = times
             record["brightest"] = np.nan
             if not whole:
-                record["content"] = record["picture"] = _array(ends_hash(path))
+                with path.open("rb") as file:
+                    record["content"] = record["picture"] = _array(ends_hash(file))
                 record["height"], record["width"] = read_header(path)
                 return None
             content = path.read_bytes()

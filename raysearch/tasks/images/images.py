@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,10 +140,10 @@ class FolderImages:
         path = self.path(index)
         try:
             content = path.read_bytes()
-            found = content_hash(content) if self.whole else ends_hash(path)
         except OSError as error:
             raise UserError(f"{shown(path)} cannot be read ({error.strerror}): restore it") from None
         image = read_picture(content, self.mode, white=self.white, path=path).image
+        found = content_hash(content) if self.whole else ends_hash(io.BytesIO(content))
         if found != self.records["content"][index].tobytes():
             raise UserError(f"{shown(path)} changed since this run began: restore it, or start a new run")
         return image

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from raysearch.errors import UserError
-from raysearch.tasks.images import IMAGES, AugmentConfig, DataConfig, TrainLoader, decoded, image_facts, load_splits
+from raysearch.tasks.images import IMAGES, AugmentConfig, DataConfig, TrainLoader, decoded, load_splits
 from raysearch.tasks.images.decoded import DecodedImages, ShrunkImages, loader_processes, training_images
+from raysearch.tasks.images.fitted import median_side
 
 VARIED = AugmentConfig(crop_scale=(0.3, 1.0), hflip=0.5)
 
@@ -63,14 +64,15 @@ def test_an_image_that_breaks_while_images_are_kept_is_named(photos: DataConfig)
         training_images(train, photos)
 
 
-def test_facts_tell_sizes_and_whether_they_fit(photos: DataConfig) -> None:
-    splits = load_splits(photos)
-    facts = image_facts(splits, photos)
-    assert (facts.images, facts.classes, facts.height, facts.width, facts.fits) == (40, 2, 40.0, 60.0, True)
-    assert facts.train_images == len(splits.train)
-    kept = training_images(splits.train, photos)
+def test_what_is_chosen_by_sizes_opens_no_file(photos: DataConfig) -> None:
+    train = load_splits(photos).train
+    kept = training_images(train, photos)
     pixels = sum(np.asarray(kept.decode(i)).size for i in range(len(kept)))
-    assert facts.decoded_bytes == pytest.approx(pixels, rel=0.05)
+    for i in range(len(train)):
+        train.path(i).unlink()
+    assert median_side(train) == 40
+    assert decoded.decoded_bytes(train, photos) == pytest.approx(pixels, rel=0.05)
+    assert decoded.fits_in_memory(pixels)
 
 
 def test_loader_processes_follow_the_machine(photos: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
