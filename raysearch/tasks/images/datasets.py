@@ -20,7 +20,7 @@ from raysearch.errors import UserError
 from raysearch.store.names import shown
 from raysearch.tasks.images import fingerprints
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.folders import EXTENSIONS, Listing, find_layout, left_out, list_images
+from raysearch.tasks.images.folders import EXTENSIONS, Listing, find_layout, imagenet_layout, left_out, list_images
 from raysearch.tasks.images.images import ArrayImages, FolderImages
 from raysearch.tasks.images.known import recall, remember
 from raysearch.tasks.images.splits import cut, of_several_classes
@@ -158,13 +158,7 @@ def _root(config: DataConfig) -> Path:
 def _folders(config: DataConfig) -> Splits:
     """DIR/<class>/, or DIR/train/<class>/ with val/ or test/ for the test, or with both: val/ for search and finalists."""
     root = _root(config)
-    if config.dataset == "imagenet":
-        for name in ("train", "val"):
-            if not (root / name).is_dir():
-                raise UserError(
-                    f"no folder {shown(root / name)}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
-                )
-    layout = find_layout(root)
+    layout = imagenet_layout(root) if config.dataset == "imagenet" else find_layout(root)
     train, val, test = layout.train, layout.val, layout.test
     if val is not None and (test is None or config.dataset == "imagenet"):  # whose published val is what all are tested on
         val, test = None, val

@@ -67,6 +67,9 @@ def find_layout(root: Path) -> Layout:
     """
     notes: list[str] = []
     root = _passed_through(root, notes)
+    with os.scandir(root) as entries:
+        if lost := sorted(entry.name for entry in entries if _part(entry.name) is not None and _leads_nowhere(entry)):
+            raise UserError(f"{_path(root / lost[0])} is a link that leads nowhere: restore what it leads to, or remove it")
     folders = subfolders(root)
     parts: dict[str, str] = {}
     for name in folders:
@@ -90,6 +93,21 @@ def find_layout(root: Path) -> Layout:
         )
     notes += [f"{_path(root / name)} is taken for a class, as it stands beside others" for name in loose]
     return Layout(tuple(_class_folders(root)), root, notes=tuple(notes))
+
+
+def imagenet_layout(root: Path) -> Layout:
+    """``train/`` and ``val/``, whatever stands beside them: an unlabelled ``test/`` and ``annotations/`` usually do.
+
+    Raises UserError, as :func:`find_layout` does.
+    """
+    for name in ("train", "val"):
+        if not (root / name).is_dir():
+            raise UserError(
+                f"no folder {_path(root / name)}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
+            )
+    others = [name for name in subfolders(root) if name not in ("train", "val")]
+    notes = [f"passed over {_listed(others)}, as ImageNet's images are in train and val"] if others else []
+    return _of_parts(root, {"train": "train", "val": "val"}, (), notes)
 
 
 def _of_parts(root: Path, parts: dict[str, str], others: Sequence[str], notes: list[str]) -> Layout:

@@ -232,6 +232,16 @@ def test_imagenet_holds_search_images_out_of_train(tmp_path: Path, write_classes
     assert not set(files(splits.train)) & set(files(splits.search))
 
 
+def test_what_stands_beside_imagenet_s_train_and_val_is_passed_over(tmp_path: Path, write_classes) -> None:
+    for part in ("train", "val"):
+        write_classes(tmp_path / part, {"n01440764": 6, "n01443537": 6})
+    write_classes(tmp_path, {"test": 3})  # without class folders, as it is published
+    (tmp_path / "annotations" / "val").mkdir(parents=True)
+    splits = load_splits(replace(IMAGENET, root=tmp_path, search_images=4, finalist_images=2))
+    assert [len(p) for p in parts(splits)] == [6, 4, 2, 12]
+    assert splits.notes == ("passed over annotations, test, as ImageNet's images are in train and val",)
+
+
 def test_imagenet_without_val_folder_is_refused(tmp_path: Path, write_classes) -> None:
     write_classes(tmp_path / "train", {"n01440764": 6, "n01443537": 6})
     assert f"no folder {tmp_path / 'val'}" in refused(replace(IMAGENET, root=tmp_path))

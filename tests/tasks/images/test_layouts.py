@@ -74,6 +74,8 @@ def test_links_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
     splits = load_splits(replace(OWN, root=tmp_path))
     assert (splits.classes, len(everything(splits))) == (("cat", "dog"), 10)
     assert splits.notes == ("skipped 5 files: 5 broken links",)
+    (tmp_path / "test").symlink_to(tmp_path / "unmounted")
+    assert refused(tmp_path).startswith(f"{tmp_path / 'test'} is a link that leads nowhere: restore")
 
 
 def test_unreadable_images_are_named_and_can_be_left_out(tmp_path: Path) -> None:
