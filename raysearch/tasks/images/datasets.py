@@ -147,6 +147,10 @@ def _array_images(
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
+_JUDGES = {"train": ("test", "val"), "val": ("test",), "test": ()}
+"""Of each given part, those that judge networks after it: their pictures are left out of it."""
+
+
 def _root(config: DataConfig) -> Path:
     if config.root is None:
         raise UserError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
@@ -171,26 +175,30 @@ def _folders(config: DataConfig) -> Splits:
     for part, listing in listings.items():
         _check_enough(listing, layout.classes, least[part])
 
-    sets, unreadable = examined(listings, config)
+    given, unreadable = examined(listings, config)
     notes = [*layout.notes, *left_out(list(listings.values()), unreadable=unreadable)]
-    _check_white(list(sets.values()), config)
+    _check_white(list(given.values()), config)
     names = tuple(shown(name) for name in layout.classes)
-    parts: dict[str, Any] = {}
-    if test is not None:
-        parts["test"] = sets["test"]
+    sets = dict(given)
+    for part, images in given.items():
+        sets[part], said = _without(images, [given[judge] for judge in _JUDGES[part] if judge in given], config)
+        notes += said
+    for part in ("val", "test"):
+        if part in sets:
+            sets[part], said = _of_one_class(sets[part], names, config)
+            notes += said
+    for part, images in sets.items():
+        _check_left(listings[part], given[part], images, layout.classes, least[part])
+
+    parts: dict[str, Any] = {"test": sets["test"]} if test is not None else {}
     if val is not None:
-        ready, copies = _without(sets["val"], [sets["test"]], config)
-        halves, said = _halves(ready, names, config)
-        images, more = _without(sets["train"], [sets["test"], ready], config)
-        parts |= {"train": images, **halves}
-        notes += [*copies, *more, *said]
+        divided, said = _halves(sets["val"], names, config)
+        parts |= {"train": sets["train"], **divided}
     else:
-        images, copies = _without(sets["train"], [] if test is None else [sets["test"]], config)
-        drawn, said = _cut(images, names, config, test=config.test_images if test is None else 0)
-        parts |= drawn
-        notes += [*copies, *said]
-    whole = all(images.whole for images in sets.values())
-    if not whole:
+        divided, said = _cut(sets["train"], names, config, test=config.test_images if test is None else 0)
+        parts |= divided
+    notes += said
+    if not all(images.whole for images in given.values()):
         notes.append(
             f"more than {fingerprints.DECODED_AT_MOST:,} images: they are told apart by size, beginning and end of "
             "their files, and were not decoded"
@@ -206,6 +214,20 @@ def _check_enough(listing: Listing, classes: Sequence[str], at_least: int) -> No
             raise UserError(
                 f"{shown(listing.root / name)} has {count} images ({', '.join(EXTENSIONS)}), the class needs at least "
                 f"{at_least}: add images or remove the folder"
+            )
+
+
+def _check_left(listing: Listing, readable: FolderImages, left: FolderImages, classes: Sequence[str], at_least: int) -> None:
+    """Raises UserError that names the folder of a class of which too few images are ``left``, and says why."""
+    counts = (np.bincount(labels, minlength=len(classes)) for labels in (listing.labels_array(), readable.labels, left.labels))
+    for name, listed, read, kept in zip(classes, *counts, strict=True):
+        if kept < at_least:
+            reasons = [f"{listed - read} are unreadable"] if read < listed else []
+            if kept < read:
+                reasons.append(f"{read - kept} are copies of images that judge networks elsewhere, or of other classes")
+            raise UserError(
+                f"{shown(listing.root / name)} has {kept} of {listed} images left ({', '.join(reasons)}), the class needs at "
+                f"least {at_least}: add images, or remove the copies that stand elsewhere"
             )
 
 
@@ -285,35 +307,52 @@ def _halves(images: FolderImages, classes: Sequence[str], config: DataConfig) ->
     if not finalists:
         return {"search": images, "finalists": images.subset([])}, ()
     groups, notes = _equal(images, classes, config)
-    if groups is not None:
-        torn = of_several_classes(images.labels, groups)  # they could judge nobody, and here is nothing to train on
-        images, groups = images.subset(np.flatnonzero(~torn)), groups[~torn]
     held_out = {"search": search / (search + finalists)}
     parts = cut(images.labels, classes, seed=config.split_seed, held_out=held_out, groups=groups, rest="finalists")
     return {part: images.subset(indices) for part, indices in parts.items()}, notes
 
 
+def _of_one_class(images: Any, classes: Sequence[str], config: DataConfig) -> tuple[Any, tuple[str, ...]]:
+    """Images that judge, without pictures that stand in several classes, and what to say of these."""
+    groups = _groups(images, config)
+    if groups is None:
+        return images, ()
+    return images.subset(np.flatnonzero(~of_several_classes(images.labels, groups))), _torn(images, groups, classes)
+
+
 def _equal(images: Any, classes: Sequence[str], config: DataConfig) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Which images show the same picture, as equal numbers, and what to say of them. None where rules of 0.1.0 are kept."""
-    if config.rules == "0.1":
+    """As :func:`_groups`, and what to say of them."""
+    groups = _groups(images, config)
+    if groups is None:
         return None, ()
+    copies = len(groups) - len(np.unique(groups))
+    said = f"{copies:,} of {len(groups):,} images are copies of others: equal ones stay in one part"
+    return groups, (said, *_torn(images, groups, classes))
+
+
+def _groups(images: Any, config: DataConfig) -> np.ndarray | None:
+    """Which images show the same picture, as equal numbers. None where no two do, and where rules of 0.1.0 are kept."""
+    if config.rules == "0.1":
+        return None
     first: dict[bytes, int] = {}
     groups = np.array([first.setdefault(picture, index) for index, picture in enumerate(images.pictures())], dtype=np.int64)
-    if len(first) == len(groups):
-        return None, ()
-    notes = [f"{len(groups) - len(first):,} of {len(groups):,} images are copies of others: equal ones stay in one part"]
+    return None if len(first) == len(groups) else groups
+
+
+def _torn(images: Any, groups: np.ndarray, classes: Sequence[str]) -> tuple[str, ...]:
+    """What to say of pictures that stand in several classes; nothing without any."""
     torn = np.flatnonzero(of_several_classes(images.labels, groups))
-    if len(torn):
-        one = int(torn[0])
-        other = next(int(i) for i in torn if groups[i] == groups[one] and images.labels[i] != images.labels[one])
-        example = (
-            f"{shown(images.path(one))} and {shown(images.path(other))}"
-            if isinstance(images, FolderImages)
-            else f"{classes[int(images.labels[one])]} and {classes[int(images.labels[other])]}"
-        )
-        pictures = len(np.unique(groups[torn]))
-        notes.append(f"{pictures:,} pictures stand in several classes (as {example}): nothing is judged on them")
-    return groups, tuple(notes)
+    if not len(torn):
+        return ()
+    one = int(torn[0])
+    other = next(int(i) for i in torn if groups[i] == groups[one] and images.labels[i] != images.labels[one])
+    example = (
+        f"{shown(images.path(one))} and {shown(images.path(other))}"
+        if isinstance(images, FolderImages)
+        else f"{classes[int(images.labels[one])]} and {classes[int(images.labels[other])]}"
+    )
+    pictures = len(np.unique(groups[torn]))
+    return (f"{pictures:,} pictures stand in several classes (as {example}): nothing is judged on them",)
 
 
 def _without(images: Any, judged: Sequence[Any], config: DataConfig) -> tuple[Any, tuple[str, ...]]:

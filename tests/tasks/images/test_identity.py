@@ -66,6 +66,44 @@ def test_given_parts_do_not_share_pictures(tmp_path: Path, write_classes, parts:
     assert sum("left out 2 of 22 given images" in note for note in splits.notes) == len(parts) - 1
 
 
+@pytest.mark.parametrize("finalists", [0, 0.1])
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test")])
+def test_a_picture_of_two_classes_of_a_given_part_judges_nobody(
+    tmp_path: Path, write_classes, parts: tuple[str, ...], finalists: float
+) -> None:
+    for part in parts:
+        write_classes(tmp_path / part, {"a": 10, "b": 10})
+    for part in parts[1:]:
+        for i in range(2):
+            shutil.copy(tmp_path / part / "a" / f"{i:04}.png", tmp_path / part / "b" / f"again{i}.png")
+    splits = load_splits(replace(OWN, root=tmp_path, finalist_images=finalists))
+    assert_disjoint(splits)
+    assert len(splits.test) == 18
+    if "val" in parts:
+        assert len(splits.search) + len(splits.finalists) == 18
+    assert sum("2 pictures stand in several classes" in note for note in splits.notes) == len(parts) - 1
+    assert any(f"{tmp_path / 'test' / 'a' / '0000.png'} and {tmp_path}/test/b/again0.png" in note for note in splits.notes)
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test")])
+def test_a_class_of_which_too_little_is_left_is_named(tmp_path: Path, write_classes, parts: tuple[str, ...]) -> None:
+    """All that a part has of it is in the part that judges, one picture aside that cannot be read."""
+    for part in parts:
+        write_classes(tmp_path / part, {"a": 10, "b": 10})
+    shutil.rmtree(tmp_path / "train" / "b")
+    shutil.copytree(tmp_path / parts[-1] / "b", tmp_path / "train" / "b")
+    (tmp_path / "train" / "b" / "0003.png").write_bytes(b"broken")
+    with pytest.raises(UserError) as error:
+        load_splits(replace(OWN, root=tmp_path, skip_unreadable=True))
+    assert f"{tmp_path / 'train' / 'b'} has 0 of 10 images left (1 are unreadable, 9 are copies of " in str(error.value)
+    assert f"needs at least {1 if 'val' in parts else 3}" in str(error.value)
+    for part in parts:
+        for path in (tmp_path / part / "a").iterdir():
+            path.write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"train/a has 0 of 10 images left \(10 are unreadable\)"):
+        load_splits(replace(OWN, root=tmp_path, skip_unreadable=True))
+
+
 def test_a_class_of_copies_alone_is_refused(tmp_path: Path, write_classes) -> None:
     write_classes(tmp_path, {"a": 10, "b": 1})
     for i in range(10):
