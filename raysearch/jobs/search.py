@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -139,6 +140,10 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
         folder.write_history(history)
         plan.given.write(folder.supernet)
     else:
+        with folder.timed("prepare"):  # an image that cannot be read ends the search before the training, not after it
+            for split, items in (("search", plan.splits.search), (FINALISTS_SPLIT, plan.splits.finalists)):
+                if len(items):
+                    _write_cache(split, items, plan, folder, console)
         with folder.timed("train"), phase(console, "train", recipe.train.epochs, at_first="processes start") as shown:
             progress = TrainingProgress(shown, epochs=recipe.train.epochs)
 
@@ -190,10 +195,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
     server = serve()
 
     def cached(name: str, items: Any) -> NodeFile:
-        path = folder.path / "cache" / f"{name}.arrow"
-        with activity(console, f"preparing {len(items):,} images to score networks on"):
-            recipe.task.write_cache(items, path)
-        return share(path, server=server)
+        return share(_write_cache(name, items, plan, folder, console), server=server)
 
     weights = share(folder.supernet, server=server)
     calibration = None
@@ -269,6 +271,14 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
         proxy=proxy,
         history=history,
     )
+
+
+def _write_cache(name: str, items: Any, plan: Plan, folder: OutputFolder, console: Console) -> Path:
+    """The file of images that evaluators read; nothing is done where it stands already."""
+    path = folder.path / "cache" / f"{name}.arrow"
+    with activity(console, f"preparing {len(items):,} images to score networks on"):
+        plan.recipe.task.write_cache(items, path)
+    return path
 
 
 def _candidates(

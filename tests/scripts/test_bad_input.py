@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, progra
 
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.store.folder import open_folder, read_json
+from raysearch.tasks.images import IMAGES, FolderImages, load_splits
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile
 
@@ -107,14 +109,17 @@ def test_a_missing_class_and_unreadable_images_are_named(refused: Refused, tmp_p
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_path: Path) -> None:
-    """It is found by a decoding process of a training process, and training is not started over for it."""
+@pytest.mark.parametrize("part", ["train", "search", "finalists"])
+def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_path: Path, part: str) -> None:
+    """One to train on is found by a process of the training, which is not started over for it; others before it begins."""
     data, output = write_tones(tmp_path / "data", count=24), tmp_path / "run"
     flags = ("--dataset.img-size", "16", "--net.patch-size", "8", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     train = ("--train.batch-size", "8", "--train.loader-workers", "1", "--train.workers", "1")
 
+    victims: FolderImages = getattr(load_splits(replace(IMAGES, root=data)), part)
+
     def spoil() -> None:
-        for path in data.rglob("*.png"):
+        for path in map(victims.path, range(len(victims))):
             path.write_bytes(b"\0" * path.stat().st_size)  # of the same size: the files listed are still those
 
     command = ("images", "--data", str(data), "--output", str(output), *flags, *train)
@@ -123,7 +128,8 @@ def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_pa
     assert "images to train" in first  # all of them were read and found in order
     assert ended.message.startswith(f"{data}/")
     assert "is not a readable image" in ended.message
-    assert not any("search" in line for line in others)
+    assert not any(line.startswith("search") for line in others)
+    assert ("train" in read_json(output / "seconds.json")) == (part == "train")
 
 
 # --- output folders and what they hold ---
