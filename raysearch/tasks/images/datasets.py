@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +24,16 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.folders import EXTENSIONS, Listing, find_layout, imagenet_layout, left_out, list_images
 from raysearch.tasks.images.images import ArrayImages, FolderImages
 from raysearch.tasks.images.known import recall, remember
+from raysearch.tasks.images.reading import read_picture
 from raysearch.tasks.images.splits import cut, of_several_classes
 from raysearch.tasks.task import Splits
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""
+
+
+_LOOKED_AT = 200
+"""Images of each part of a large set that are decoded to see whether they are dark."""
 
 
 def load_splits(config: DataConfig, *, expected_digest: str | None = None) -> Splits:
@@ -236,7 +242,8 @@ def examined(listings: Mapping[str, Listing], config: DataConfig) -> tuple[dict[
 
     Raises UserError that names unreadable files, unless ``config`` says to go on without them.
     """
-    whole = sum(len(listing.names) for listing in listings.values()) <= fingerprints.DECODED_AT_MOST
+    # Only decoding tells a file that is cut off: a user who goes on without such files wants to know all of them.
+    whole = config.skip_unreadable or sum(len(listing.names) for listing in listings.values()) <= fingerprints.DECODED_AT_MOST
     sets: dict[str, FolderImages] = {}
     problems: list[str] = []
     named: list[str] = []
@@ -269,15 +276,25 @@ def _check_white(sets: Sequence[FolderImages], config: DataConfig) -> None:
     """Raises UserError where pictures of more than 8 bits would all be dark, as 12-bit values in 16 bits are."""
     if config.white is not None:
         return
-    brightest = np.concatenate([images.records["brightest"] for images in sets])
+    known = [images.records["brightest"] if images.whole else _sampled_brightest(images) for images in sets]
+    brightest = np.concatenate(known)
     deep = brightest[~np.isnan(brightest)]
     if len(deep) and 0 < deep.max() <= 0.5:
         bits = math.ceil(math.log2(deep.max() * 65535 + 1))
+        looked_at = "" if all(images.whole for images in sets) else f" of {len(brightest)} looked at"
         raise UserError(
-            f"{len(deep)} grey pictures have more than 8 bits, do not say what white is, and none is brighter than "
+            f"{len(deep)}{looked_at} grey pictures have more than 8 bits, do not say what white is, and none is brighter than "
             f"{deep.max():.1%} of the full range: give the value of white with --dataset.white, as {2**bits - 1} for {bits} "
             "bits (65535, or 1 for floating-point pictures, if they are meant to be dark)"
         )
+
+
+def _sampled_brightest(images: FolderImages) -> np.ndarray:
+    """As records have it that know files whole. Raises UserError for an unreadable image of the sample."""
+    chosen = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int).tolist()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = [picture.brightest for picture in pool.map(lambda i: read_picture(images.path(i), images.mode), chosen)]
+    return np.array([np.nan if share is None else share for share in found])
 
 
 # --- division ---------------------------------------------------------------------------------------------------------

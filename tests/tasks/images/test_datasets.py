@@ -199,6 +199,19 @@ def test_of_large_sets_the_headers_are_read(tmp_path: Path, write_classes, monke
     assert str(tmp_path / "b" / "0004.png") in refused(replace(OWN, root=tmp_path))
 
 
+def test_of_large_sets_cut_off_files_are_left_out_where_asked_for(
+    tmp_path: Path, write_classes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A header does not tell that the rest is missing."""
+    monkeypatch.setattr("raysearch.tasks.images.fingerprints.DECODED_AT_MOST", 9)
+    write_classes(tmp_path, {"a": 10, "b": 10}, suffix=".jpg", size=(60, 60))
+    cut_off = tmp_path / "a" / "0001.jpg"
+    cut_off.write_bytes(cut_off.read_bytes()[:1500])
+    splits = load_splits(replace(OWN, root=tmp_path, skip_unreadable=True))
+    assert sum(len(part) for part in parts(splits)) == 19
+    assert splits.notes == (f"skipped 1 files: 1 unreadable ({cut_off})",)
+
+
 def test_other_roots_are_refused(tmp_path: Path, write_classes) -> None:
     assert "needs --data" in refused(OWN)
     assert f"{tmp_path / 'nowhere'}, which is not a folder" in refused(replace(OWN, root=tmp_path / "nowhere"))

@@ -166,14 +166,18 @@ def test_classes_and_files_have_any_name(tmp_path: Path) -> None:
     assert f"p{mark}" in refused(config.root)  # pyright: ignore[reportArgumentType]
 
 
-def test_deep_pictures_that_would_be_dark_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_deep_pictures_that_would_be_dark_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    if large:
+        monkeypatch.setattr("raysearch.tasks.images.fingerprints.DECODED_AT_MOST", 9)
+        monkeypatch.setattr("raysearch.tasks.images.datasets._LOOKED_AT", 5)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for i in range(8):
             noise = np.random.default_rng([i, len(name), ord(name[0])]).integers(0, 4096, (8, 8)).astype(np.uint16)
             Image.fromarray(noise).save(tmp_path / name / f"{i}.png")
     message = refused(tmp_path)
-    assert "16 grey pictures have more than 8 bits" in message
+    assert f"{'5 of 5 looked at' if large else '16'} grey pictures have more than 8 bits" in message
     assert "--dataset.white, as 4095 for 12 bits" in message
     splits = load_splits(replace(OWN, root=tmp_path, white=4095.0))
     assert np.asarray(splits.train.decode(0)).max() > 200
