@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import psutil
 import ray
 import torch
 from torch import Tensor
@@ -80,8 +79,3 @@ def on_gpu(
         return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=device)
     except torch.OutOfMemoryError:
         return None
-
-
-def free_memory() -> int:
-    """Bytes that this machine can still give."""
-    return psutil.virtual_memory().available

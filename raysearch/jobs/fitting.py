@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import plan_evaluators
-from raysearch.distributed.timing import free_memory, timed_steps, training_processes
+from raysearch.distributed.timing import timed_steps, training_processes
 from raysearch.errors import UserError
 from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, halved_batch, parse_duration, within
 from raysearch.jobs.plan import Plan, SearchCommand
@@ -22,6 +22,7 @@ from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
 from raysearch.space import Constraint
+from raysearch.store.memory import free_memory_here
 from raysearch.training.config import TrainingConfig
 from raysearch.training.timing import PROBED, Timing
 
@@ -35,7 +36,7 @@ PREPARED_S = 1.0
 def machine_of_cluster() -> Machine:
     """What the connected cluster, or this machine, offers a training."""
     room = share_of("training")
-    return Machine(cores=max(1, int(room.cpus)), gpus=int(room.gpus), memory_bytes=free_memory())
+    return Machine(cores=max(1, int(room.cpus)), gpus=int(room.gpus), memory_bytes=free_memory_here())
 
 
 def say_plan(command: SearchCommand[Any, Any], plan: Plan, output: Path, console: Console) -> None:
