@@ -23,6 +23,7 @@ from raysearch.export.subnet_file import load_subnet, read_card
 from raysearch.spaces import Family
 from raysearch.store.model_card import ModelCard
 from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images.reading import file_of
 from raysearch.tasks.images.transforms import Normalisation, evaluation_array
 
 
@@ -121,7 +122,7 @@ def _source(picture: Picture) -> Path | bytes:
     if isinstance(picture, str | os.PathLike):
         return Path(picture)
     if isinstance(picture, np.ndarray):
-        return _file_of(picture)
+        return file_of(picture)
     if isinstance(picture, Image.Image):
         return _file_of_image(picture)
     is_open = isinstance(picture, OpenFile)  # pyright: ignore[reportUnnecessaryIsInstance]  # what is declared is not all that comes
@@ -131,21 +132,6 @@ def _source(picture: Picture) -> Path | bytes:
         f"{type(picture).__name__}: give a picture as a path, the bytes of a file, a file opened as binary, a PIL image, or "
         "uint8 pixels"
     )
-
-
-def _file_of(pixels: np.ndarray) -> bytes:
-    """Pixels as a file in memory: from here on they are read as any other, grey, colour and alpha included.
-
-    Raises UserError for what may be no picture, as prepared floats or channels first, instead of guessing.
-    """
-    shown = f"pixels of {pixels.dtype} {pixels.shape}"
-    if pixels.dtype != np.uint8:
-        raise UserError(f"{shown}: give uint8 from 0 to 255, not normalised")
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or not pixels.size:
-        raise UserError(f"{shown}: give one picture as (height, width) or (height, width, 3), RGB, channels last")
-    return _file_of_image(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def _file_of_image(image: Image.Image) -> bytes:

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from raysearch.errors import UserError
-from raysearch.tasks.images.reading import Mode, read_image
+from raysearch.tasks.images.reading import Mode, file_of, read_image
 
 PROGRAM = "model.pt2"
 COLUMN = "image"
@@ -74,7 +74,7 @@ class PictureClassifier:
         """Batches (pictures, height, width, chans) of equal sizes, in the order of the pictures."""
         for item in _items(given):
             if isinstance(item, np.ndarray):
-                yield np.stack([self._read(_file_of(one)) for one in item])
+                yield np.stack([self._read(file_of(one)) for one in item])
             else:
                 yield self._read(item)[None]
 
@@ -164,10 +164,3 @@ def _decoded(text: str) -> bytes | None:
 
 def _refuse(message: str) -> NoReturn:
     raise MlflowException.invalid_parameter_value(message)
-
-
-def _file_of(pixels: np.ndarray) -> bytes:
-    """Pixels (height, width, chans) as a file, so that they are read as any other: grey, colour and alpha."""
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", compress_level=0)
-    return file.getvalue()
