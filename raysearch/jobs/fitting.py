@@ -96,15 +96,14 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
             timing = measured.timing
             measured = replace(measured, timing=replace(timing, step_s=timing.step_s * share))
             console.print(f"batch of {recipe.train.batch_size} instead of {before}: memory allows no more", highlight=False)
-    whole = expected(recipe, load, measured, trains=trains)
     limit = seconds or ((ON_GPU_S if on.gpus else ON_CPU_S) if recipe.fits else None)
     if limit is not None:
         wanted = recipe.train.epochs
         recipe, load = within(recipe, load, measured, seconds=limit, given=given, trains=trains)
         if recipe.train.epochs < wanted:
             console.print(
-                f"{recipe.train.epochs} epochs of training, which end in about {duration_text(limit)} on {on}; "
-                f"{wanted} would take {duration_text(whole.total)}: "
+                f"{recipe.train.epochs} epochs of training instead of {wanted}, so that all ends within "
+                f"{duration_text(limit)} on {on} with some to spare: "
                 + ("--time gives more" if seconds is None else "a longer --time gives more"),
                 highlight=False,
                 soft_wrap=True,

@@ -54,9 +54,11 @@ def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_comm
     os.kill(stopped.pid, signal.SIGTERM)  # as a scheduler does
     printed, complaints = stopped.communicate()
     assert stopped.returncode == 128 + signal.SIGTERM
-    assert complaints == "interrupted before anything was kept; the same command begins again\n"
-    assert printed == ""
-    assert not output.exists()
+    if (output / "config.json").exists():  # Ray was faster than this process, which told it to stop
+        assert complaints == "interrupted; the same command with --resume continues\n"
+    else:
+        assert complaints == "interrupted before anything was kept; the same command begins again\n"
+        assert not output.exists()
 
     command = (*command, "--resume")
     process = start(tmp_path, *command)

@@ -98,7 +98,7 @@ class AutoFormerGeometry(SupernetSizes):
 
     def remarks(self) -> Iterator[str]:
         """What is possible and seldom meant: a patch made for large images, on small ones."""
-        if self.patch_size >= 8 and self.grid_size < 7:
+        if self.patch_size >= 8 and self.grid_size < 6:  # the fitted recipes take 6 x 6
             yield (
                 f"images of {self.img_size} pixels in patches of {self.patch_size} are {self.grid_size} x {self.grid_size} "
                 "tokens, few to tell pictures by: a smaller --net.patch-size gives more"
