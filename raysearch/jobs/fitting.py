@@ -101,13 +101,9 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
         wanted = recipe.train.epochs
         recipe, load = within(recipe, load, measured, seconds=limit, given=given, trains=trains)
         if recipe.train.epochs < wanted:
-            console.print(
-                f"{recipe.train.epochs} epochs of training instead of {wanted}, so that all ends within "
-                f"{duration_text(limit)} on {on} with some to spare: "
-                + ("--time gives more" if seconds is None else "a longer --time gives more"),
-                highlight=False,
-                soft_wrap=True,
-            )
+            words = f"{recipe.train.epochs} epochs of training instead of {wanted}, so that all ends within"
+            more = "--time gives more" if seconds is None else "a longer --time gives more"
+            say_on(console)(f"{words} {duration_text(limit)} on {on} with some to spare: {more}")
     told = expected(recipe, load, measured, trains=trains)
     check_days(told, on, limited=seconds is not None)
     if seconds is not None and told.total > seconds:
