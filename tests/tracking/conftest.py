@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from requests.adapters import HTTPAdapter
+from small_servers import free_port
 from urllib3.util import Retry
 
 
@@ -52,12 +52,6 @@ def serve(folder: Path, port: int) -> Iterator[str]:
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

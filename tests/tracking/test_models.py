@@ -18,12 +18,12 @@ import pandas as pd
 import pytest
 import requests
 import torch
-from conftest import free_port
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from PIL import ExifTags, Image
 from requests.adapters import HTTPAdapter
 from sklearn.datasets import load_sample_images
+from small_servers import free_port
 from torch import nn
 from tracked_search import arch, candidate, settings
 from urllib3.util import Retry

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import free_port
 from mlflow import MlflowClient
+from small_servers import free_port
 from tracked_search import candidate, settings
 
 from raysearch.tracking import Tracker, TrackingError, UiServer, artifact_of_run, recorded_searches, ui_command
@@ -30,7 +30,7 @@ def command_lines(parent: int) -> list[str]:
 
 
 def test_no_command_line_names_the_store_that_the_ui_shows(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = database.with_name("of-the-ui.db")  # servers of other tests may be processes below this one
+    database = database.rename(database.with_name("of-the-ui.db"))  # servers of other tests may be processes below this one
     uri, port = f"sqlite:///{database}", free_port()
     with Tracker(**settings(uri, "seen")) as tracker:
         tracker.log_candidate(candidate(0))
