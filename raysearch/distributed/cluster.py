@@ -57,11 +57,11 @@ def connected(address: str | None, *, say: Callable[[str], None] = log.warning) 
         yield
         return
     resolved = resolve(address, say=say)
-    at = services.find_bootstrap_address(None) if resolved is None else resolved
     try:
         with _handlers_kept(), _without_command_line():
             ray.init(address=resolved, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        at = services.find_bootstrap_address(None) if resolved is None else resolved
         trouble = "Ray could not be started on this machine" if at in (None, "local") else f"no Ray cluster at {at}"
         raise UserError(f"{trouble}: {_first_line(error)}") from error
     try:

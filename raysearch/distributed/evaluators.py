@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -31,6 +31,8 @@ from raysearch.search.racing import Race
 from raysearch.space import Architecture
 from raysearch.store.journal import Journal
 from raysearch.store.predictions import Predictions
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -277,11 +279,14 @@ class Pool:
 
     async def result(self, split: str, arch_id: str) -> dict[str, Any]:
         """The outcome of a queued candidate, as JSON values, when it is known. Raises the error of a scorer."""
-        future = self.futures[split, arch_id]
+        return outcome_to_dict(await self._unless_broken(self.futures[split, arch_id]))
+
+    async def _unless_broken(self, future: asyncio.Future[T]) -> T:
+        """What ``future`` comes to. Raises what ended the scoring when that comes first: then it may never come."""
         await asyncio.wait([future, self.broken], return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             self.broken.result()
-        return outcome_to_dict(future.result())
+        return future.result()
 
     async def predict(self, split: str, arch: Architecture) -> Predictions | None:
         """What an architecture says of each image of a split; None where there is nothing to say.
@@ -305,13 +310,10 @@ class Pool:
         return None
 
     async def _next_free(self) -> Actor:
-        """The next evaluator that is free. Raises what ended the scoring when it comes first: none may ever be free again."""
+        """The next evaluator that is free. Raises what ended the scoring when that comes first."""
         taking = asyncio.ensure_future(self.free.get())
         try:
-            await asyncio.wait([taking, self.broken], return_when=asyncio.FIRST_COMPLETED)
-            if not taking.done():
-                self.broken.result()
-            return taking.result()
+            return await self._unless_broken(taking)
         finally:
             taking.cancel()  # nothing, where it was taken
 

@@ -12,6 +12,7 @@ from raysearch.errors import UserError
 from raysearch.recipes import Recipe
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
+from raysearch.training.alone import shortened
 from raysearch.training.timing import Timing
 
 START_S = 15.0
@@ -133,9 +134,10 @@ def within(
                 f"report {duration_text(told.search + told.report)}; give more --time, or smaller --dataset.img-size"
             )
         if epochs < recipe.train.epochs:
-            share = recipe.train.warmup_epochs / recipe.train.epochs
-            warmup = recipe.train.warmup_epochs if "train.warmup_epochs" in given else round(share * epochs, 1)
-            recipe = replace(recipe, train=replace(recipe.train, epochs=epochs, warmup_epochs=min(warmup, epochs)))
+            shorter = shortened(recipe.train, epochs)
+            given_one = "train.warmup_epochs" in given
+            warmup = min(recipe.train.warmup_epochs, epochs) if given_one else round(shorter.warmup_epochs, 1)
+            recipe = replace(recipe, train=replace(shorter, warmup_epochs=warmup))
     return recipe, load
 
 

@@ -29,7 +29,7 @@ from raysearch.space import Architecture, Constraint, Cost, SearchProblem
 from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, check_output
-from raysearch.store.paths import absolute, absolute_uri, expanded
+from raysearch.store.paths import absolute, absolute_uri, expanded, of_home
 from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
 from raysearch.tracking import artifact_of_run, default_uri
@@ -76,8 +76,8 @@ class SearchCommand(Generic[T, C]):
         for name, made in travelling.items():
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, made(path))
-        if self.warm_start is not None and self.warm_start.startswith("~"):
-            object.__setattr__(self, "warm_start", str(expanded(Path(self.warm_start))))
+        if self.warm_start is not None:
+            object.__setattr__(self, "warm_start", of_home(self.warm_start))
         if self.tracking_uri is not None:
             object.__setattr__(self, "tracking_uri", absolute_uri(self.tracking_uri))
 
@@ -172,14 +172,13 @@ def plan_search(
         if command.supernet is None:
             raise
         raise UserError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {error}") from None
-    given = None
     if command.supernet is not None and file is not None:
-        given = _fitting(command.supernet, file, recipe, geometry, splits)
+        _check_fits(command.supernet, file, recipe, geometry, splits)
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
         raise UserError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
-    plan = Plan(recipe, splits, geometry, problem, given)
+    plan = Plan(recipe, splits, geometry, problem, file)
     if command.warm_start is None:
         return plan
     command = replace(command, warm_start_count=_start_count(command, recipe))
@@ -264,10 +263,8 @@ def _copy(source: dict[str, Any], target: dict[str, Any], path: Sequence[str]) -
         target[name] = source[name]
 
 
-def _fitting(
-    path: Path, given: SupernetFile, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits
-) -> SupernetFile:
-    """The supernet of a file. Raises UserError when it does not fit the recipe, or may know the search and test images."""
+def _check_fits(path: Path, given: SupernetFile, recipe: Recipe[Any, Any], geometry: Geometry[Any], splits: Splits) -> None:
+    """Raises UserError when a file's supernet does not fit the recipe, or may know the search and test images."""
     sizes = geometry.settings
     if differing := [name for name, size in sizes.items() if given.settings.get(name) != size]:
         pairs = ", ".join(f"{name} {given.settings.get(name)} instead of {sizes[name]}" for name in differing)
@@ -277,19 +274,16 @@ def _fitting(
             f"--supernet {path} was trained on other images, or on another division of these: it may know "
             "search and test images of this search; repeat the --data and --dataset flags of its training"
         )
-    if given.preprocessing is not None:
-        there, here = given.preprocessing, json.loads(json.dumps(recipe.task.preprocessing()))
+    here = json.loads(json.dumps(recipe.task.preprocessing()))
+    there = here if given.preprocessing is None else given.preprocessing
+    if there != here:
         pairs = [
             f"{name} {there.get(name)}, here {here.get(name)}" for name in there | here if there.get(name) != here.get(name)
         ]
-    else:
-        pairs = []
-    if pairs:
         raise UserError(
             f"--supernet {path} was trained on inputs that were prepared otherwise ({'; '.join(pairs)}): its scores would mean "
             "nothing; repeat the --dataset flags of its training"
         )
-    return given
 
 
 def _initial(command: SearchCommand[Any, Any], source: str, problem: SearchProblem[Any]) -> tuple[Architecture, ...]:

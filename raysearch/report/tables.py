@@ -48,22 +48,6 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def closing_rows(summary: Summary) -> list[tuple[str, ...]]:
-    """The cells under :data:`COLUMNS`, champion first; none before the end of a search."""
-    if (networks := summary.networks) is None:
-        return []
-    named: list[tuple[str, Network]] = [("champion", networks.champion)]
-    named += [("largest subnet", networks.largest), ("smallest subnet", networks.smallest)]
-    scale = summary.scale
-    rows = [
-        (name, scale.text(n.score), scale.text(n.test_score), count_text(n.params), count_text(n.macs)) for name, n in named
-    ]
-    if (drawn := networks.random) is not None:
-        scores = scale.text(drawn.score), scale.text(drawn.test_score)
-        rows.insert(2, (f"random, median of {drawn.subnets}", *scores, count_text(drawn.params), count_text(drawn.macs)))
-    return rows
-
-
 def interval_text(interval: Interval | None, scale: Scale) -> str:
     """The ends of an interval of scores, as ``97.1 to 99.5``; empty where there is none."""
     if interval is None:
@@ -73,17 +57,16 @@ def interval_text(interval: Interval | None, scale: Scale) -> str:
     return f"{interval.low:.4g} to {interval.high:.4g}"
 
 
-def _closing_intervals(networks: Networks, scale: Scale) -> list[tuple[str, str]]:
-    """What stands below search and test score in the rows of :func:`closing_rows`."""
-    return [(interval_text(n.score_interval, scale), interval_text(n.test_interval, scale)) for n in _compared(networks)]
-
-
-def _compared(networks: Networks) -> list[Network | RandomNetworks]:
-    """Those of :func:`closing_rows`, in its order."""
-    compared: list[Network | RandomNetworks] = [networks.champion, networks.largest, networks.smallest]
-    if networks.random is not None:
-        compared.insert(2, networks.random)
-    return compared
+def _compared(networks: Networks) -> list[tuple[str, Network | RandomNetworks]]:
+    """The rows of the closing table, champion first."""
+    rows: list[tuple[str, Network | RandomNetworks]] = [
+        ("champion", networks.champion),
+        ("largest subnet", networks.largest),
+        ("smallest subnet", networks.smallest),
+    ]
+    if (drawn := networks.random) is not None:
+        rows.insert(2, (f"random, median of {drawn.subnets}", drawn))
+    return rows
 
 
 def closing_table(summary: Summary) -> Table:
@@ -91,11 +74,11 @@ def closing_table(summary: Summary) -> Table:
 
     Where latency was measured it takes the place of MACs: 80 columns hold one of them.
     """
-    counts, networks = summary.counts, summary.networks
+    counts, networks, scale = summary.counts, summary.networks, summary.scale
     test = "" if counts.test_images is None else f", then once on {counts.test_images:,} test images"
-    caption = f"{summary.scale.titled('scored')} on {counts.search_images:,} search images{test}"
-    intervals = [] if networks is None else _closing_intervals(networks, summary.scale)
-    if any(any(row) for row in intervals):
+    caption = f"{scale.titled('scored')} on {counts.search_images:,} search images{test}"
+    rows = [] if networks is None else _compared(networks)  # none before the end of a search
+    if any(each.score_interval or each.test_interval for _, each in rows):
         caption += "; below a score: its 95 % interval"
     table = Table(
         title=f"{summary.recipe}: {summary.constraint}",
@@ -103,15 +86,14 @@ def closing_table(summary: Summary) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    latencies = [] if networks is None else [each.latency_ms for each in _compared(networks)]
-    timed = any(latency is not None for latency in latencies)
+    timed = any(each.latency_ms is not None for _, each in rows)
     for i, column in enumerate((*COLUMNS[:-1], "latency") if timed else COLUMNS):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for i, (row, below) in enumerate(zip(closing_rows(summary), intervals, strict=True)):
-        name, *scores = row[:3]
-        cells = ["\n".join(filter(None, pair)) for pair in zip(scores, below, strict=True)]
-        size = ["" if (latency := latencies[i]) is None else f"{latency:.3g} ms"] if timed else [row[4]]
-        table.add_row(name, *cells, row[3], *size, style="bold" if i == 0 else None)
+    for i, (name, each) in enumerate(rows):
+        pairs = ((each.score, each.score_interval), (each.test_score, each.test_interval))
+        cells = ["\n".join(filter(None, (scale.text(value), interval_text(sure, scale)))) for value, sure in pairs]
+        size = count_text(each.macs) if not timed else "" if each.latency_ms is None else f"{each.latency_ms:.3g} ms"
+        table.add_row(name, *cells, count_text(each.params), size, style=None if i else "bold")
     return table
 
 
