@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmark_tables import benchmark, number, numbers, tables
-from search_script import write_idx
+from search_script import ROOT, write_idx
 
 
 def test_algorithms() -> None:
@@ -57,3 +59,27 @@ def test_champions(tmp_path: Path) -> None:
             value, *interval = (float(found) for found in re.findall(r"[+-][\d.]+", cell))  # none of one supernet
             assert not interval or interval[0] <= value <= interval[1]
         assert float(fewer) > 1  # a budget below the largest network
+
+
+def test_imagenet_is_estimated_from_what_the_recipes_ask_for() -> None:
+    (hours,) = tables(benchmark("imagenet"))
+    trained = [number(hours[f"imagenet-{size}"][0]) for size in ("tiny", "small", "base")]
+    assert trained == sorted(trained)
+    for train, search, closing, whole, days, money in (numbers(cells) for cells in hours.values()):
+        assert whole == pytest.approx(train + search + closing, abs=1)
+        assert days == pytest.approx(whole / 8 / 24, abs=0.06)
+        assert money == pytest.approx(2 * whole, abs=2)
+
+
+def test_own_images_pairs_networks_by_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    own_images = importlib.import_module("own_images")
+    right = np.arange(400) % 4 > 0
+    worse = right & (np.arange(400) % 10 > 0)
+    entries = [own_images.Entry(own_images.CHAMPION, 900_000, right), own_images.Entry("loop", 2_000_000, worse)]
+    champion, loop = own_images.rows(own_images.Settings(max_params=1e6), [entries, entries])
+    assert champion[1:4] == ("900,000", "yes", "75.0 75.0")
+    assert loop[1:4] == ("2,000,000", "no", "70.0 70.0")
+    lead, low, high = (float(found) for found in re.findall(r"[+-][\d.]+", loop[-1]))
+    assert lead == 5
+    assert 0 < low < lead < high  # the same images are lost in both seeds: paired, the difference is plain
