@@ -29,7 +29,7 @@ from raysearch.space import Architecture, Constraint, Cost, SearchProblem
 from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, check_output
-from raysearch.store.paths import absolute, absolute_uri, expanded, of_home
+from raysearch.store.paths import absolute_unless_uri, absolute_uri, expanded, of_home
 from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
 from raysearch.tracking import artifact_of_run, default_uri
@@ -51,8 +51,9 @@ class SearchCommand(Generic[T, C]):
     """Folder for all results. Default: a new one, runs/RECIPE-DATE-TIME; with --resume the newest of this recipe."""
     resume: bool = False
     """Continue the search in the output folder where it stopped."""
-    data: Path | None = None
-    """Folder of the images, for the recipes that need one."""
+    data: str | None = None
+    """The images, for the recipes that need some: a folder, a table that lists them, or an address, as s3://bucket/folder
+    (docs/images.md)."""
     supernet: Path | None = None
     """A trained supernet: our own checkpoint, or a file of another program that the family reads. Training is skipped."""
     warm_start: str | None = None
@@ -72,7 +73,9 @@ class SearchCommand(Generic[T, C]):
 
     def __post_init__(self) -> None:
         """Paths that travel, to other processes or into the record, become absolute; ``~`` is the home in all of them."""
-        travelling = {"data": absolute, "output": expanded, "supernet": expanded}
+        if self.data is not None:
+            object.__setattr__(self, "data", absolute_unless_uri(str(self.data)))
+        travelling = {"output": expanded, "supernet": expanded}
         for name, made in travelling.items():
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, made(path))

@@ -48,7 +48,8 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     left = {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, "fits": False, **values}
     if isinstance(dataset := left.get("dataset"), Mapping):
         held = cast(Mapping[str, Any], dataset)
-        of_dataset = {"skip_unreadable": False, "white": None}
+        columns = {"image_column": None, "label_column": None, "split_column": None}
+        of_dataset = {"skip_unreadable": False, "white": None, "uri": None, **columns}
         if "split_seed" not in held:
             of_dataset |= {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
         left["dataset"] = {**of_dataset, **held}

@@ -31,3 +31,12 @@ def absolute_uri(uri: str) -> str:
         file, mark, settings = uri.removeprefix(_SQLITE).partition("?")
         return f"{_SQLITE}{absolute(Path(file))}{mark}{settings}" if file and file != ":memory:" else uri
     return uri if ":" in uri or not uri else str(absolute(Path(uri)))
+
+
+def absolute_unless_uri(text: str) -> str:
+    """A path from the root of the file system; an address, as ``s3://bucket/folder``, and a name with a colon stay as they are.
+
+    A file whose name has a colon is a path all the same where there is one.
+    """
+    head = text.partition("/")[0]
+    return text if ":" in head and not expanded(Path(text)).exists() else str(absolute(Path(text)))

@@ -101,11 +101,11 @@ class Task(Protocol):
 
     @property
     def data_source(self) -> str:
-        """Where the data come from: a folder, or a name."""
+        """Where the data come from: a path, an address, or a name."""
         ...
 
-    def reading(self, root: Path) -> Self:
-        """The same task on the data in a folder."""
+    def reading(self, data: Path | str) -> Self:
+        """The same task on the data that ``--data`` names: a path, an address, or what else the task knows."""
         ...
 
     @property

@@ -18,7 +18,7 @@ from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, progra
 
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.store.folder import open_folder, read_json
-from raysearch.tasks.images import IMAGES, FolderImages, load_splits
+from raysearch.tasks.images import IMAGES, EncodedImages, load_splits
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile
 
@@ -116,7 +116,7 @@ def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_pa
     flags = ("--dataset.img-size", "16", "--net.patch-size", "8", *SMALL_NET, *FEW_CANDIDATES, *NO_MODELS)
     train = ("--train.batch-size", "8", "--train.loader-workers", "1", "--train.workers", "1")
 
-    victims: FolderImages = getattr(load_splits(replace(IMAGES, root=data)), part)
+    victims: EncodedImages = getattr(load_splits(replace(IMAGES, root=data)), part)
 
     def spoil() -> None:
         for path in map(victims.path, range(len(victims))):

@@ -38,8 +38,12 @@ def test_paths_are_absolute_and_know_the_home(tmp_path: Path, monkeypatch: pytes
 
 def test_a_search_reads_the_folder_that_was_meant_when_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    command = SearchCommand(IMAGES_RECIPE, data=Path("photos"), supernet=Path("~/net.pth"), tracking_uri="sqlite:///m.db")
-    assert command.data == tmp_path / "photos"
+    command = SearchCommand(IMAGES_RECIPE, data="photos", supernet=Path("~/net.pth"), tracking_uri="sqlite:///m.db")
+    assert command.data == str(tmp_path / "photos")
+    for kept in ("s3://bucket/photos", "torchvision:CIFAR10"):
+        assert replace(command, data=kept).data == kept
+    (tmp_path / "of:mine").mkdir()
+    assert replace(command, data="of:mine").data == str(tmp_path / "of:mine")
     assert command.supernet == Path.home() / "net.pth"
     assert command.tracking_uri == f"sqlite:///{tmp_path}/m.db"
     config = replace(IMAGES, root=Path("photos"))

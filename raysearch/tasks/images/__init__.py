@@ -8,7 +8,7 @@ from raysearch.tasks.images.cache import CachedImages, CacheInfo, open_cache, wr
 from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES, DataConfig
 from raysearch.tasks.images.datasets import load_splits
-from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet
+from raysearch.tasks.images.images import ArrayImages, EncodedImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
 from raysearch.tasks.images.reading import read_image
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation, evaluation_array
@@ -24,7 +24,7 @@ __all__ = [
     "CacheInfo",
     "CachedImages",
     "DataConfig",
-    "FolderImages",
+    "EncodedImages",
     "ImageClassification",
     "ImageSet",
     "Normalisation",

@@ -25,8 +25,9 @@ from jaxtyping import UInt8
 from raysearch.errors import UserError
 from raysearch.store.files import make_folder, written_whole
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.images import ArrayImages, ImageSet, Labels
+from raysearch.tasks.images.images import ArrayImages, EncodedImages, ImageSet, Labels
 from raysearch.tasks.images.reading import READER, to_array
+from raysearch.tasks.images.stores import threads_for
 from raysearch.tasks.images.transforms import evaluation_crop
 
 _KEY = b"raysearch.cache"
@@ -133,7 +134,8 @@ def _blocks(images: ImageSet, config: DataConfig) -> Iterator[UInt8[np.ndarray, 
             yield np.ascontiguousarray(images.pixels[start : start + _BLOCK])
         return
     crop = evaluation_crop(config)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    threads = threads_for(images.store) if isinstance(images, EncodedImages) else os.cpu_count()
+    with ThreadPoolExecutor(threads) as pool:
         for start in starts:
             indices = range(start, min(start + _BLOCK, len(images)))
             yield np.stack(list(pool.map(lambda index: to_array(crop(images.decode(index))), indices)))

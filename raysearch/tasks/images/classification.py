@@ -20,7 +20,7 @@ from raysearch.tasks.images.cache import write_cache
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.fitted import fitted_augment, fitted_data, median_side
-from raysearch.tasks.images.images import FolderImages, ImageSet
+from raysearch.tasks.images.images import EncodedImages, ImageSet
 from raysearch.tasks.images.loader import TrainLoader
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
 from raysearch.tasks.task import Ends, Mix, Splits, Task
@@ -48,12 +48,12 @@ class ImageClassification(Task):
 
     @property
     def data_source(self) -> str:
-        """The folder of the images; the data set's name where it needs none."""
-        return str(self.dataset.root or self.dataset.dataset)
+        """Path or address of the images; the data set's name where it needs none."""
+        return self.dataset.source or self.dataset.dataset
 
-    def reading(self, root: Path) -> Self:
-        """The same task on the images in a folder."""
-        return replace(self, dataset=replace(self.dataset, root=root))
+    def reading(self, data: Path | str) -> Self:
+        """The same task on the images at a path or an address."""
+        return replace(self, dataset=self.dataset.reading(data))
 
     @property
     def split_seed(self) -> int:
@@ -170,4 +170,4 @@ class ImageClassification(Task):
 
     def item_names(self, items: ImageSet) -> list[str] | None:
         """Paths of the files below the data set's folder; None for images that are embedded in a package."""
-        return [os.fsdecode(bytes(name)) for name in items.names] if isinstance(items, FolderImages) else None
+        return [os.fsdecode(bytes(name)) for name in items.names] if isinstance(items, EncodedImages) else None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import tyro
 
 from raysearch.bounds import Bounds, Count, NotNegative, Positive, Seed, Share, at_least, check_numbers
-from raysearch.errors import SettingError
+from raysearch.errors import SettingError, UserError
+from raysearch.store.names import shown
 from raysearch.store.paths import absolute
 from raysearch.tasks.images.reading import Mode
+from raysearch.tasks.images.remote import Remote, is_address
 
 Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -33,7 +35,10 @@ class DataConfig:
     dataset: Dataset = "digits"
     """digits and fashion-mnist are known sets, images is a folder of your own, imagenet has train/ and val/."""
     root: Path | None = None
-    """Folder of the images. Not needed for digits, nor for fashion-mnist as Debian's package installs it."""
+    """Folder of the images, or a table that lists them. Not needed for digits, nor for fashion-mnist as Debian's package
+    installs it."""
+    uri: str | None = None
+    """The same in an object store, as s3://bucket/folder or gs://bucket/folder, instead of root."""
     img_size: Count = 8
     """Side of the square image that the network sees, in pixels."""
     in_chans: Count = 1
@@ -61,11 +66,22 @@ class DataConfig:
     white: Positive | None = None
     """Value of white in grey pictures of more than 8 bits, as 4095. Default: what the file says, else 65535, or 1 for
     floating-point pictures."""
+    image_column: str | None = None
+    """Column of a table with the image or its path. Default: path, file, filename, file_name, image or img."""
+    label_column: str | None = None
+    """Column of a table with the class. Default: label, class, category or target."""
+    split_column: str | None = None
+    """Column of a table that says which images are train, val and test. Default: split, where there is one."""
     skip_unreadable: bool = False
     """Go on without the files of a folder that cannot be read; they are counted and named."""
     rules: Annotated[Literal["0.1", "0.2"], tyro.conf.Suppress] = "0.2"
     """The version whose rules say which files are images, which are equal, and what tells a changed one; of 0.1 only for
     searches that this version stored."""
+
+    @property
+    def source(self) -> str | None:
+        """Where the images lie: a path or an address."""
+        return self.uri if self.root is None else str(self.root)
 
     @property
     def mode(self) -> Mode:
@@ -77,6 +93,12 @@ class DataConfig:
         """Shorter side to which training images of folders are brought down, in pixels; 0 leaves them as they are."""
         return round(self.shrink * self.img_size)
 
+    def reading(self, data: Path | str) -> Self:
+        """The same settings for the images that ``--data`` names: a path or an address."""
+        if isinstance(data, str) and is_address(data):
+            return replace(self, root=None, uri=data)
+        return replace(self, root=Path(data), uri=None)
+
     def __post_init__(self) -> None:
         """The root becomes absolute: training processes have another working directory.
 
@@ -84,13 +106,17 @@ class DataConfig:
         """
         if self.root is not None:
             object.__setattr__(self, "root", absolute(self.root))
+        if self.uri is not None:
+            if self.root is not None:
+                raise UserError(f"dataset has both a root ({shown(self.root)}) and a uri: give one of them")
+            Remote.parse(self.uri)
         check_numbers(self)
         if self.in_chans not in (1, 3):
             raise SettingError("in_chans", f"is {self.in_chans}, must be 1 (grey) or 3 (colour)")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.in_chans:
-                shown = " ".join(map(str, values))
-                raise SettingError(name, f"is {shown}, must have one value per channel ({self.in_chans})")
+                given = " ".join(map(str, values))
+                raise SettingError(name, f"is {given}, must have one value per channel ({self.in_chans})")
         if 0 < self.shrink < 1:
             raise SettingError("shrink", f"is {self.shrink:g}, must be 0 or at least 1")
 

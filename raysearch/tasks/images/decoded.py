@@ -24,8 +24,9 @@ from raysearch.store.files import written_whole
 from raysearch.store.memory import free_memory_here
 from raysearch.store.private import cache_folder, in_use, remove_unused
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.images import ArrayImages, FolderImages, ImageSet, Labels
+from raysearch.tasks.images.images import ArrayImages, EncodedImages, ImageSet, Labels
 from raysearch.tasks.images.reading import READER, Mode, to_array
+from raysearch.tasks.images.stores import threads_for
 from raysearch.tasks.images.transforms import shrunk
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _BLOCK = 64
 """Images decoded and written at a time."""
 
 
-def decoded_bytes(images: FolderImages, config: DataConfig) -> int:
+def decoded_bytes(images: EncodedImages, config: DataConfig) -> int:
     """Bytes of the images as they are kept in memory, from the sizes that their files tell."""
     heights, widths = (images.records[name].astype(np.float64) for name in ("height", "width"))
     side = config.training_side
@@ -59,7 +60,7 @@ def training_images(images: ImageSet, config: DataConfig) -> ImageSet:
     The first process of a machine that asks makes the file of pixels; others wait for it. Raises
     UserError that names an unreadable image.
     """
-    if not isinstance(images, FolderImages):
+    if not isinstance(images, EncodedImages):
         return images
     folder = cache_folder("decoded")
     parts = [READER, images.digest(), images.mode, images.white, config.training_side]
@@ -78,11 +79,11 @@ def training_images(images: ImageSet, config: DataConfig) -> ImageSet:
     return DecodedImages(path, images.labels, images.mode, descriptor)
 
 
-def _write(images: FolderImages, config: DataConfig, path: Path) -> None:
+def _write(images: EncodedImages, config: DataConfig, path: Path) -> None:
     """Bare pixels one image after the other, and after them where each begins and how large it is."""
     smaller = ShrunkImages(images, config.training_side)
     places = np.zeros((len(images), 3), dtype="<i8")
-    with written_whole(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with written_whole(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(threads_for(images.store)) as pool:
         for start in range(0, len(images), _BLOCK):
             block = range(start, min(start + _BLOCK, len(images)))
             for index, pixels in zip(block, pool.map(lambda i: to_array(smaller.decode(i)), block), strict=True):
@@ -95,7 +96,7 @@ def _write(images: FolderImages, config: DataConfig, path: Path) -> None:
 class ShrunkImages:
     """Images of files, brought down to a shorter side of ``side`` pixels when they are read; 0 leaves them as they are."""
 
-    def __init__(self, images: FolderImages, side: int) -> None:
+    def __init__(self, images: EncodedImages, side: int) -> None:
         self._images, self._side = images, side
 
     @property

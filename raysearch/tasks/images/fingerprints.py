@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from raysearch.store.private import cache_folder, note_use, remove_old_files
+from raysearch.tasks.images.places import text_of
 from raysearch.tasks.images.reading import READER, Mode, read_header, read_picture
+from raysearch.tasks.images.stores import Store, threads_for
 
 DECODED_AT_MOST = 50_000
 """Up to this many images of a data set are decoded to be compared; of larger sets beginning, end and size of each file tell."""
@@ -52,48 +55,48 @@ def ends_hash(file: BinaryIO) -> bytes:
 
 
 def fingerprints(
-    root: Path, names: list[bytes], *, mode: Mode, white: float | None, whole: bool
+    store: Store, names: list[bytes], *, mode: Mode, white: float | None, whole: bool
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Of each file below ``root``, by the processor's cores at once, and by index what is wrong with those that are unreadable.
+    """Of each picture in ``store``, several at once, and by index what is wrong with those that are unreadable.
 
-    Files whose size and times did not change since an earlier call are not read again; what is known of them stands in
-    the cache folder.
+    Pictures in files whose size and times did not change since an earlier call are not read again; what is known of them
+    stands in the cache folder.
     """
-    stored = cache_folder("fingerprints") / f"{_key(root, mode, white, whole)}.npz"
+    stored = cache_folder("fingerprints") / f"{_key(store, mode, white, whole)}.npz"
     known = _read(stored)
     records = np.zeros(len(names), FINGERPRINT)
     begun = time.time_ns()
 
     def examine(index: int) -> str | None:
-        path, record = root / os.fsdecode(names[index]), records[index]
+        name, record = names[index], records[index]
         try:
-            state = path.stat()
-            times = state.st_size, state.st_mtime_ns, state.st_ctime_ns
-            earlier = known.get(names[index])
-            if earlier is not None and tuple(earlier[name].item() for name in ("size", "mtime", "ctime")) == times:
+            state = store.state(name)
+            earlier = known.get(name)
+            if earlier is not None and tuple(earlier[part].item() for part in ("size", "mtime", "ctime")) == state:
                 records[index] = earlier
                 return None
-            record["size"], record["mtime"], record["ctime"] = times
+            record["size"], record["mtime"], record["ctime"] = state
             record["brightest"] = np.nan
             if not whole:
-                with path.open("rb") as file:
+                with store.open(name) as file:
                     record["content"] = record["picture"] = _array(ends_hash(file))
-                record["height"], record["width"] = read_header(path)
+                    file.seek(0)
+                    record["height"], record["width"] = read_header(file, name=store.shown(name))
                 return None
-            content = path.read_bytes()
+            content = store.read(name)
             record["content"] = _array(content_hash(content))
-            picture = read_picture(content, mode, white=white, path=path)
+            picture = read_picture(content, mode, white=white, name=store.shown(name))
         except OSError as error:
-            return f"{path} cannot be read ({error.strerror})"
+            return f"{store.shown(name)} cannot be read ({error.strerror})"
         except ValueError as error:
             return str(error)
         image = picture.image
-        record["picture"] = _array(content_hash(f"{image.size}".encode() + image.tobytes()))
+        record["picture"] = _array(picture_hash(image))
         record["height"], record["width"] = image.height, image.width
         record["brightest"] = np.nan if picture.brightest is None else picture.brightest
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads_for(store)) as pool:
         problems = dict(enumerate(pool.map(examine, range(len(names)), chunksize=16)))
     unreadable = {index: said for index, said in problems.items() if said is not None}
     settled = (records["ctime"] < begun - _FRESH * 1e9) & (records["mtime"] < begun - _FRESH * 1e9)
@@ -102,12 +105,17 @@ def fingerprints(
     return records, unreadable
 
 
+def picture_hash(image: Image.Image) -> bytes:
+    """Of the pixels of a picture as it was read: 16 bytes."""
+    return content_hash(f"{image.size}".encode() + image.tobytes())
+
+
 def _array(digest: bytes) -> np.ndarray:
     return np.frombuffer(digest, np.uint8)
 
 
-def _key(root: Path, mode: Mode, white: float | None, whole: bool) -> str:
-    parts = [os.fsencode(root.absolute()).hex(), mode, white, whole, READER]
+def _key(store: Store, mode: Mode, white: float | None, whole: bool) -> str:
+    parts = [os.fsencode(text_of(store.root)).hex(), mode, white, whole, READER]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

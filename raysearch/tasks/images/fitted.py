@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.images import FolderImages, ImageSet
+from raysearch.tasks.images.images import EncodedImages, ImageSet
 from raysearch.tasks.images.transforms import AugmentConfig
 
 SIZES = (32, 48, 64, 96, 128, 160, 192, 224)
@@ -22,7 +22,7 @@ MANY = 100_000
 
 def median_side(images: ImageSet) -> int:
     """Median of the shorter sides of the images, in pixels; no file is opened."""
-    if not isinstance(images, FolderImages):
+    if not isinstance(images, EncodedImages):
         return min(images.decode(0).size)
     return round(np.median(np.minimum(images.records["height"], images.records["width"])))
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import features
 
 from raysearch.errors import UserError
 from raysearch.store.names import shown
+from raysearch.tasks.images.listing import Listing
+from raysearch.tasks.images.places import Place, entries, is_folder
+from raysearch.tasks.images.stores import Files
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
@@ -39,7 +40,8 @@ PARTS = {
 
 _BROKEN = "broken links"
 _LEFTOVERS = ("thumbs.db", "desktop.ini")
-_TABLES = (".csv", ".tsv", ".xlsx", ".json", ".parquet", ".mat")
+TABLES = (".csv", ".tsv", ".parquet")
+"""Files that may say of which class images are."""
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -51,15 +53,15 @@ class Layout:
 
     classes: tuple[str, ...]
     """Names of the class folders, as the file system has them."""
-    train: Path
+    train: Place
     """Holds the class folders; where there are no others, of all images."""
-    val: Path | None = None
-    test: Path | None = None
+    val: Place | None = None
+    test: Place | None = None
     notes: tuple[str, ...] = ()
     """What a user should know of how it was read."""
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Place) -> Layout:
     """One folder of images per class, or parts (:data:`PARTS`) with such folders.
 
     One folder too many on the way, as archives have it, is passed through. Raises UserError, in one line with the remedy, for
@@ -67,23 +69,22 @@ def find_layout(root: Path) -> Layout:
     """
     notes: list[str] = []
     root = _passed_through(root, notes)
-    with os.scandir(root) as entries:
-        if lost := sorted(entry.name for entry in entries if _part(entry.name) is not None and _leads_nowhere(entry)):
-            raise UserError(f"{_path(root / lost[0])} is a link that leads nowhere: restore what it leads to, or remove it")
+    if lost := sorted(name for name, kind in entries(root) if kind == "lost" and part_named(name) is not None):
+        raise UserError(f"{_path(root / lost[0])} is a link that leads nowhere: restore what it leads to, or remove it")
     folders = subfolders(root)
     parts: dict[str, str] = {}
     for name in folders:
-        if (part := _part(name)) is not None:
+        if (part := part_named(name)) is not None:
             if part in parts:
                 raise UserError(f"{_path(root / parts[part])} and {_path(root / name)} are both {part} images: merge them")
             parts[part] = name
-    classes = [name for name in folders if _part(name) is None]
+    classes = [name for name in folders if part_named(name) is None]
     loose = [name for name in parts.values() if _holds_images(root / name) and not subfolders(root / name)]
     if "train" in parts and parts["train"] not in loose:
         return _of_parts(root, parts, classes, notes)
     if parts and not classes:
         if loose:
-            fullest = max(loose, key=lambda name: len(list((root / name).iterdir())))
+            fullest = max(loose, key=lambda name: len(entries(root / name)))
             raise UserError(_no_class_folders(root / fullest, tables=_tables(root)))
         raise UserError(f"{_path(root)} has {_listed(parts.values())} and no train folder: add it, as {_path(root / 'train')}")
     if standing := [name for name in parts.values() if name not in loose]:
@@ -95,13 +96,13 @@ def find_layout(root: Path) -> Layout:
     return Layout(tuple(_class_folders(root)), root, notes=tuple(notes))
 
 
-def imagenet_layout(root: Path) -> Layout:
+def imagenet_layout(root: Place) -> Layout:
     """``train/`` and ``val/``, whatever stands beside them: an unlabelled ``test/`` and ``annotations/`` usually do.
 
     Raises UserError, as :func:`find_layout` does.
     """
     for name in ("train", "val"):
-        if not (root / name).is_dir():
+        if not is_folder(root / name):
             raise UserError(
                 f"no folder {_path(root / name)}: ImageNet is expected as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
             )
@@ -110,7 +111,7 @@ def imagenet_layout(root: Path) -> Layout:
     return _of_parts(root, {"train": "train", "val": "val"}, (), notes)
 
 
-def _of_parts(root: Path, parts: dict[str, str], others: Sequence[str], notes: list[str]) -> Layout:
+def _of_parts(root: Place, parts: dict[str, str], others: Sequence[str], notes: list[str]) -> Layout:
     if others:
         raise UserError(
             f"{_path(root / others[0])} stands beside {_path(root / parts['train'])}, where only val and test may: "
@@ -129,12 +130,12 @@ def _of_parts(root: Path, parts: dict[str, str], others: Sequence[str], notes: l
     return Layout(tuple(classes), found["train"], found.get("val"), found.get("test"), tuple(notes))
 
 
-def _passed_through(folder: Path, notes: list[str]) -> Path:
+def _passed_through(folder: Place, notes: list[str]) -> Place:
     """The folder below that holds the data set, where ``folder`` holds nothing but it."""
     start = folder
     while len(inner := subfolders(folder)) == 1 and not _holds_images(folder):
         below = folder / inner[0]
-        if not subfolders(below) or (_part(inner[0]) is not None and folder == start and _part(start.name) is None):
+        if not subfolders(below) or (part_named(inner[0]) is not None and folder == start and part_named(start.name) is None):
             break
         folder = below
     if folder != start:
@@ -142,7 +143,7 @@ def _passed_through(folder: Path, notes: list[str]) -> Path:
     return folder
 
 
-def _class_folders(folder: Path) -> list[str]:
+def _class_folders(folder: Place) -> list[str]:
     classes = subfolders(folder)
     if len(classes) < 2:
         if _holds_images(folder) or (len(classes) == 1 and _tables(folder)):
@@ -153,7 +154,7 @@ def _class_folders(folder: Path) -> list[str]:
             "expected one folder of images for each of at least 2 classes"
         )
     inside = [subfolders(folder / name) for name in classes]
-    if all(names and all(_part(name) for name in names) for names in inside):
+    if all(names and all(part_named(name) for name in names) for names in inside):
         raise UserError(
             f"the class folders of {_path(folder)} hold {_listed(inside[0])}: turn them round, as "
             f"{_path(folder / inside[0][0] / classes[0])}"
@@ -161,19 +162,19 @@ def _class_folders(folder: Path) -> list[str]:
     return classes
 
 
-def _no_class_folders(folder: Path, *, tables: Sequence[str] = ()) -> str:
+def _no_class_folders(folder: Place, *, tables: Sequence[Place] = ()) -> str:
     """What to say of a folder that holds the images of all classes."""
-    names = sorted(name for name in os.listdir(folder) if is_image(name))  # noqa: PTH208  # names as they are
+    names = sorted(entry.name for entry in entries(folder) if is_image(entry.name))
     begins = sorted({begin for name in names if (begin := name.split(".")[0].split("_")[0]) and not begin.isdigit()})
     examples = [shown(name) for name in begins[:2]] if 1 < len(begins) <= max(2, len(names) // 2) else ["cat", "dog"]
-    table = f"; labels in a table ({shown(tables[0])}) are not read" if tables else ""
+    table = f"; or give the table that has them, as --data {_path(tables[0])}" if tables else ""
     return (
-        f"{_path(folder)} holds {len(names)} images and no class folders, so their classes are not known{table}: "
-        f"move them into one folder per class, as {_path(folder / examples[0])} and {_path(folder / examples[1])}"
+        f"{_path(folder)} holds {len(names)} images and no class folders, so their classes are not known: "
+        f"move them into one folder per class, as {_path(folder / examples[0])} and {_path(folder / examples[1])}{table}"
     )
 
 
-def _check_same_classes(folder: Path, train: Path) -> None:
+def _check_same_classes(folder: Place, train: Place) -> None:
     for here, there in ((train, folder), (folder, train)):
         if absent := sorted(set(subfolders(here)) - set(subfolders(there))):
             raise UserError(
@@ -182,62 +183,40 @@ def _check_same_classes(folder: Path, train: Path) -> None:
             )
 
 
-def _part(name: str) -> str | None:
+def part_named(name: str) -> str | None:
+    """The part of a data set (:data:`PARTS`) that is called so; None for any other name."""
     return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
-def _holds_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(is_image(entry.name) and not _leads_nowhere(entry) and entry.is_file() for entry in entries)
+def _holds_images(folder: Place) -> bool:
+    return any(kind == "file" and is_image(name) for name, kind in entries(folder))
 
 
-def _tables(folder: Path) -> list[str]:
-    """Tables in ``folder`` and beside it, which may hold labels."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.name.lower().endswith(_TABLES) and not e.name.startswith("."))
+def _tables(folder: Place) -> list[Place]:
+    """Tables in ``folder``, which may hold labels."""
+    return [folder / name for name, _ in sorted(entries(folder)) if name.lower().endswith(TABLES) and not name.startswith(".")]
 
 
-def _path(path: Path) -> str:
-    return shown(path)
+def _path(place: Place) -> str:
+    return shown(str(place))
 
 
-def _listed(names: Sequence[str] | Iterator[str] | object) -> str:
-    every = [shown(str(name)) for name in names]  # pyright: ignore
+def _listed(names: Iterable[str]) -> str:
+    every = [shown(name) for name in names]
     return ", ".join(every[:3]) + (f" and {len(every) - 3} more" if len(every) > 3 else "")
 
 
-def subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Place) -> list[str]:
     """Sorted names of the folders directly below, without hidden ones and those of archives made on macOS.
 
     Raises UserError when ``folder`` is not a folder.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"{_path(folder)} is not a folder: give the folder that holds the images")
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not _hidden(e.name) and not _leads_nowhere(e) and e.is_dir())
+    return sorted(name for name, kind in entries(folder) if kind == "folder" and not hidden(name))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Listing:
-    """The image files of a data set's part, and what was left out of it."""
-
-    root: Path
-    names: list[bytes] = field(default_factory=list[bytes])
-    """Paths below ``root``, as bytes: a file system allows names that are no text."""
-    labels: list[int] = field(default_factory=list[int])
-    skipped: Counter[str] = field(default_factory=Counter[str])
-    """Files that are no images, by ending, and links that lead nowhere."""
-    beside: int = 0
-    """Images beside the class folders, which have no class."""
-    deeper: int = 0
-    """Images in sub-folders of the class folders, which are read."""
-
-    def labels_array(self) -> np.ndarray:
-        """Class of each image (int64)."""
-        return np.array(self.labels, dtype=np.int64)
 
 
 def is_image(name: str) -> bool:
@@ -245,17 +224,17 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
-def list_images(root: Path, classes: Sequence[str], *, as_in_0_1_0: bool) -> Listing:
+def list_images(root: Place, classes: Sequence[str], *, as_in_0_1_0: bool) -> Listing:
     """The images in ``root/<class>/`` and its sub-folders, sorted by path within a class.
 
     Hidden files and folders, and what systems leave behind (``__MACOSX``, ``Thumbs.db``), are passed over; other files are
     counted. Version 0.1.0 took fewer kinds of files and no sub-folders.
     """
-    listing = Listing(root)
+    listing = Listing(Files(root), by_folder=True)
     for label, name in enumerate(classes):
         found: list[bytes] = []
-        for path, broken in _files(root / name, b"", set()):
-            if broken:
+        for path, kind in _files(root / name, b"", set()):
+            if kind == "lost":
                 listing.skipped[_BROKEN] += 1
                 continue
             base = os.fsdecode(path.rpartition(b"/")[2])
@@ -268,63 +247,36 @@ def list_images(root: Path, classes: Sequence[str], *, as_in_0_1_0: bool) -> Lis
         listing.names += [os.fsencode(name) + b"/" + path for path in found]
         listing.labels += [label] * len(found)
         listing.deeper += sum(b"/" in path for path in found)
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if _hidden(entry.name):
-                continue
-            if _leads_nowhere(entry):  # a class perhaps
-                listing.skipped[_BROKEN] += 1
-            elif is_image(entry.name) and entry.is_file():
-                listing.beside += 1
+    for name, kind in entries(root):
+        if hidden(name):
+            continue
+        if kind == "lost":  # a class perhaps
+            listing.skipped[_BROKEN] += 1
+        elif kind == "file" and is_image(name):
+            listing.beside += 1
     return listing
 
 
-def _files(folder: Path, below: bytes, seen: set[tuple[int, int]]) -> Iterator[tuple[bytes, bool]]:
-    """Paths relative to ``folder`` of all files in it, and whether each is a link that leads nowhere.
+def _files(folder: Place, below: bytes, seen: set[object]) -> Iterator[tuple[bytes, str]]:
+    """Paths relative to ``folder`` of all files in it, and of links that lead nowhere, with what they are.
 
     A folder that links lead to twice is read once.
     """
-    here = os.stat(folder)  # noqa: PTH116
-    if (here.st_dev, here.st_ino) in seen:
-        return
-    seen.add((here.st_dev, here.st_ino))
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _hidden(entry.name) or entry.name.lower() in _LEFTOVERS:
-                continue
-            path = below + os.fsencode(entry.name)
-            if _leads_nowhere(entry):
-                yield path, True
-            elif entry.is_dir():
-                yield from _files(folder / entry.name, path + b"/", seen)
-            elif entry.is_file():
-                yield path, False
+    if isinstance(folder, Path):
+        here = folder.stat()
+        if (here.st_dev, here.st_ino) in seen:
+            return
+        seen.add((here.st_dev, here.st_ino))
+    for name, kind in entries(folder):
+        if hidden(name) or name.lower() in _LEFTOVERS:
+            continue
+        path = below + os.fsencode(name)
+        if kind == "folder":
+            yield from _files(folder / name, path + b"/", seen)
+        else:
+            yield path, kind
 
 
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link to what is not there, or to itself."""
-    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110  # an entry's path is text
-
-
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """True for what programs keep for themselves."""
     return name.startswith((".", "__"))
-
-
-def left_out(listings: Sequence[Listing], *, unreadable: Sequence[str] = ()) -> list[str]:
-    """What of the files is not used, counted by reason, and what is used although one might not expect it; in words."""
-    skipped: Counter[str] = sum((listing.skipped for listing in listings), Counter[str]())
-    beside, deeper = sum(listing.beside for listing in listings), sum(listing.deeper for listing in listings)
-    reasons = [f"{count} {ending or 'without an ending'}" for ending, count in sorted(skipped.items())]
-    if beside:
-        reasons.append(f"{beside} beside the class folders")
-    if unreadable:
-        named = ", ".join(unreadable[:3]) + (", ..." if len(unreadable) > 3 else "")
-        reasons.append(f"{len(unreadable)} unreadable ({named})")
-    said: list[str] = []
-    if reasons:
-        convert = sorted(set(skipped) & set(OTHER_PICTURES))
-        remedy = f"; {', '.join(convert)} pictures are not read here: convert them to .jpg or .png" if convert else ""
-        said.append(f"skipped {skipped.total() + beside + len(unreadable)} files: {', '.join(reasons)}{remedy}")
-    if deeper:
-        said.append(f"{deeper} images are in sub-folders of their class")
-    return said

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -14,9 +12,10 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from raysearch.errors import UserError
-from raysearch.store.names import shown
 from raysearch.tasks.images.fingerprints import content_hash, ends_hash
+from raysearch.tasks.images.places import Place
 from raysearch.tasks.images.reading import READER, Mode, read_picture
+from raysearch.tasks.images.stores import Store
 
 Labels = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
 """What each image is to be recognised as: its class, 0-based, or a number to be predicted."""
@@ -78,25 +77,25 @@ class ArrayImages:
         return type(self)(self.pixels[chosen], self.labels[chosen])
 
 
-class FolderImages:
-    """Image files below ``root``, opened when they are asked for.
+class EncodedImages:
+    """Pictures in files, read and decoded when they are asked for.
 
     Args:
-        root: the folder that the names start from.
-        names: paths of the files relative to ``root`` as bytes. An array instead of a list of strings: it is one object, so
+        store: where the names are.
+        names: of the pictures in ``store``, as bytes. An array instead of a list of strings: it is one object, so
             loader processes share it with their parent instead of copying it page by page.
-        records: what each file holds (:data:`~raysearch.tasks.images.fingerprints.FINGERPRINT`).
-        labels: class of each file, 0-based.
+        records: what each picture is (:data:`~raysearch.tasks.images.fingerprints.FINGERPRINT`).
+        labels: class of each, 0-based.
         mode: grey or colour, whatever the file holds.
         white: value of white in grey pictures of more than 8 bits, see :func:`~raysearch.tasks.images.reading.read_image`.
-        whole: whether ``records`` know all bytes of a file, or its size, beginning and end.
+        whole: whether ``records`` know all bytes of a picture, or its size, beginning and end.
         as_in_0_1_0: have the digest that version 0.1.0 gave these files, which knew names, sizes and labels alone.
 
     """
 
     def __init__(
         self,
-        root: Path,
+        store: Store,
         *,
         names: np.ndarray,
         records: np.ndarray,
@@ -106,7 +105,7 @@ class FolderImages:
         whole: bool = True,
         as_in_0_1_0: bool = False,
     ) -> None:
-        self.root = root
+        self.store = store
         self.names = names
         self.records = records
         self.labels = labels
@@ -131,28 +130,35 @@ class FolderImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def path(self, index: int) -> Path:
-        """The file of one image."""
-        return self.root / os.fsdecode(bytes(self.names[index]))
+    def name(self, index: int) -> bytes:
+        """What one image is called in :attr:`store`."""
+        return bytes(self.names[index])
+
+    def path(self, index: int) -> Place:
+        """The file that one image is in."""
+        return self.store.holder(self.name(index))
+
+    def shown(self, index: int) -> str:
+        """One image as messages name it."""
+        return self.store.shown(self.name(index))
 
     def decode(self, index: int) -> Image.Image:
-        """Read one file. Raises UserError that names it when it cannot be read or is no longer the one that was listed."""
-        path = self.path(index)
+        """Read one image. Raises UserError that names it when it cannot be read or is no longer the one that was listed."""
         try:
-            content = path.read_bytes()
+            content = self.store.read(self.name(index))
         except OSError as error:
-            raise UserError(f"{shown(path)} cannot be read ({error.strerror}): restore it") from None
-        image = read_picture(content, self.mode, white=self.white, path=path).image
+            raise UserError(f"{self.shown(index)} cannot be read ({error.strerror}): restore it") from None
+        image = read_picture(content, self.mode, white=self.white, name=self.shown(index)).image
         found = content_hash(content) if self.whole else ends_hash(io.BytesIO(content))
         if found != self.records["content"][index].tobytes():
-            raise UserError(f"{shown(path)} changed since this run began: restore it, or start a new run")
+            raise UserError(f"{self.shown(index)} changed since this run began: restore it, or start a new run")
         return image
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
-        """The files at ``indices``, in that order."""
+        """The images at ``indices``, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return type(self)(
-            self.root,
+            self.store,
             names=self.names[chosen],
             records=self.records[chosen],
             labels=self.labels[chosen],

@@ -74,10 +74,9 @@ def read_image(source: Source, mode: Mode, *, white: float | None = None) -> Ima
     return read_picture(source, mode, white=white).image
 
 
-def read_picture(source: Source, mode: Mode, *, white: float | None = None, path: Path | None = None) -> Picture:
-    """As :func:`read_image`, with what the file left open. ``path`` is the file whose content ``source`` is, for errors."""
-    path = source if isinstance(source, Path) else path
-    name = "the picture" if path is None else shown(path)
+def read_picture(source: Source, mode: Mode, *, white: float | None = None, name: str = "the picture") -> Picture:
+    """As :func:`read_image`, with what the file left open. ``name`` is what errors call a picture that is no path."""
+    name = shown(source) if isinstance(source, Path) else name
     try:
         # Never from the path: PIL maps uncompressed TIFFs then, in the size that they have when they are turned.
         with Image.open(_stream(source.read_bytes() if isinstance(source, Path) else source)) as opened:
@@ -89,13 +88,13 @@ def read_picture(source: Source, mode: Mode, *, white: float | None = None, path
         raise UserError(f"{name} is not a readable image ({_reason(error, source)}): replace or remove it") from None
 
 
-def read_header(source: Source) -> tuple[int, int]:
+def read_header(source: Source, *, name: str = "the picture") -> tuple[int, int]:
     """Height and width as the file begins. Raises UserError that names the file when it does not begin as an image."""
     try:
         with Image.open(source if isinstance(source, Path) else _stream(source)) as image:
             return image.height, image.width
     except _UNREADABLE as error:
-        name = shown(source) if isinstance(source, Path) else "the picture"
+        name = shown(source) if isinstance(source, Path) else name
         raise UserError(f"{name} is not a readable image ({_reason(error, source)}): replace or remove it") from None
 
 

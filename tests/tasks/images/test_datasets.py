@@ -17,7 +17,7 @@ from raysearch.tasks.images import (
     IMAGES,
     ArrayImages,
     DataConfig,
-    FolderImages,
+    EncodedImages,
     Splits,
     load_splits,
 )
@@ -27,7 +27,7 @@ OWN = replace(IMAGES, img_size=16, search_images=0.2, finalist_images=0.1, test_
 
 
 def files(images: ImageSet) -> list[Path]:
-    assert isinstance(images, FolderImages)
+    assert isinstance(images, EncodedImages)
     return [images.path(i) for i in range(len(images))]
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from raysearch.errors import UserError
 from raysearch.tasks.images import DIGITS, IMAGES, load_splits
-from raysearch.tasks.images.images import FolderImages
+from raysearch.tasks.images.images import EncodedImages
 from raysearch.tasks.task import Splits
 
 OWN = replace(IMAGES, img_size=16, search_images=0.2, finalist_images=0.1, test_images=0.2)
@@ -21,7 +21,7 @@ PARTS = ("train", "search", "finalists", "test")
 
 def by_picture(splits: Splits) -> list[set[bytes]]:
     """Of each part what its images show."""
-    sets: list[FolderImages] = [getattr(splits, part) for part in PARTS]
+    sets: list[EncodedImages] = [getattr(splits, part) for part in PARTS]
     return [{images.decode(i).tobytes() for i in range(len(images))} for images in sets]
 
 

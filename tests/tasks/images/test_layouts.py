@@ -13,7 +13,7 @@ from PIL import Image
 
 from raysearch.errors import UserError
 from raysearch.tasks.images import IMAGES, DataConfig, load_splits
-from raysearch.tasks.images.images import FolderImages
+from raysearch.tasks.images.images import EncodedImages
 
 OWN = replace(IMAGES, img_size=16, search_images=0.2, finalist_images=0.1, test_images=0.2)
 
@@ -31,7 +31,7 @@ def names(count: int, ending: str = ".png") -> list[str]:
 
 
 def everything(splits: Any) -> list[Path]:
-    sets: list[FolderImages] = [splits.train, splits.search, splits.finalists, splits.test]
+    sets: list[EncodedImages] = [splits.train, splits.search, splits.finalists, splits.test]
     return [images.path(i) for images in sets for i in range(len(images))]
 
 
@@ -100,7 +100,7 @@ def test_all_pictures_in_one_folder_are_refused_with_the_way_out(tmp_path: Path)
     flat = tmp_path / "flat"
     write(flat / "images", *names(5))
     (flat / "labels.csv").write_text("image,label\n")
-    assert "labels in a table (labels.csv) are not read" in refused(flat)
+    assert refused(flat).endswith(f"or give the table that has them, as --data {flat / 'labels.csv'}")
     bare = tmp_path / "bare"
     write(bare, *names(3))
     assert "holds 3 images and no class folders" in refused(bare)
@@ -170,7 +170,7 @@ def test_classes_and_files_have_any_name(tmp_path: Path) -> None:
 def test_deep_pictures_that_would_be_dark_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
     if large:
         monkeypatch.setattr("raysearch.tasks.images.fingerprints.DECODED_AT_MOST", 9)
-        monkeypatch.setattr("raysearch.tasks.images.datasets._LOOKED_AT", 5)
+        monkeypatch.setattr("raysearch.tasks.images.parts._LOOKED_AT", 5)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for i in range(8):

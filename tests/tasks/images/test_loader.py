@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysearch.tasks.images import DIGITS, IMAGES, ArrayImages, AugmentConfig, FolderImages, TrainLoader, load_splits
+from raysearch.tasks.images import DIGITS, IMAGES, ArrayImages, AugmentConfig, EncodedImages, TrainLoader, load_splits
 
 PLAIN = AugmentConfig()
 EVERYTHING = AugmentConfig(
@@ -105,23 +105,23 @@ def test_digits_are_normalised() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write_classes) -> FolderImages:
+def folder(tmp_path: Path, write_classes) -> EncodedImages:
     write_classes(tmp_path, {"a": 20, "b": 20}, suffix=".jpg", size=(40, 30))
     train = load_splits(replace(IMAGES, root=tmp_path)).train
-    assert isinstance(train, FolderImages)
+    assert isinstance(train, EncodedImages)
     return train
 
 
 def decoded(
-    images: FolderImages | ArrayImages, augment: AugmentConfig, *, workers: int, epochs: list[int]
+    images: EncodedImages | ArrayImages, augment: AugmentConfig, *, workers: int, epochs: list[int]
 ) -> list[list[Tensor]]:
-    chans = 3 if isinstance(images, FolderImages) else 1
+    chans = 3 if isinstance(images, EncodedImages) else 1
     config = replace(IMAGES, img_size=16, in_chans=chans, mean=IMAGES.mean[:chans], std=IMAGES.std[:chans])
     loader = TrainLoader(images, config, augment, batch_size=7, seed=0, workers=workers)
     return [[images for images, _ in loader.epoch(epoch)] for epoch in epochs]
 
 
-def test_augmented_epochs_repeat_with_any_number_of_workers(folder: FolderImages) -> None:
+def test_augmented_epochs_repeat_with_any_number_of_workers(folder: EncodedImages) -> None:
     first, second, first_again = decoded(folder, EVERYTHING, workers=2, epochs=[0, 1, 0])
     ((alone,),) = [decoded(folder, EVERYTHING, workers=0, epochs=[0])]
     assert len(first) == 3
@@ -131,7 +131,7 @@ def test_augmented_epochs_repeat_with_any_number_of_workers(folder: FolderImages
     assert not torch.equal(torch.stack(first), torch.stack(second))
 
 
-def test_an_abandoned_epoch_does_not_leak_into_the_next(folder: FolderImages) -> None:
+def test_an_abandoned_epoch_does_not_leak_into_the_next(folder: EncodedImages) -> None:
     (expected,) = decoded(folder, PLAIN, workers=0, epochs=[1])
     config = replace(IMAGES, img_size=16)
     loader = TrainLoader(folder, config, PLAIN, batch_size=7, seed=0, workers=2)
@@ -139,7 +139,7 @@ def test_an_abandoned_epoch_does_not_leak_into_the_next(folder: FolderImages) ->
     assert torch.equal(torch.stack([images for images, _ in loader.epoch(1)]), torch.stack(expected))
 
 
-def test_augmentation_leaves_global_generators_alone(folder: FolderImages) -> None:
+def test_augmentation_leaves_global_generators_alone(folder: EncodedImages) -> None:
     def draws() -> list[float]:
         return [random.random(), float(np.random.random()), torch.rand(()).item()]  # noqa: NPY002
 
@@ -155,7 +155,7 @@ def test_augmentation_leaves_global_generators_alone(folder: FolderImages) -> No
         assert draws() == after
 
 
-def test_copies_of_an_image_are_varied_anew(folder: FolderImages) -> None:
+def test_copies_of_an_image_are_varied_anew(folder: EncodedImages) -> None:
     ((batch, *_),) = decoded(folder, replace(EVERYTHING, repeated_augmentation=3), workers=0, epochs=[0])
     assert not torch.equal(batch[0], batch[1])
 
@@ -171,7 +171,7 @@ def test_grey_images_take_every_augmentation() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_became_unreadable_is_named(folder: FolderImages, workers: int) -> None:
+def test_an_image_that_became_unreadable_is_named(folder: EncodedImages, workers: int) -> None:
     victim = folder.path(3)
     victim.write_bytes(victim.read_bytes()[:200])
     with pytest.raises(ValueError, match=f"{victim} is not a readable image"):
