@@ -12,6 +12,8 @@ from raysearch.tasks.images.listing import Found
 from raysearch.tasks.images.manifests import find_listed
 from raysearch.tasks.images.parts import divided
 from raysearch.tasks.images.places import Place, is_file, is_folder, place_of
+from raysearch.tasks.images.shards import PACKED, TABLES_OF_IMAGES, TARS, find_in_shards, shard_files
+from raysearch.tasks.images.tables import is_table_of_images
 from raysearch.tasks.task import Splits
 
 
@@ -57,16 +59,25 @@ def place_of_data(config: DataConfig) -> Place:
 
 
 def find(place: Place, config: DataConfig) -> Found:
-    """What is at ``place``: class folders, or a table that lists images. Raises UserError, in one line with the remedy."""
+    """What is at ``place``: class folders, files that pictures stand in, or a table that lists images.
+
+    Raises UserError, in one line with the remedy, for anything else.
+    """
     if config.dataset == "imagenet":
         return _of_folders(place, config)
     if is_folder(place):
-        return _of_folders(place, config)
-    if place.name.lower().endswith(TABLES):
+        files = shard_files(place)
+        return find_in_shards(place, files, config) if files else _of_folders(place, config)
+    name = place.name.lower()
+    if name.endswith((*TARS, *PACKED)) or (
+        name.endswith(TABLES_OF_IMAGES) and (not name.endswith(TABLES) or is_table_of_images(place))
+    ):
+        return find_in_shards(place.parent, [place.name], config)
+    if name.endswith(TABLES):
         return find_listed(place, config)
     raise UserError(
-        f"--data is {shown(config.source or '')}, which is no data set: give a folder, or a table that lists images "
-        f"({', '.join(TABLES)})"
+        f"--data is {shown(config.source or '')}, which is no data set: give a folder, a table that lists images "
+        f"({', '.join(TABLES)}), or files that hold them ({', '.join((*TARS, *TABLES_OF_IMAGES))})"
     )
 
 

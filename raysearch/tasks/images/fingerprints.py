@@ -26,7 +26,7 @@ DECODED_AT_MOST = 50_000
 _END = 2**16
 """Bytes of beginning and end that stand for a file of a large set."""
 
-_FRESH = 2.0
+FRESH = 2.0
 """Seconds: a file that changed just now could change again within the same tick of the file system's clock."""
 
 FINGERPRINT = np.dtype(
@@ -99,7 +99,7 @@ def fingerprints(
     with ThreadPoolExecutor(threads_for(store)) as pool:
         problems = dict(enumerate(pool.map(examine, range(len(names)), chunksize=16)))
     unreadable = {index: said for index, said in problems.items() if said is not None}
-    settled = (records["ctime"] < begun - _FRESH * 1e9) & (records["mtime"] < begun - _FRESH * 1e9)
+    settled = (records["ctime"] < begun - FRESH * 1e9) & (records["mtime"] < begun - FRESH * 1e9)
     settled[list(unreadable)] = False
     _write(stored, [name for name, keep in zip(names, settled, strict=True) if keep], records[settled])
     return records, unreadable

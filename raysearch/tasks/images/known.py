@@ -18,6 +18,7 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.fingerprints import FINGERPRINT
 from raysearch.tasks.images.images import EncodedImages
 from raysearch.tasks.images.places import Place, text_of
+from raysearch.tasks.images.shards import shards_store
 from raysearch.tasks.images.stores import Store, files_store
 from raysearch.tasks.task import Splits
 
@@ -77,11 +78,11 @@ def recall(place: Place, digest: str, config: DataConfig) -> Splits | None:
 
 
 def _opened(described: dict[str, Any]) -> Store:
-    """Inverse of ``described`` of a store. Raises LookupError or OSError where it is not there as it was."""
+    """Inverse of ``described`` of a store. Raises UserError, LookupError or OSError where it is not there as it was."""
     return _STORES[described["kind"]](described)
 
 
-_STORES: dict[str, Callable[[dict[str, Any]], Store]] = {"files": files_store}
+_STORES: dict[str, Callable[[dict[str, Any]], Store]] = {"files": files_store, "shards": shards_store}
 
 
 def _changed(images: EncodedImages) -> bool:

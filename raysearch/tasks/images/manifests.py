@@ -19,7 +19,7 @@ from raysearch.tasks.images.stores import Files
 
 IMAGE = ("path", "file", "filename", "file_name", "image", "img")
 """Columns that are taken for the images, in this order, where no other is named."""
-LABEL = ("label", "class", "category", "target")
+LABEL = ("label", "labels", "class", "category", "target")
 SPLIT = ("split",)
 
 Rows = dict[str, list[str]]
