@@ -27,14 +27,14 @@ from raysearch.distributed.cluster import LOST, Actor, answer, beside_caller, br
 from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.room import Need, Waiting, check_room, grows
 from raysearch.errors import UserError
-from raysearch.space import SearchSpace
 from raysearch.spaces import Family
 from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Task
 from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
+from raysearch.training.draws import Draws
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError
+from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError, trained
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class TrainingJob:
     family: Family[Any, Any]
     settings: dict[str, Any]
     """Constructor arguments of the supernet."""
-    space: SearchSpace[Any]
+    space: Draws[Any]
+    """Where architectures are drawn from: the search space, or its part that keeps the budget."""
     train: TrainingConfig
     task: Task
     seed: int
@@ -301,6 +302,7 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
         rank=rank,
         undecayed=job.family.undecayed,
         parallel=parallel if world_size > 1 else None,
+        cost=supernet.cost,
     )
     history: list[EpochRecord] = []
     # One process asks for the checkpoint, and all read what it was given: a save between two reads would divide them.
@@ -488,6 +490,6 @@ class _Fit(threading.Thread):
 
 
 def trained_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The supernet's weights in a training checkpoint."""
+    """The supernet's weights in a training checkpoint, or their moving average where the training keeps one."""
     tensors, _ = checkpoint.read(path)
-    return checkpoint.without_prefix("model/", tensors)
+    return trained(tensors)

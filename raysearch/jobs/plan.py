@@ -34,6 +34,7 @@ from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
 from raysearch.tracking import artifact_of_run, default_uri
 from raysearch.training.config import TrainingConfig
+from raysearch.training.draws import Band, Draws
 from raysearch.training.supernets import SupernetFile, read_supernet
 
 T = TypeVar("T", bound=Task)
@@ -121,6 +122,11 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """Constructor arguments of the supernet."""
         return {**self.geometry.settings, "drop_path_rate": self.recipe.train.drop_path}
+
+    @property
+    def draws(self) -> Draws[Any]:
+        """Where the training draws its architectures from."""
+        return Band(self.problem) if self.recipe.train.draw_from == "band" else self.problem.space
 
     def architecture(self, values: dict[str, Any]) -> Any:
         """An architecture of the space from JSON values."""

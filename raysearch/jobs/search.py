@@ -154,7 +154,7 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
             job = TrainingJob(
                 family=recipe.family,
                 settings=plan.settings,
-                space=plan.problem.space,
+                space=plan.draws,
                 train=recipe.train,
                 task=recipe.task,
                 seed=recipe.seed,

@@ -6,6 +6,7 @@ ANYWHERE = frozenset(
     (
         *("evaluators.batch_size", "evaluators.cpus", "evaluators.compile", "evaluators.max_evaluators"),
         *("train.workers", "train.loader_workers", "train.max_failures", "train.max_skipped_steps"),
+        "train.micro_batch",
         "report.register",
     )
 )

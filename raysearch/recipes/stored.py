@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +15,7 @@ from raysearch.recipes.recipe import BESIDE, Recipe, flat_settings
 from raysearch.spaces import Family
 from raysearch.spaces.family import DEFAULT, family_of_files
 from raysearch.tasks import IMAGE_CLASSIFICATION, find_task
+from raysearch.training.config import TrainingConfig
 
 T = TypeVar("T")
 
@@ -30,6 +31,13 @@ class StoredSearch:
     """Begin of the digest of the given supernet; None where it was trained."""
     warm_start: tuple[str, ...]
     """Ids of the architectures that opened it."""
+
+
+_PUBLISHED = asdict(TrainingConfig())
+_SINCE_0_1_0 = frozenset(
+    (*("strategy", "largest_first", "widen", "draw_from", "arch_per_rank", "distill", "ema", "micro_batch"),)
+)
+"""Settings of training that came later; their defaults are what it did before."""
 
 
 def of_0_1_0(values: Mapping[str, Any]) -> bool:
@@ -54,7 +62,8 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
             of_dataset |= {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
         left["dataset"] = {**of_dataset, **held}
     if isinstance(train := left.get("train"), Mapping):
-        left["train"] = {"max_skipped_steps": 0, **cast(Mapping[str, Any], train)}
+        of_train = {name: value for name, value in _PUBLISHED.items() if name in _SINCE_0_1_0}
+        left["train"] = {"max_skipped_steps": 0, **of_train, **cast(Mapping[str, Any], train)}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}
     return left

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, cast
 
 from raysearch.errors import UserError
+
+T = TypeVar("T")
 
 Option = int | float | str | bool
 """One value that a choice can take."""
@@ -46,6 +49,19 @@ class Choice:
     def at(self, stage: int) -> tuple[Option, ...]:
         """The options of ``stage`` (0-based; ignored where all stages share them)."""
         return cast(tuple[Option, ...], self.options[stage] if self.by_stage else self.options)
+
+    def widened(self, share: float) -> Choice:
+        """The same choice with its last options alone: a ``share`` of them, at least one."""
+        if not self.by_stage:
+            return replace(self, options=last(self.options, share))
+        grouped = cast(tuple[tuple[Option, ...], ...], self.options)
+        return replace(self, options=tuple(last(group, share) for group in grouped))
+
+
+def last(options: Sequence[T], share: float) -> tuple[T, ...]:
+    """The last of ``options``: a ``share`` (0 to 1) of them, rounded up, at least one."""
+    count = max(1, math.ceil(share * len(options) - 1e-9))  # 2/3 of 3 are 2, whatever its last bit
+    return tuple(options[-count:])
 
 
 def ordered(name: str, options: Sequence[Option]) -> tuple[Option, ...]:

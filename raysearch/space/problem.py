@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Container, Iterator
 from itertools import islice
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from raysearch.errors import UserError
 from raysearch.space.architecture import Architecture
@@ -51,6 +51,10 @@ class SearchProblem(Generic[A]):
         self._cost = cost
         self._costs: dict[A, Cost] = {}
         self._feasible: list[A] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: not what was remembered, which can be much and is found there again."""
+        return {**self.__dict__, "_costs": {}, "_feasible": None}
 
     def cost(self, arch: A) -> Cost:
         """Parameters and multiply-accumulates of ``arch``, and its predicted latency where there is a table."""

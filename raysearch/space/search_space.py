@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from raysearch.errors import UserError
 from raysearch.space.architecture import Architecture, field_types
-from raysearch.space.choice import Choice, MutationRates, Option, depth_options
+from raysearch.space.choice import Choice, MutationRates, Option, depth_options, last
 
 A = TypeVar("A", bound=Architecture)
 T = TypeVar("T")
@@ -253,6 +253,22 @@ class SearchSpace(Generic[A]):
     def largest(self) -> A:
         """The last option of every choice, the greatest depth, no block left out."""
         return self._extreme(lambda options: options[-1], skip=False)
+
+    def widened(self, share: float) -> SearchSpace[A]:
+        """The part of the space near :meth:`largest`: of every choice, of depth too, a ``share`` of the options, the last ones.
+
+        Of each at least one, so that 0 leaves the largest alone; 1 leaves nothing out. A block may be skipped, which is its
+        other option, from one half on. Training that widens its choices draws from here (as Cai et al. 2020, "Once-for-all",
+        which shrinks one kind of choice after the other).
+        """
+        depths = tuple(last(options, share) for options in self._depths)
+        return SearchSpace(
+            self.architecture,
+            [choice.widened(share) for choice in self.choices],
+            depth=None if not depths else depths if self.staged else depths[0],
+            stages=self.stages if self.staged and not depths else None,
+            skippable=sorted(self.skippable) if len(last((True, False), share)) == 2 else (),
+        )
 
     def _extreme(self, pick: Callable[[tuple[Any, ...]], Any], *, skip: bool) -> A:
         genes = _Genes(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from random import Random
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -16,20 +15,10 @@ from raysearch.spaces import Family, Subnet, build_subnet
 from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Splits, Task
 from raysearch.training.config import TrainingConfig
+from raysearch.training.draws import Only
 from raysearch.training.trainer import SupernetTrainer
 
 A = TypeVar("A", bound=Architecture)
-
-
-@dataclass(frozen=True, slots=True)
-class Only(Generic[A]):
-    """Draws the same architecture for every step."""
-
-    arch: A
-
-    def sample(self, rng: Random) -> A:
-        """The architecture, whatever the generator."""
-        return self.arch
 
 
 class Alone(nn.Module, Generic[A]):
@@ -54,6 +43,13 @@ class Alone(nn.Module, Generic[A]):
 def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:
     """The same schedule in other epochs: warm-up keeps its share of them."""
     return replace(config, epochs=epochs, warmup_epochs=config.warmup_epochs * epochs / config.epochs)
+
+
+def for_one(config: TrainingConfig) -> TrainingConfig:
+    """The same training of a single architecture: without what says which architectures a step trains."""
+    return replace(
+        config, strategy="single-path", archs_per_step=1, largest_first=0.0, widen=0.0, draw_from="space", arch_per_rank=False
+    )
 
 
 def train_alone(
@@ -100,7 +96,7 @@ def train_alone(
         Alone(subnet, arch),
         Only(arch),
         batches,
-        train,
+        for_one(train),
         task=task,
         outputs=task.ends(splits).outputs,
         seed=seed,

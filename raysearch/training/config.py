@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from raysearch.bounds import Bounds, Count, CountOrNone, NotNegative, Positive, check_numbers
+from raysearch.bounds import Bounds, Count, CountOrNone, NotNegative, Positive, Share, check_numbers
+from raysearch.errors import SettingError
 from raysearch.nn.precision import Precision
 
 ShareBelowOne = Annotated[float, Bounds(least=0, below=1)]
+Decay = Annotated[float, Bounds(above=0, below=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class DistillConfig:
+    """What networks learn from another one's outputs, beside the labels (docs/training.md)."""
+
+    source: Literal["none", "largest"] = "none"
+    """Who teaches: nobody, or the supernet's largest subnet while it learns itself."""
+    loss: Literal["kl", "alpha", "hard"] = "kl"
+    """Divergence from the teacher's probabilities: Kullback-Leibler's, or the adaptive alpha-divergence of AlphaNet, which
+    punishes too much certainty and too little alike; hard: cross entropy with the teacher's best class, as DeiT."""
+    temperature: Positive = 1.0
+    """Divides the logits of both for kl and alpha; the loss is multiplied by its square."""
+    weight: Share | None = None
+    """Share of this loss in the whole; the rest is that of the labels. Default: 1 where the largest teaches (as BigNAS and
+    AlphaNet), 0.5 with another teacher (as DeiT)."""
+
+    @property
+    def share(self) -> float:
+        """Share of the distillation loss in the total."""
+        return self.weight if self.weight is not None else 1.0 if self.source == "largest" else 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +62,29 @@ class TrainingConfig:
     """Greatest stochastic depth rate; it rises linearly over the depth of the supernet."""
     clip_grad: Positive | None = None
     """Greatest gradient norm."""
+    strategy: Literal["single-path", "sandwich", "multi"] = "single-path"
+    """What a step trains: architectures drawn at random (published); the largest, the smallest and random ones; or as many as
+    archs-per-step, from small to large, each on its part of the images."""
     archs_per_step: Count = 1
-    """Architectures drawn for each step; their gradients are averaged. 1 is the published rule."""
+    """Architectures drawn for each step, whose gradients are averaged (1 is the published rule); of a sandwich the random ones
+    beside largest and smallest; of multi all of them."""
+    largest_first: ShareBelowOne = 0.0
+    """Share of the training, at its beginning, in which the largest subnet alone is trained."""
+    widen: ShareBelowOne = 0.0
+    """Share of the training, after that, over which the choices widen from the largest ones to all; the budget does not count
+    yet."""
+    draw_from: Literal["space", "band"] = "space"
+    """Where random architectures come from: the whole space (published), or its part that keeps the budget."""
+    arch_per_rank: bool = False
+    """Draw other architectures in each training process: more per step, and results depend on the number of processes."""
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    """Learning from another network."""
+    ema: Decay | None = None
+    """Decay of an exponential moving average of the weights, as 0.9998, which then are the supernet's; less in the first steps
+    (timm's warm-up). None: the weights themselves."""
+    micro_batch: Count | None = None
+    """Images per forward pass of one training process; gradients of a step are summed over its passes, so results are the same
+    to rounding, in less memory and more time. Default: all at once, where memory allows."""
     precision: Precision = "auto"
     weight_init: Literal["trunc_normal", "xavier"] = "trunc_normal"
     """Initial weights: timm's for ViT, or Xavier's, which starts small networks much faster."""
@@ -57,8 +101,14 @@ class TrainingConfig:
     """How many steps in a row are skipped, as their loss or gradient is not finite, before training ends."""
 
     def __post_init__(self) -> None:
-        """Raises UserError for counts and rates that cannot be."""
+        """Raises UserError for counts and rates that cannot be, alone or together."""
         check_numbers(self)
+        if self.strategy == "multi" and self.archs_per_step < 2:
+            raise SettingError(
+                "archs_per_step", "is 1, must be at least 2 with strategy multi: that many share a step's images"
+            )
+        if self.largest_first + self.widen > 1:
+            raise SettingError("widen", f"is {self.widen:g}, must be at most {1 - self.largest_first:g} beside largest-first")
 
     def learning_rate(self, step: int, *, steps_per_epoch: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then a cosine down to ``min_lr`` at the last step."""

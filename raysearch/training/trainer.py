@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from random import Random
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from raysearch.errors import UserError
+from raysearch.nn.drop_path import part_of_batch
 from raysearch.nn.precision import autocast
-from raysearch.space import Architecture
+from raysearch.space import Architecture, Cost
 from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Batches, Task
 from raysearch.training.checkpoint import with_prefix, without_prefix
 from raysearch.training.config import TrainingConfig
+from raysearch.training.distillation import distillation_loss
+from raysearch.training.draws import Draws
+from raysearch.training.strategy import Pass, Strategy
 
 A = TypeVar("A", bound=Architecture)
-A_co = TypeVar("A_co", bound=Architecture, covariant=True)
 
 
 LOOK_EVERY = 10
@@ -33,20 +38,13 @@ class TrainingDivergedError(UserError):
     """Loss or gradients are no longer finite, on all processes alike."""
 
 
-class Draws(Protocol[A_co]):
-    """Where the architecture of each step comes from: a search space, or :class:`~raysearch.training.alone.Only`."""
-
-    def sample(self, rng: Random) -> A_co:
-        """The architecture of a step, a function of the generator's state."""
-        ...
-
-
 class SupernetTrainer(Generic[A]):
-    """Trains the subnets of a supernet, one draw per step; knows nothing of Ray.
+    """Trains the subnets of a supernet, or one subnet alone; knows nothing of Ray.
 
-    The draw of a step is a function of (seed, step), so all processes train the same architecture and a resumed run repeats
-    itself. Gradients of weights outside the drawn subnet are zero where a tensor is used in part, so those entries move on
-    with Adam's momentum and decay, and None where a block is not used at all, so that block rests. Both are as published.
+    What a step trains is a function of (seed, step) (:mod:`raysearch.training.strategy`), so all processes train the same
+    architectures and a resumed run repeats itself. Gradients of weights outside the trained subnets are zero where a tensor is
+    used in part, so those entries move on with Adam's momentum and decay, and None where a block is not used at all, so that
+    block rests. Both are as published.
 
     A step whose loss or gradients are not finite on any process is skipped on all of them: weights, moments and step counts
     stay as they are, and the next step goes on. After more such steps in a row than ``config.max_skipped_steps``, training
@@ -61,10 +59,15 @@ class SupernetTrainer(Generic[A]):
         outputs: numbers that the network gives for one item; for Mixup and CutMix.
         seed: of draws and augmentation.
         device: where to compute.
-        rank: of this process; only augmentation depends on it.
+        rank: of this process; augmentation depends on it, and the draws where ``config.arch_per_rank`` says so.
         undecayed: last parts of the names of parameters that weight decay leaves alone although they have several dimensions;
             those of one, as biases and norms, are never decayed.
         parallel: wraps the network for gradient averaging between processes.
+        cost: of an architecture, in closed form; needed for the strategy ``multi``.
+        teacher: logits of a frozen network for a step's inputs as they are trained on, mixed ones too. It teaches every pass,
+            whatever ``config.distill.source`` says; called without gradients, in the training's precision.
+        soft_labels: logits of the teacher by epoch and place of the batch in it, where they are known beforehand; instead of
+            ``teacher``.
 
     """
 
@@ -82,9 +85,14 @@ class SupernetTrainer(Generic[A]):
         rank: int = 0,
         undecayed: Collection[str] = (),
         parallel: Callable[[nn.Module], nn.Module] | None = None,
+        cost: Callable[[A], Cost] | None = None,
+        teacher: Callable[[Tensor], Tensor] | None = None,
+        soft_labels: Callable[[int, int], Tensor] | None = None,
     ) -> None:
-        self.supernet, self.space, self.batches, self.config = supernet, space, batches, config
+        self.supernet, self.batches, self.config = supernet, batches, config
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
+        self.strategy = Strategy(space, config, seed=seed, rank=rank, cost=cost)
+        self.teacher, self.soft_labels = teacher, soft_labels
         self.model = parallel(supernet) if parallel else supernet
         decayed = {name: p.ndim > 1 and name.rpartition(".")[2] not in undecayed for name, p in supernet.named_parameters()}
         groups = [
@@ -92,6 +100,8 @@ class SupernetTrainer(Generic[A]):
             for decay, rate in ((True, config.weight_decay), (False, 0.0))
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        self.averaged = _averaged(supernet, config.ema) if config.ema is not None else None
+        """Moving average of the weights (timm's ModelEmaV3)."""
         self.mix = task.mix(mixup=config.mixup, cutmix=config.cutmix, label_smoothing=config.label_smoothing, outputs=outputs)
         self._in_a_row = torch.zeros((), device=device)
         """Steps skipped since the last that was taken."""
@@ -120,7 +130,8 @@ class SupernetTrainer(Generic[A]):
             step = epoch * self.batches.steps_per_epoch + i
             lr = self.config.learning_rate(step, steps_per_epoch=self.batches.steps_per_epoch)
             inputs, targets = (part.to(self.device, non_blocking=True) for part in (images, labels))
-            loss, bad = self._step(inputs, targets, step, lr)
+            known = None if self.soft_labels is None else self.soft_labels(epoch, i).to(self.device, non_blocking=True)
+            loss, bad = self.step(inputs, targets, step=step, lr=lr, soft=known)
             of_step = torch.stack((loss.double() * len(images), torch.full_like(loss, len(images), dtype=torch.float64)))
             total += torch.where(bad > 0, torch.zeros_like(of_step), of_step)
             skipped += bad
@@ -143,21 +154,39 @@ class SupernetTrainer(Generic[A]):
                 f"{in_a_row} training steps in a row, to epoch {epoch + 1}, had no finite loss and gradient; {_calmer(lr)}"
             )
 
-    def _step(self, images: Tensor, targets: Tensor, step: int, lr: float) -> tuple[Tensor, Tensor]:
-        """One update; returns the detached mean loss, and 1 where the update was skipped, else 0, on the device."""
+    def step(
+        self, images: Tensor, targets: Tensor, *, step: int, lr: float, soft: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One update; returns the detached mean loss, and 1 where the update was skipped, else 0, on the device.
+
+        Args:
+            images: inputs of this process on the device.
+            targets: their labels.
+            step: number of the step in the whole training (0-based).
+            lr: learning rate.
+            soft: a teacher's logits for ``images``, where they are known.
+
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         if self.mix is not None:
             images, targets = self.mix(images, targets)
+        of = self.config.epochs * self.batches.steps_per_epoch
+        passes = self.strategy.passes(step, of=of, images=len(images))
+        if soft is None and self.teacher is not None:
+            soft = self._logits(self.teacher, images)
+        # Without a teacher of its own, the largest subnet teaches the others: in a sandwich by what it gave as it learned.
+        largest = self.strategy.draws.largest() if soft is None and self.config.distill.source == "largest" else None
+        if largest is not None and self.config.strategy != "sandwich" and any(one.arch != largest for one in passes):
+            soft = self._logits(lambda part: self.supernet(part, largest), images)
+        seen = sum(len(one.rows) for one in passes)
         mean = torch.zeros((), device=self.device)
-        for k in range(self.config.archs_per_step):
-            arch = self.space.sample(Random(f"{self.seed}/train/{step}/{k}"))
-            with autocast(self.device, self.config.precision):
-                loss = self.task.loss(self.model(images, arch), targets, label_smoothing=self.config.label_smoothing)
-                loss = loss / self.config.archs_per_step
-            loss.backward()
-            mean = mean + loss.detach()
+        for one in passes:
+            taught_by = None if one.arch == largest else soft
+            outputs, mean = self._pass(one, images, targets, taught_by, mean=mean, seen=seen)
+            if one.arch == largest and soft is None:
+                soft = outputs
         if self.config.clip_grad is not None:
             norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.clip_grad)
         else:
@@ -169,7 +198,77 @@ class SupernetTrainer(Generic[A]):
         # By this attribute, torch.amp.GradScaler too has a fused optimiser leave everything as it is, not asking the device.
         setattr(self.optimizer, "found_inf", bad)  # noqa: B010  # its class does not declare it
         self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update(self.supernet, step=step + 1)
         return mean, bad
+
+    def _pass(
+        self, one: Pass[A], images: Tensor, targets: Tensor, soft: Tensor | None, *, mean: Tensor, seen: int
+    ) -> tuple[Tensor, Tensor]:
+        """Forward and backward of one architecture; returns its detached outputs, and ``mean`` with its loss added.
+
+        ``seen``: images of all passes of the step together, by which the sum of the losses becomes a mean.
+        """
+        outputs: list[Tensor] = []
+        for rows in self._parts(one.rows):
+            # Processes average gradients once for each architecture: weights that the last backward pass of a step does not
+            # use, but an earlier one did, would stay as they are on each process (DistributedDataParallel).
+            with nullcontext() if rows.stop == one.rows.stop else self._unaveraged():
+                with autocast(self.device, self.config.precision):
+                    logits = self.model(images[rows], one.arch)
+                    loss = self._loss(logits, targets[rows], None if soft is None else soft[rows])
+                    loss = loss / (seen / len(logits))
+                loss.backward()
+            mean = mean + loss.detach()
+            outputs.append(logits.detach())
+        return torch.cat(outputs), mean
+
+    def _loss(self, outputs: Tensor, targets: Tensor, soft: Tensor | None) -> Tensor:
+        """Of the labels, of a teacher's logits, or of both in their shares."""
+        config = self.config.distill
+        share = 0.0 if soft is None else config.share
+        if soft is None or share == 0:
+            return self.task.loss(outputs, targets, label_smoothing=self.config.label_smoothing)
+        distilled = distillation_loss(config, outputs, soft)
+        if share == 1:
+            return distilled
+        labelled = self.task.loss(outputs, targets, label_smoothing=self.config.label_smoothing)
+        return share * distilled + (1 - share) * labelled
+
+    @torch.no_grad()
+    def _logits(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """What a network that learns nothing from it gives for the images of a step, in parts as a training pass."""
+        with autocast(self.device, self.config.precision):
+            return torch.cat([network(images[rows]) for rows in self._parts(range(len(images)))])
+
+    def _parts(self, rows: range) -> Iterator[slice]:
+        """The images of one forward pass after the other, each beginning with the chance that the whole would begin with.
+
+        Stochastic depth in it draws for the whole and gives the part its own, so that it drops the same in parts.
+        """
+        size = self.config.micro_batch or len(rows)
+        if size >= len(rows):
+            yield slice(rows.start, rows.stop)
+            return
+        chance = self._chance()
+        for start in range(0, len(rows), size):
+            self._take_chance(chance)
+            with part_of_batch(start, len(rows)):
+                yield slice(rows.start + start, min(rows.start + start + size, rows.stop))
+
+    def _unaveraged(self) -> AbstractContextManager[None]:
+        """Gradients stay with this process for now."""
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
+
+    def _chance(self) -> Tensor:
+        """State of the generator that stochastic depth draws from."""
+        return torch.get_rng_state() if self.device.type == "cpu" else torch.cuda.get_rng_state(self.device)
+
+    def _take_chance(self, state: Tensor) -> None:
+        if self.device.type == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, self.device)
 
     def state(self) -> dict[str, Tensor]:
         """Weights and optimiser state by name: everything that the next epoch depends on."""
@@ -179,17 +278,32 @@ class SupernetTrainer(Generic[A]):
             for parameter, values in self.optimizer.state.items()
             for key, value in values.items()
         }
-        return with_prefix("model/", self.supernet.state_dict()) | with_prefix("optimizer/", moments)
+        state = with_prefix("model/", self.supernet.state_dict()) | with_prefix("optimizer/", moments)
+        return state if self.averaged is None else state | with_prefix("ema/", self.averaged.module.state_dict())
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self.supernet.load_state_dict(without_prefix("model/", state))
+        if self.averaged is not None:
+            self.averaged.module.load_state_dict(without_prefix("ema/", state))
         moments = without_prefix("optimizer/", state)
         parameters: dict[str, Any] = dict(self.supernet.named_parameters())
         for name, value in moments.items():
             owner, key = name.rsplit("/", 1)
             # The fused AdamW keeps its step counts beside the parameters too.
             self.optimizer.state[parameters[owner]][key] = value.to(self.device)
+
+
+def trained(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that a training is for, of its :meth:`~SupernetTrainer.state`: their moving average where there is one."""
+    return without_prefix("ema/", state) or without_prefix("model/", state)
+
+
+def _averaged(network: nn.Module, decay: float) -> Any:
+    from timm.utils.model_ema import ModelEmaV3  # seconds to import, for the trainings that use it
+
+    # Warmed up: in a short training the average would else be that of the initial weights.
+    return ModelEmaV3(network, decay=decay, use_warmup=True)
 
 
 def _calmer(lr: float) -> str:

@@ -32,7 +32,7 @@ class Setting:
     """A field that holds numbers."""
 
     group: str
-    """Of the search's settings, as ``train``; empty beside them."""
+    """Of the search's settings, as ``train`` or ``train.distill``; empty beside them."""
     name: str
     kind: type
     """The dataclass that it is a field of."""
@@ -68,7 +68,8 @@ def settings(value: Any, group: str = "", unnamed: tuple[str, ...] = ()) -> Iter
         if f.name == "family":
             continue
         if is_dataclass(held):
-            yield from settings(held, "" if f.name in unnamed else f.name, ("task", "config"))
+            inner = "" if f.name in unnamed else ".".join(filter(None, (group, f.name)))
+            yield from settings(held, inner, ("task", "config"))
         elif numeric(hints[f.name]):
             yield Setting(group, f.name, type(value), places(hints[f.name]))
 
@@ -103,7 +104,8 @@ def test_a_number_that_cannot_be_is_refused_by_the_name_of_its_flag(setting: Set
     assert setting.bounds, f"{setting.kind.__name__}.{setting.name} does not say which numbers it takes: raysearch/bounds.py"
     only: Any = setting.kind
     if setting.group:  # a command of this group alone, which the parser makes in milliseconds
-        only = make_dataclass("Only", [(setting.group, setting.kind)], frozen=True)
+        for part in reversed(setting.group.split(".")):
+            only = make_dataclass("Only", [(part, only)], frozen=True)
     elif setting.kind not in (SearchCommand,):
         only = make_dataclass("Only", [(setting.name, get_type_hints(setting.kind, include_extras=True)[setting.name])])
         only.__post_init__ = check_numbers

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,9 +15,9 @@ from torch import Tensor
 from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSpace, AutoFormerSupernet
 from raysearch.tasks.images.classification import ImageClassification
 from raysearch.training import checkpoint
-from raysearch.training.config import TrainingConfig
+from raysearch.training.config import DistillConfig, TrainingConfig
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError
+from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError, trained
 
 SPACE = AutoFormerSpace(embed_dim=(16, 24), num_heads=(1, 2), mlp_ratio=(1.0, 2.0), depth=(1, 2, 3))
 SETTINGS: dict[str, Any] = {
@@ -63,14 +65,60 @@ def trainer(config: TrainingConfig = CONFIG, *, batches: TwoSteps | None = None)
         undecayed=FAMILY.undecayed,
         seed=3,
         device=torch.device("cpu"),
+        cost=supernet.cost,
     )
+
+
+def plainly(config: TrainingConfig, *, epochs: int) -> dict[str, Tensor]:
+    """The published step in a plain loop: one architecture after the other on all images, drawn by seed and step."""
+    one = trainer(config)  # for its weights and its groups of parameters
+    network, optimizer, batches = one.supernet, one.optimizer, TwoSteps()
+    for epoch in range(epochs):
+        network.train()
+        chance = Random(f"3/augment/{epoch}/0")
+        torch.manual_seed(chance.getrandbits(63))
+        np.random.seed(chance.getrandbits(32))  # noqa: NPY002
+        for i, (images, labels) in enumerate(batches.epoch(epoch)):
+            step = 2 * epoch + i
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate(step, steps_per_epoch=2)
+            optimizer.zero_grad()
+            inputs, targets = (images, labels) if one.mix is None else one.mix(images, labels)
+            for k in range(config.archs_per_step):
+                arch = SPACE.sample(Random(f"3/train/{step}/{k}"))
+                loss = one.task.loss(network(inputs, arch), targets, label_smoothing=0.1) / config.archs_per_step
+                loss.backward()
+            if config.clip_grad is not None:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_grad)
+            optimizer.step()
+    return one.state()
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, mixup=0.8, cutmix=1.0, archs_per_step=3, clip_grad=1.0)])
+def test_single_path_is_the_published_step_bit_for_bit(config: TrainingConfig) -> None:
+    one = trainer(config)
+    for epoch in range(3):
+        one.train_epoch(epoch)
+    assert equal(one.state(), plainly(config, epochs=3))
 
 
 def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, mixup=0.8, cutmix=1.0, archs_per_step=2, clip_grad=1.0)])
+LARGEST = DistillConfig("largest")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        replace(CONFIG, mixup=0.8, cutmix=1.0, archs_per_step=2, clip_grad=1.0),
+        replace(CONFIG, strategy="sandwich", distill=LARGEST, ema=0.99, largest_first=0.2, widen=0.5),
+        replace(CONFIG, strategy="multi", archs_per_step=3, ema=0.9, micro_batch=1, arch_per_rank=True),
+        replace(CONFIG, distill=replace(LARGEST, loss="alpha", weight=0.5), micro_batch=4),
+    ],
+)
 def test_a_resumed_training_is_bit_identical(config: TrainingConfig) -> None:
     """Through the bytes of a checkpoint, in the middle, with stochastic depth and Mixup drawing from global generators."""
     whole, first, second = trainer(config), trainer(config), trainer(config)
@@ -109,7 +157,7 @@ def test_several_architectures_share_a_step() -> None:
     results: list[dict[str, Tensor]] = []
     for count in (1, 2):
         one = trainer(replace(CONFIG, archs_per_step=count))
-        one.space = only
+        one.strategy.draws = only
         one.supernet.load_state_dict(trainer().supernet.state_dict())
         for block in one.supernet.blocks:  # pyright: ignore[reportGeneralTypeIssues]
             block.drop_path_rate = 0.0  # drawn for each architecture
@@ -119,10 +167,153 @@ def test_several_architectures_share_a_step() -> None:
         torch.testing.assert_close(results[1][name], value, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        replace(CONFIG, strategy="sandwich", distill=LARGEST),
+        replace(CONFIG, strategy="multi", archs_per_step=2, mixup=0.8),
+        replace(CONFIG, distill=replace(LARGEST, weight=0.5), clip_grad=1.0),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4])
+def test_images_per_forward_pass_change_nothing_but_rounding(config: TrainingConfig, size: int) -> None:
+    """Stochastic depth included: a part of a batch drops what it would drop in the whole."""
+    whole, parts = trainer(config), trainer(replace(config, micro_batch=size))
+    images, labels = next(iter(TwoSteps().epoch(0)))
+    losses: list[Tensor] = []
+    for one in (whole, parts):
+        one.supernet.train()
+        torch.manual_seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        losses.append(one.step(images.clone(), labels, step=0, lr=1e-3)[0])  # Mixup writes into them
+        losses.append(torch.rand(1))  # later steps draw the same
+    torch.testing.assert_close(losses[2:], losses[:2])
+    for (name, parameter), (_, other) in zip(whole.supernet.named_parameters(), parts.supernet.named_parameters(), strict=True):
+        assert (parameter.grad is None) == (other.grad is None), name
+        if parameter.grad is not None:
+            torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+class Seen(torch.nn.Module):
+    """A network that remembers which architectures it computed, with gradients or without."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.calls: list[tuple[AutoFormerArchitecture, bool, int]] = []
+
+    def forward(self, images: Tensor, arch: AutoFormerArchitecture) -> Tensor:
+        self.calls.append((arch, torch.is_grad_enabled(), len(images)))
+        return self.network(images, arch)
+
+
+def step_of(config: TrainingConfig, *, teacher: Any = None) -> tuple[Seen, Tensor]:
+    """One step on the first batch: what the network computed, and the loss."""
+    seen = Seen(build_supernet(FAMILY, SETTINGS, weight_init="xavier", pos_embed_std=0.02, seed=3))
+    batches = TwoSteps()
+    one = SupernetTrainer(
+        seen,
+        SPACE,
+        batches,
+        config,
+        task=ImageClassification(),
+        outputs=3,
+        seed=3,
+        device=torch.device("cpu"),
+        cost=seen.network.cost,  # pyright: ignore[reportArgumentType, reportCallIssue]
+        teacher=teacher,
+    )
+    seen.network.train()
+    images, labels = next(iter(batches.epoch(0)))
+    loss, bad = one.step(images, labels, step=0, lr=1e-3)
+    assert not bad
+    return seen, loss
+
+
+def test_the_largest_teaches_in_a_sandwich_as_it_learns_and_elsewhere_beside_it() -> None:
+    sandwich, _ = step_of(replace(CONFIG, strategy="sandwich", archs_per_step=2, distill=LARGEST))
+    assert [with_gradients for _, with_gradients, _ in sandwich.calls] == [True] * 4
+    single, _ = step_of(replace(CONFIG, distill=LARGEST))
+    assert [(arch == SPACE.largest(), grads) for arch, grads, _ in single.calls] == [(True, False), (False, True)]
+    first, _ = step_of(replace(CONFIG, distill=LARGEST, largest_first=0.5))
+    assert [(arch == SPACE.largest(), grads) for arch, grads, _ in first.calls] == [(True, True)]  # nobody to teach
+
+
+def test_a_sandwich_is_taught_by_the_outputs_of_the_largest() -> None:
+    """By hand: labels for the largest, its outputs as soft labels, without gradients, for the others; the mean of all."""
+    config = replace(CONFIG, strategy="sandwich", distill=replace(LARGEST, temperature=2.0))
+    seen, loss = step_of(config)
+    network = build_supernet(FAMILY, SETTINGS, weight_init="xavier", pos_embed_std=0.02, seed=3).train()
+    for block in (*seen.network.blocks, *network.blocks):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
+        block.drop_path_rate = 0.0
+    torch.manual_seed(0)
+    images, labels = next(iter(TwoSteps().epoch(0)))
+    largest, middle, smallest = (network(images, arch) for arch, _, _ in seen.calls)
+    soft = (largest.detach() / 2).softmax(1)
+    total = torch.nn.functional.cross_entropy(largest, labels, label_smoothing=0.1)
+    for logits in (middle, smallest):
+        total = total + 4 * (soft * (soft.log() - (logits / 2).log_softmax(1))).sum(1).mean()
+    (total / 3).backward()
+    assert abs(loss - total.detach() / 3) < 0.2  # stochastic depth was on
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    quiet = trainer(config)
+    for block in quiet.supernet.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+        block.drop_path_rate = 0.0
+    exact, _ = quiet.step(images, labels, step=0, lr=1e-3)
+    torch.testing.assert_close(exact, total.detach() / 3)
+    for name, parameter in quiet.supernet.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradients[name])
+
+
+def test_another_teacher_sees_what_the_network_sees_and_counts_for_its_share() -> None:
+    asked: list[Tensor] = []
+
+    def teacher(images: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        asked.append(images)
+        return 5 * torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 3).float()
+
+    step_of(replace(CONFIG, mixup=0.8), teacher=teacher)
+    images, labels = next(iter(TwoSteps().epoch(0)))
+    assert len(asked) == 1
+    assert not torch.equal(asked[0], images)  # mixed ones
+    losses: list[Tensor] = []
+    for weight in (0.0, 1.0, 0.25):
+        torch.manual_seed(0)  # of stochastic depth
+        losses.append(step_of(replace(CONFIG, distill=DistillConfig(weight=weight)), teacher=teacher)[1])
+    assert abs(losses[0] - losses[1]) > 0.01
+    torch.testing.assert_close(losses[2], 0.75 * losses[0] + 0.25 * losses[1])
+    assert len(labels) == len(asked[-1])
+
+
+def test_a_moving_average_trails_the_weights_and_is_what_the_training_is_for() -> None:
+    plain, averaged = trainer(), trainer(replace(CONFIG, ema=0.5))
+    name = "blocks.0.fc1.weight"
+    passed: list[Tensor] = []
+
+    def remember(_: int) -> None:
+        passed.append(averaged.supernet.state_dict()[name].clone())
+
+    for epoch in range(2):
+        plain.train_epoch(epoch)
+        averaged.train_epoch(epoch, on_step=remember)
+    state = averaged.state()
+    assert equal({name: state[name] for name in plain.state()}, plain.state())  # the training itself is the same
+    assert equal(trained(plain.state()), dict(plain.supernet.state_dict()))
+    expected = passed[0]
+    for step, weights in enumerate(passed[1:], start=1):
+        decay = min(0.5, 1 - (1 + step) ** (-2 / 3))  # of timm's warm-up
+        expected = decay * expected + (1 - decay) * weights
+    torch.testing.assert_close(trained(state)[name], expected)
+    assert not torch.equal(trained(state)[name], passed[-1])
+
+
 def test_a_block_that_is_not_drawn_rests_and_a_part_that_is_not_drawn_moves_with_decay() -> None:
     one = trainer(replace(CONFIG, weight_decay=0.5))
     assert isinstance(one.supernet, AutoFormerSupernet)
-    one.space = AutoFormerSpace(embed_dim=(16,), num_heads=(1,), mlp_ratio=(1.0,), depth=(2,))
+    one.strategy.draws = AutoFormerSpace(embed_dim=(16,), num_heads=(1,), mlp_ratio=(1.0,), depth=(2,))
     before = {name: value.clone() for name, value in one.supernet.state_dict().items()}
     one.train_epoch(0)
     after = one.supernet.state_dict()
