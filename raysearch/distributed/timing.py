@@ -15,6 +15,7 @@ from raysearch.distributed.room import Need, Waiting, check_room
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
+from raysearch.training.draws import Draws
 from raysearch.training.timing import Timing, time_steps
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def training_processes(train: TrainingConfig) -> tuple[int, int]:
 def timed_steps(
     family: Family[Any, Any],
     settings: Mapping[str, Any],
-    space: Any,
+    draws: Draws[Any],
     sample: tuple[Tensor, Tensor],
     *,
     task: Task,
@@ -51,7 +52,7 @@ def timed_steps(
         need = Need("timed training step", {"GPU": 1.0, **room.per_gpu}, "")
         check_room(need)
         remote = ray.remote(**need.options, max_retries=0)(on_gpu)
-        timed = remote.remote(family, settings, space, sample, task, train, batch)
+        timed = remote.remote(family, settings, draws, sample, task, train, batch)
         waiting = Waiting(need, say)
         while not ray.wait([timed], timeout=1)[0]:
             waiting.look(1, of=1)
@@ -59,7 +60,7 @@ def timed_steps(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=torch.device("cpu"))
+        return time_steps(family, settings, draws, sample, task=task, train=train, batch=batch, device=torch.device("cpu"))
     finally:
         torch.set_num_threads(before)
 
@@ -67,7 +68,7 @@ def timed_steps(
 def on_gpu(
     family: Family[Any, Any],
     settings: Mapping[str, Any],
-    space: Any,
+    draws: Draws[Any],
     sample: tuple[Tensor, Tensor],
     task: Task,
     train: TrainingConfig,
@@ -76,6 +77,6 @@ def on_gpu(
     """The same on the GPU of this process."""
     device = torch.device("cuda")
     try:
-        return time_steps(family, settings, space, sample, task=task, train=train, batch=batch, device=device)
+        return time_steps(family, settings, draws, sample, task=task, train=train, batch=batch, device=device)
     except torch.OutOfMemoryError:
         return None

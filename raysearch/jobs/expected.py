@@ -13,7 +13,7 @@ from raysearch.recipes import Recipe
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.training.alone import shortened
-from raysearch.training.timing import Timing
+from raysearch.training.timing import Timing, items_at_once
 
 START_S = 15.0
 """Seconds of each of training and search in which processes start."""
@@ -158,42 +158,45 @@ def _smaller_search(recipe: Recipe[Any, Any], candidates: int, given: Collection
 
 
 def check_memory(recipe: Recipe[Any, Any], load: Load, measured: Measured, given: Collection[str]) -> Recipe[Any, Any]:
-    """``recipe``, with a smaller batch where the training processes' memory would not do and none was given.
+    """``recipe``, with fewer images in a forward pass where the training processes' memory would not do and none were given.
 
-    Raises UserError where it does not fit. GPUs have been tried out by the timed step itself (:func:`halved_batch`).
+    Raises UserError where it does not fit. GPUs have been tried out by the timed step itself (:func:`smaller_passes`).
     """
     if measured.machine.gpus:
         return recipe
-    free = measured.machine.memory_bytes
-    batch, fixed = recipe.train.batch_size, load.processes * PROCESS_BYTES
-    needed = load.processes * measured.timing.memory_bytes
-    if fixed + needed <= free:
+    timing, free = measured.timing, measured.machine.memory_bytes
+    fixed = load.processes * (PROCESS_BYTES + timing.fixed_bytes)
+    growing = load.processes * (timing.memory_bytes - timing.fixed_bytes)
+    if fixed + growing <= free:
         return recipe
-    fits = batch
-    while fits > 2 * load.processes and fixed + needed * fits / batch > 0.8 * free:
-        fits //= 2
-    fits = max(2, fits // (2 * load.processes) * 2) * load.processes if load.processes > 1 else fits
-    text = f"training needs about {_gb(fixed + needed)} GB in {load.processes} processes, {_gb(free)} GB are free"
-    if fixed + needed * fits / batch > free:
+    at_once = fits = items_at_once(recipe.train, recipe.train.batch_size // load.processes)
+    while fits > _least(recipe) and fixed + growing * fits / at_once > 0.8 * free:
+        fits = max(_least(recipe), fits // 2)
+    text = f"training needs about {_gb(fixed + growing)} GB in {load.processes} processes, {_gb(free)} GB are free"
+    if fixed + growing * fits / at_once > free:
         raise UserError(f"{text}; give a smaller --dataset.img-size or network, or a machine with more memory")
-    if "train.batch_size" in given:
-        raise UserError(f"{text}: --train.batch-size {fits} would fit")
-    return replace(recipe, train=replace(recipe.train, batch_size=fits))
+    if "train.micro_batch" in given:
+        raise UserError(f"{text}: --train.micro-batch {fits} would fit")
+    return replace(recipe, train=replace(recipe.train, micro_batch=fits))
 
 
-def halved_batch(recipe: Recipe[Any, Any], load: Load, given: Collection[str]) -> Recipe[Any, Any]:
-    """``recipe`` with half the batch, of which a GPU's memory did not hold the share of one process.
+def smaller_passes(recipe: Recipe[Any, Any], load: Load, given: Collection[str]) -> Recipe[Any, Any]:
+    """``recipe`` with half the images in a forward pass, of which a GPU's memory did not hold the share of one process.
 
-    Raises UserError where the batch was given, or is as small as it can be.
+    Raises UserError where their number was given, or is as small as it can be.
     """
-    batch, smallest = recipe.train.batch_size, 2 * load.processes
-    fits = max(smallest, batch // 2 // smallest * smallest)
-    text = f"the GPU's memory does not hold a step of training on {batch // load.processes} images"
-    if fits >= batch:
+    at_once = items_at_once(recipe.train, recipe.train.batch_size // load.processes)
+    text = f"the GPU's memory does not hold a step of training on {at_once} images"
+    if at_once <= _least(recipe):
         raise UserError(f"{text}; give a smaller --dataset.img-size or network, or a GPU with more memory")
-    if "train.batch_size" in given:
-        raise UserError(f"{text}: give a smaller --train.batch-size than {batch}")
-    return replace(recipe, train=replace(recipe.train, batch_size=fits))
+    if "train.micro_batch" in given:
+        raise UserError(f"{text}: give a smaller --train.micro-batch than {at_once}")
+    return replace(recipe, train=replace(recipe.train, micro_batch=max(_least(recipe), at_once // 2)))
+
+
+def _least(recipe: Recipe[Any, Any]) -> int:
+    """Images that a forward pass needs: statistics of a batch are those of two at least."""
+    return 2 if recipe.family.calibrates else 1
 
 
 def check_days(told: Expected, machine: Machine, *, limited: bool) -> None:

@@ -15,7 +15,7 @@ from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import plan_evaluators
 from raysearch.distributed.timing import timed_steps, training_processes
 from raysearch.errors import UserError
-from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, halved_batch, parse_duration, within
+from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, smaller_passes, within
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.jobs.progress import activity, say_on
 from raysearch.recipes.fitted import Machine
@@ -77,25 +77,20 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     say_plan(command, plan, output, console)
     recipe, given = plan.recipe, command.given
     load = _load(plan, on)
-    before = recipe.train.batch_size
+    before = recipe.train.micro_batch
     with activity(console, "timing a step of training on a few images"):
         sample, prepare_s = _prepared(plan)
         while (timing := _timed(plan, recipe.train, sample, say=say_on(console))) is None:
-            recipe = halved_batch(recipe, load, given)
-    if recipe.train.batch_size != before:
-        console.print(
-            f"batch of {recipe.train.batch_size} instead of {before}: the GPU's memory allows no more", highlight=False
-        )
+            recipe = smaller_passes(recipe, load, given)
     measured = Measured(timing, prepare_s, on)
     trains = plan.given is None
     if trains:
-        before = recipe.train.batch_size
         recipe = check_memory(recipe, load, measured, given)
-        if recipe.train.batch_size != before:
-            share = recipe.train.batch_size / before
-            timing = measured.timing
-            measured = replace(measured, timing=replace(timing, step_s=timing.step_s * share))
-            console.print(f"batch of {recipe.train.batch_size} instead of {before}: memory allows no more", highlight=False)
+    if recipe.train.micro_batch != before:
+        say_on(console)(
+            f"steps of {recipe.train.batch_size} images in forward passes of {recipe.train.micro_batch} for each process: "
+            "memory allows no more; results are the same to rounding"
+        )
     limit = seconds or ((ON_GPU_S if on.gpus else ON_CPU_S) if recipe.fits else None)
     if limit is not None:
         wanted = recipe.train.epochs
@@ -152,6 +147,4 @@ def _timed(
     plan: Plan, train: TrainingConfig, sample: tuple[torch.Tensor, torch.Tensor], *, say: Callable[[str], None]
 ) -> Timing | None:
     """A few steps on the sample; None where a GPU's memory does not hold a batch."""
-    return timed_steps(
-        plan.recipe.family, plan.settings, plan.problem.space, sample, task=plan.recipe.task, train=train, say=say
-    )
+    return timed_steps(plan.recipe.family, plan.settings, plan.draws, sample, task=plan.recipe.task, train=train, say=say)

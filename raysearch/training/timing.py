@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from raysearch.nn.precision import autocast
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
+from raysearch.training.alone import for_one
 from raysearch.training.config import TrainingConfig
+from raysearch.training.draws import Draws, Only
+from raysearch.training.strategy import Strategy
 from raysearch.training.supernets import build_supernet
+from raysearch.training.trainer import SupernetTrainer
 
 PROBED = 16
 """Most items of a timed step on a CPU; time and memory of a whole step follow in proportion."""
@@ -25,9 +30,11 @@ FIRST = 2
 STEP_S = 0.5
 """Seconds that a timed step on a CPU should take at most; it has fewer items where it would take longer."""
 DRAWS = 3
-"""Subnets timed; a step trains one drawn by chance, so the middle one counts."""
+"""Steps timed of each part of the schedule; what a step trains is drawn by chance, so the middle one counts."""
 MOMENTS = 4
 """Copies of the weights in training: themselves, gradients and AdamW's two moments."""
+STEPS = 1000
+"""Steps of the training that a timed step is one of: its place in the schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +42,58 @@ class Timing:
     """What one training process needs for one step, and an evaluator for one item."""
 
     step_s: float
-    """Seconds of forward, backward and update for the batch of one process."""
+    """Seconds of a step with the batch of one process, the mean over the training: all forward and backward passes, and the
+    update."""
     score_s: float
     """Seconds of scoring one item."""
     memory_bytes: int
     """Of one training process beside Python and its libraries: weights, moments and saved activations."""
     device: str
     """Where it was measured, as ``cpu``."""
+    fixed_bytes: int = 0
+    """The part of ``memory_bytes`` that does not grow with the items of a forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Stands for the batches of a training of :data:`STEPS` steps."""
+
+    steps_per_epoch: int = STEPS
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        raise NotImplementedError
+
+
+def items_at_once(train: TrainingConfig, batch: int) -> int:
+    """Most items of one process that a forward pass sees: a micro-batch, an architecture's part of the batch, or all."""
+    parts = train.archs_per_step if train.strategy == "multi" and not train.largest_first else 1
+    return min(train.micro_batch or batch, math.ceil(batch / parts))
 
 
 def time_steps(
     family: Family[Any, Any],
     settings: Mapping[str, Any],
-    space: Any,
+    draws: Draws[Any],
     sample: tuple[Tensor, Tensor],
     *,
     task: Task,
     train: TrainingConfig,
     batch: int,
     device: torch.device,
+    teacher: Callable[[Tensor], Tensor] | None = None,
 ) -> Timing:
     """Time training steps and scoring on a few items of the training split.
 
     Args:
         family: of the supernet.
         settings: its constructor arguments.
-        space: where the timed subnets are drawn from.
+        draws: where the timed subnets are drawn from.
         sample: normalised inputs (items, ...) and their targets, on the CPU; repeated where more are needed.
         task: gives the loss.
-        train: precision and smoothing of the training.
+        train: the recipe's numbers: what a step trains decides how long it takes.
         batch: items per step of one process.
         device: where to compute. On a GPU a whole batch, as a small one does not fill it.
+        teacher: as :class:`~raysearch.training.trainer.SupernetTrainer` takes it, on ``device``.
 
     Raises:
         torch.OutOfMemoryError: a GPU does not hold the step.
@@ -74,7 +102,27 @@ def time_steps(
     inputs, targets = (part.to(device) for part in sample)
     with torch.random.fork_rng(devices=[]):  # layers draw weights as they are made
         supernet = build_supernet(family, settings, weight_init="trunc_normal", pos_embed_std=0.02, seed=0).to(device)
-    optimizer = torch.optim.AdamW(supernet.parameters(), lr=0.0, fused=True)
+    at_once = items_at_once(train, batch)
+    trainer = SupernetTrainer(
+        supernet,
+        draws,
+        _Place(),
+        replace(
+            train,
+            epochs=1,
+            warmup_epochs=0,
+            mixup=0.0,
+            cutmix=0.0,
+            micro_batch=train.micro_batch and max(FIRST, train.micro_batch),
+        ),
+        task=task,
+        outputs=1,
+        seed=0,
+        device=device,
+        cost=supernet.cost,
+        teacher=teacher,
+    )
+    everything = trainer.strategy
     own = {parameter.untyped_storage().data_ptr() for parameter in supernet.parameters()}
     saved: dict[int, int] = {}
 
@@ -84,15 +132,11 @@ def time_steps(
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    def step(arch: Any, rows: Tensor) -> float:
+    def step(rows: Tensor, place: float = 0.0) -> float:
         x, y = inputs[rows], targets[rows]
         _finish(device)
         begun = time.perf_counter()
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(device, train.precision):
-            loss = task.loss(supernet(x, arch), y, label_smoothing=train.label_smoothing)
-        loss.backward()
-        optimizer.step()
+        trainer.step(x, y, step=int(place * STEPS), lr=0.0)
         _finish(device)
         return time.perf_counter() - begun
 
@@ -100,21 +144,29 @@ def time_steps(
         return torch.arange(count, device=device) % len(inputs)
 
     supernet.train()
+    # The largest alone needs the most memory, and is what the number of timed items is found by.
+    trainer.strategy = Strategy(Only(draws.largest()), for_one(train), seed=0, rank=0, cost=None)
     first = rows(FIRST)
     with saved_tensors_hooks(remember, lambda tensor: tensor):
-        step(space.largest(), first)  # the one that needs most memory
-    memory = MOMENTS * sum(parameter.nbytes for parameter in supernet.parameters())
-    memory += sum(saved.values()) * batch // FIRST
+        step(first)
+    weights = sum(parameter.nbytes for parameter in supernet.parameters())
+    fixed = weights * (MOMENTS + (train.ema is not None))
+    if isinstance(teacher, nn.Module):
+        fixed += sum(parameter.nbytes for parameter in teacher.parameters())
+    memory = fixed + sum(saved.values()) * at_once // FIRST
     if device.type == "cuda":
         timed = rows(batch)
-        step(space.largest(), timed)
+        step(rows(at_once))
         memory = torch.cuda.max_memory_allocated(device)
     else:
-        timed = rows(max(FIRST, min(PROBED, batch, int(FIRST * STEP_S / step(space.largest(), first)))))
-    seconds = [step(space.sample(Random(f"timing/{draw}")), timed) for draw in range(DRAWS)]
+        timed = rows(max(FIRST, min(PROBED, batch, int(FIRST * STEP_S / step(first)))))
+    trainer.strategy = everything
+    seconds = sum(
+        share * sorted(step(timed, place) for place in places)[len(places) // 2] for share, places in _schedule(train)
+    )
     supernet.eval()
     with torch.inference_mode(), autocast(device, train.precision):
-        arch = space.sample(Random("timing/score"))
+        arch = draws.sample(Random("timing/score"))
         supernet(inputs[timed], arch)
         _finish(device)
         begun = time.perf_counter()
@@ -122,11 +174,21 @@ def time_steps(
         _finish(device)
         score_s = (time.perf_counter() - begun) / len(timed)
     return Timing(
-        step_s=sorted(seconds)[DRAWS // 2] * batch / len(timed) * train.archs_per_step,
+        step_s=seconds * batch / len(timed),
         score_s=score_s,
         memory_bytes=memory,
         device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        fixed_bytes=fixed,
     )
+
+
+def _schedule(train: TrainingConfig) -> Iterator[tuple[float, list[float]]]:
+    """The parts of the training in which steps cost alike: the share of each in all, and places in it, from 0 to 1."""
+    begin = 0.0
+    for share, count in ((train.largest_first, 1), (train.widen, DRAWS), (1 - train.largest_first - train.widen, DRAWS)):
+        if share > 0:
+            yield share, [begin + share * (2 * i + 1) / (2 * count) for i in range(count)]
+        begin += share
 
 
 def _finish(device: torch.device) -> None:

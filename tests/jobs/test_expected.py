@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raysearch.errors import UserError
-from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, halved_batch, parse_duration, within
+from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, smaller_passes, within
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.recipes.fitted import Machine
 from raysearch.training.timing import Timing
@@ -86,27 +86,30 @@ def test_a_time_too_short_for_one_epoch_says_what_one_takes() -> None:
         within(DIGITS_RECIPE, LOAD, measured(step_s=1.0), seconds=30, given=(), trains=True)
 
 
-def test_memory_that_would_not_do_makes_the_batch_smaller_or_is_refused() -> None:
+def test_memory_that_would_not_do_makes_forward_passes_smaller_or_is_refused() -> None:
     hungry = measured(memory=8 << 30)
     smaller = check_memory(DIGITS_RECIPE, LOAD, hungry, ())
-    assert smaller.train.batch_size < DIGITS_RECIPE.train.batch_size
-    assert smaller.train.batch_size % 4 == 0  # an even number for each of two processes
+    assert smaller == replace(DIGITS_RECIPE, train=replace(DIGITS_RECIPE.train, micro_batch=25))  # of 100 for each process
     assert check_memory(DIGITS_RECIPE, LOAD, measured(), ()) == DIGITS_RECIPE
-    with pytest.raises(UserError, match=r"needs about 18.\d GB .*, 8.6 GB are free: --train.batch-size \d+ would fit"):
-        check_memory(DIGITS_RECIPE, LOAD, hungry, ("train.batch_size",))
+    halves = replace(DIGITS_RECIPE, train=replace(DIGITS_RECIPE.train, strategy="multi", archs_per_step=2))
+    assert check_memory(halves, LOAD, hungry, ()).train.micro_batch == 12  # of the 50 that each architecture sees
+    with pytest.raises(UserError, match=r"needs about 18.\d GB .*, 8.6 GB are free: --train.micro-batch 25 would fit"):
+        check_memory(DIGITS_RECIPE, LOAD, hungry, ("train.micro_batch",))
+    weights = replace(hungry, timing=replace(hungry.timing, fixed_bytes=7 << 30))  # which no smaller pass makes less
     with pytest.raises(UserError, match="a machine with more memory"):
-        check_memory(DIGITS_RECIPE, LOAD, measured(memory=8000 << 30), ())
+        check_memory(DIGITS_RECIPE, LOAD, weights, ())
 
 
-def test_a_gpu_that_is_too_small_gets_half_the_batch_until_none_is_left() -> None:
-    recipe = replace(DIGITS_RECIPE, train=replace(DIGITS_RECIPE.train, batch_size=24))
-    for fits in (12, 4):
-        recipe = halved_batch(recipe, LOAD, ())
-        assert recipe.train.batch_size == fits
-    with pytest.raises(UserError, match=r"does not hold a step of training on 2 images; give a smaller --dataset\.img-size"):
-        halved_batch(recipe, LOAD, ())
-    with pytest.raises(UserError, match=r"on 6 images: give a smaller --train\.batch-size than 12"):
-        halved_batch(replace(recipe, train=replace(recipe.train, batch_size=12)), LOAD, ("train.batch_size",))
+def test_a_gpu_that_is_too_small_gets_half_the_images_in_a_pass_until_one_is_left() -> None:
+    recipe = replace(DIGITS_RECIPE, train=replace(DIGITS_RECIPE.train, batch_size=12))
+    for fits in (3, 1):
+        recipe = smaller_passes(recipe, LOAD, ())
+        assert (recipe.train.micro_batch, recipe.train.batch_size) == (fits, 12)
+    with pytest.raises(UserError, match=r"does not hold a step of training on 1 images; give a smaller --dataset\.img-size"):
+        smaller_passes(recipe, LOAD, ())
+    given = replace(recipe, train=replace(recipe.train, micro_batch=4))
+    with pytest.raises(UserError, match=r"on 4 images: give a smaller --train\.micro-batch than 4"):
+        smaller_passes(given, LOAD, ("train.micro_batch",))
 
 
 def test_days_are_refused_unless_they_are_asked_for() -> None:

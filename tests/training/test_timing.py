@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Any
+
 import pytest
 import torch
 
 from raysearch.distributed import timing
 from raysearch.recipes.autoformer import DIGITS_RECIPE
-from raysearch.spaces.autoformer import FAMILY
-from raysearch.training.timing import Timing, time_steps
+from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoFormerSpace
+from raysearch.training.timing import Timing, items_at_once, time_steps
 
 
-def timed(batch: int) -> Timing:
+def timed(batch: int, **settings: Any) -> Timing:
     task = DIGITS_RECIPE.task
     splits = task.splits()
     geometry = FAMILY.build(DIGITS_RECIPE.config, task.ends(splits))
@@ -22,7 +27,7 @@ def timed(batch: int) -> Timing:
         geometry.space,
         sample,
         task=task,
-        train=DIGITS_RECIPE.train,
+        train=replace(DIGITS_RECIPE.train, **settings),
         batch=batch,
         device=torch.device("cpu"),
     )
@@ -38,6 +43,51 @@ def test_memory_grows_with_the_batch_and_chance_is_left_alone() -> None:
         assert each.score_s > 0
         assert each.device == "cpu"
     assert three.memory_bytes - two.memory_bytes == two.memory_bytes - one.memory_bytes > 0
+
+
+def test_memory_is_that_of_what_one_forward_pass_sees_and_of_every_copy_of_the_weights() -> None:
+    whole = timed(100)
+    growing = whole.memory_bytes - whole.fixed_bytes
+    assert timed(100, micro_batch=25).memory_bytes - whole.fixed_bytes == growing // 4
+    parts = timed(100, strategy="multi", archs_per_step=2, ema=0.9)
+    assert parts.memory_bytes - parts.fixed_bytes == growing // 2
+    assert parts.fixed_bytes == whole.fixed_bytes * 5 // 4
+    assert items_at_once(replace(DIGITS_RECIPE.train, strategy="multi", archs_per_step=3, largest_first=0.1), 100) == 100
+
+
+class Counting(AutoFormerSpace):
+    """A space that counts how often it is drawn from, and how often it gives its ends."""
+
+    asked: Counter[str]
+
+    def sample(self, rng: Random) -> AutoFormerArchitecture:
+        self.asked["random"] += 1
+        return super().sample(rng)
+
+    def smallest(self) -> AutoFormerArchitecture:
+        self.asked["smallest"] += 1
+        return super().smallest()
+
+
+def test_a_timed_step_is_one_of_the_training() -> None:
+    """All passes of a sandwich are in it, and each part of the schedule counts for its share."""
+    space = Counting(embed_dim=(32, 96), num_heads=(1, 4), mlp_ratio=(1.0, 3.0), depth=(2, 5))
+    space.asked = Counter()
+    task = DIGITS_RECIPE.task
+    splits = task.splits()
+    geometry = FAMILY.build(DIGITS_RECIPE.config, task.ends(splits))
+    sample = next(iter(task.batches(splits.train, batch_size=4, seed=0).epoch(0)))
+    time_steps(
+        FAMILY,
+        {**geometry.settings, "drop_path_rate": 0.0},
+        space,
+        sample,
+        task=task,
+        train=replace(DIGITS_RECIPE.train, strategy="sandwich", archs_per_step=2, mixup=0.8),
+        batch=4,
+        device=torch.device("cpu"),
+    )
+    assert space.asked == {"random": 3 * 2 + 1, "smallest": 3}  # three steps are timed, and one network's scoring
 
 
 def test_a_gpu_without_room_for_a_step_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
