@@ -64,17 +64,22 @@ def cluster() -> Iterator[Cluster]:
 
     A head of two CPUs, whatever the machine has, that tests may add nodes to.
     """
+    import forked_workers as forked
     import ray
     from ray.cluster_utils import Cluster
 
     import raysearch.distributed.cluster  # sets Tune's environment before the cluster's processes inherit it
 
     assert raysearch.distributed.cluster.Actor
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    # Nobody reads the logs of its processes here.
+    head = {"num_cpus": 2, "include_dashboard": False, "include_log_monitor": False, "setup_worker_path": forked.__file__}
+    running = Cluster(initialize_head=True, head_node_args=head)
     ray.init(address=running.address, log_to_driver=False)
-    yield running
-    ray.shutdown()
-    running.shutdown()
+    raylet = running.head_node.all_processes["raylet"][0].process.pid
+    with forked.forked_workers(raylet, ray.get_runtime_context().get_job_id()):
+        yield running
+        ray.shutdown()
+        running.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import idle_cluster
 import numpy as np
 import psutil
 import pytest
@@ -40,7 +41,7 @@ from raysearch.tasks.images.device import DeviceImages
 @pytest.fixture(scope="session", autouse=True)
 def _toy_travels(cluster: Cluster) -> None:
     """Workers cannot import the tests' modules: what is defined there travels by value."""
-    for module in (toy, sys.modules[__name__]):
+    for module in (toy, idle_cluster, sys.modules[__name__]):
         ray.cloudpickle.register_pickle_by_value(module)
 
 
@@ -206,19 +207,11 @@ def test_evaluators_that_end_while_loading_end_the_search(tmp_path: Path, images
         _search(service)
 
 
-def title(process: psutil.Process) -> str:
-    """How a process of Ray calls itself; nothing of one that has just ended."""
-    try:
-        return process.cmdline()[0]
-    except (psutil.NoSuchProcess, IndexError):
-        return ""
-
-
 class FragileScorer:
     """As long as the folder ``fuses`` has files, something is killed: four evaluators that start, the pool, the trial."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, run: int) -> None:
+        self.folder, self.run = folder, run
         if self.burnt("evaluator"):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -233,10 +226,8 @@ class FragileScorer:
     def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
         outcome = toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
         done = sum(len(scored) for scored in toy.counted(self.folder / "counts").values())
-        raylet = psutil.Process().parent()
-        assert raylet is not None
         for name, after in (("Pool", 5), ("CandidateTrial", 14)):
-            there = [process for process in raylet.children() if title(process).startswith(f"ray::{name}")]
+            there = idle_cluster.actors(psutil.Process(self.run), name)
             if done >= after and there and self.burnt(name):
                 there[-1].kill()
         return outcome
@@ -250,7 +241,9 @@ def test_a_search_that_loses_evaluators_its_pool_and_its_trial_ends_as_if_nothin
     for name in ("evaluator0", "evaluator1", "evaluator2", "evaluator3", "Pool", "CandidateTrial"):
         (tmp_path / "fuses" / name).touch()
     said: list[str] = []
-    with _service(partial(FragileScorer, tmp_path), EvaluatorConfig(), tmp_path, images, say=said.append) as service:
+    with _service(
+        partial(FragileScorer, tmp_path, os.getpid()), EvaluatorConfig(), tmp_path, images, say=said.append
+    ) as service:
         candidates = _search(service, say=said.append)
 
     assert list((tmp_path / "fuses").iterdir()) == []
@@ -287,12 +280,6 @@ def test_evaluators_that_no_node_can_hold_end_the_search_with_the_flag(
         _search(service)
 
 
-def processes_of(cluster: Cluster, name: str) -> list[psutil.Process]:
-    """Actors of a class."""
-    raylet = psutil.Process(cluster.head_node.all_processes["raylet"][0].process.pid)
-    return [process for process in raylet.children() if title(process).startswith(f"ray::{name}")]
-
-
 def test_a_full_disk_ends_the_search_with_the_path_and_is_continued_when_there_is_room(
     cluster: Cluster, tmp_path: Path, images: NodeFile
 ) -> None:
@@ -300,7 +287,7 @@ def test_a_full_disk_ends_the_search_with_the_path_and_is_continued_when_there_i
     counts.mkdir()
     scorer = partial(toy.CountingScorer, counts, together=1, rendezvous=None)
     with _service(scorer, EvaluatorConfig(), tmp_path, images) as service:
-        for pool in processes_of(cluster, "Pool"):  # the nearest that any user can come to a full disk
+        for pool in idle_cluster.actors(psutil.Process(), "Pool"):  # the nearest that any user can come to a full disk
             pool.rlimit(psutil.RLIMIT_FSIZE, (1000, psutil.RLIM_INFINITY))
         with pytest.raises(OSError, match=r"journal\.jsonl") as raised:
             _search(service)

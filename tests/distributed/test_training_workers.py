@@ -22,7 +22,7 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from idle_cluster import wait_until_idle
+from idle_cluster import actors, wait_until_idle
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
@@ -153,24 +153,15 @@ def test_two_processes_train_as_one(trained: Trained) -> None:
     check_equal(trained, by_one(job(3)))
 
 
-def title(process: psutil.Process) -> str:
-    """How a process of Ray calls itself; nothing of one that has just ended."""
-    try:
-        return process.cmdline()[0]
-    except (psutil.NoSuchProcess, IndexError):
-        return ""
+def training_processes() -> list[psutil.Process]:
+    """Those of the test run's cluster."""
+    return actors(psutil.Process(), "RayTrainWorker")
 
 
-def training_processes(cluster: Cluster) -> list[psutil.Process]:
-    """Those of this cluster, whatever else runs on the machine."""
-    raylet = psutil.Process(cluster.head_node.all_processes["raylet"][0].process.pid)
-    return [p for p in raylet.children(recursive=True) if title(p).startswith("ray::RayTrainWorker")]
-
-
-def wait_until_none(cluster: Cluster) -> None:
+def wait_until_none() -> None:
     """Return when no training process is left."""
     pulse = threading.Event()
-    while training_processes(cluster):
+    while training_processes():
         pulse.wait(0.05)
 
 
@@ -185,7 +176,7 @@ def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
         while not path.exists():
             pulse.wait(0.005)
         finished.extend(checkpoint.read(path)[1]["history"])
-        os.kill(training_processes(cluster)[-1].pid, signal.SIGKILL)
+        os.kill(training_processes()[-1].pid, signal.SIGKILL)
 
     steps, said = list[tuple[int, int]](), list[str]()
     disturbed = by_two(job(3), path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
@@ -280,7 +271,7 @@ def test_what_one_process_meets_alone_ends_training_at_once_and_leaves_no_proces
     path = tmp_path / "training.safetensors"
     with pytest.raises(UserError, match=r"^cannot read images/7\.png"):
         by_two(half_blind, path, said=said.append)
-    wait_until_none(cluster)
+    wait_until_none()
     assert time.time() - path.stat().st_mtime < 120  # seconds since the last epoch that was finished
     assert said == []  # nothing was started again
     assert [r["epoch"] for r in checkpoint.read(path)[1]["history"]] == [0]
@@ -295,7 +286,7 @@ def test_a_driver_that_leaves_training_leaves_no_process_behind(cluster: Cluster
 
     with pytest.raises(KeyboardInterrupt):
         by_two(job(1), tmp_path / "training.safetensors", steps=leave)
-    wait_until_none(cluster)
+    wait_until_none()
 
 
 class Drifting(CheckpointKeeper):
