@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from random import Random
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from raysearch.training.checkpoint import with_prefix, without_prefix
 from raysearch.training.config import TrainingConfig
 from raysearch.training.distillation import distillation_loss
 from raysearch.training.draws import Draws
+from raysearch.training.shards import Chance, Shards
 from raysearch.training.strategy import Pass, Strategy
 
 A = TypeVar("A", bound=Architecture)
@@ -36,6 +36,16 @@ LOOK_EVERY = 10
 
 class TrainingDivergedError(UserError):
     """Loss or gradients are no longer finite, on all processes alike."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """One shard of a step."""
+
+    images: Tensor
+    targets: Tensor
+    soft: Tensor | None
+    """Logits of whoever teaches."""
 
 
 class SupernetTrainer(Generic[A]):
@@ -53,7 +63,8 @@ class SupernetTrainer(Generic[A]):
     Args:
         supernet: the network, called with images and an architecture; already on ``device``.
         space: where architectures are drawn from.
-        batches: the training split.
+        batches: the training split; :class:`~raysearch.training.shards.Shards` where the processes that share a step may become
+            fewer or more.
         config: the recipe.
         task: gives the loss.
         outputs: numbers that the network gives for one item; for Mixup and CutMix.
@@ -75,7 +86,7 @@ class SupernetTrainer(Generic[A]):
         self,
         supernet: nn.Module,
         space: Draws[A],
-        batches: Batches,
+        batches: Batches | Shards,
         config: TrainingConfig,
         *,
         task: Task,
@@ -89,7 +100,9 @@ class SupernetTrainer(Generic[A]):
         teacher: Callable[[Tensor], Tensor] | None = None,
         soft_labels: Callable[[int, int], Tensor] | None = None,
     ) -> None:
-        self.supernet, self.batches, self.config = supernet, batches, config
+        self.supernet, self.config = supernet, config
+        self.shards = batches if isinstance(batches, Shards) else Shards.whole(batches, shard=rank)
+        self.chance = Chance(seed, self.shards.mine, device)
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
         self.strategy = Strategy(space, config, seed=seed, rank=rank, cost=cost)
         self.teacher, self.soft_labels = teacher, soft_labels
@@ -118,21 +131,16 @@ class SupernetTrainer(Generic[A]):
         """
         started = time.perf_counter()
         self.model.train()
-        # Stochastic depth and Mixup draw from the global generators: set here, so that a resumed epoch repeats itself.
-        chance = Random(f"{self.seed}/augment/{epoch}/{self.rank}")
-        torch.manual_seed(chance.getrandbits(63))
-        np.random.seed(chance.getrandbits(32))  # noqa: NPY002  (the generator that timm's Mixup draws from)
-        random.seed(chance.getrandbits(63))
+        self.chance.begin(epoch)
         total = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum of losses, number of images
         skipped = torch.zeros((), device=self.device)
         lr = 0.0
-        for i, (images, labels) in enumerate(self.batches.epoch(epoch)):
-            step = epoch * self.batches.steps_per_epoch + i
-            lr = self.config.learning_rate(step, steps_per_epoch=self.batches.steps_per_epoch)
-            inputs, targets = (part.to(self.device, non_blocking=True) for part in (images, labels))
-            known = None if self.soft_labels is None else self.soft_labels(epoch, i).to(self.device, non_blocking=True)
-            loss, bad = self.step(inputs, targets, step=step, lr=lr, soft=known)
-            of_step = torch.stack((loss.double() * len(images), torch.full_like(loss, len(images), dtype=torch.float64)))
+        for i, batches in enumerate(self.shards.epoch(epoch)):
+            step = epoch * self.shards.steps_per_epoch + i
+            lr = self.config.learning_rate(step, steps_per_epoch=self.shards.steps_per_epoch)
+            loss, bad = self._step({s: self._part(batch, epoch, i) for s, batch in batches.items()}, step=step, lr=lr)
+            count = sum(len(images) for images, _ in batches.values())
+            of_step = torch.stack((loss.double() * count, torch.full_like(loss, count, dtype=torch.float64)))
             total += torch.where(bad > 0, torch.zeros_like(of_step), of_step)
             skipped += bad
             self._in_a_row = (self._in_a_row + bad) * bad
@@ -146,6 +154,12 @@ class SupernetTrainer(Generic[A]):
             raise TrainingDivergedError(f"no step of epoch {epoch + 1} had a finite loss and gradient; {_calmer(lr)}")
         loss = float(total[0] / total[1])
         return EpochRecord(epoch, loss, lr, time.perf_counter() - started, skipped=int(skipped))
+
+    def _part(self, batch: tuple[Tensor, Tensor], epoch: int, place: int) -> _Part:
+        """One shard of a step on the device, with the teacher's logits where they are known."""
+        images, targets = (part.to(self.device, non_blocking=True) for part in batch)
+        soft = None if self.soft_labels is None else self.soft_labels(epoch, place).to(self.device, non_blocking=True)
+        return _Part(images, targets, soft)
 
     def _look(self, epoch: int, lr: float) -> None:
         """Raises TrainingDivergedError after too many skipped steps in a row; on all processes at the same step."""
@@ -167,26 +181,44 @@ class SupernetTrainer(Generic[A]):
             soft: a teacher's logits for ``images``, where they are known.
 
         """
+        (shard,) = self.shards.mine
+        return self._step({shard: _Part(images, targets, soft)}, step=step, lr=lr)
+
+    def _step(self, parts: Mapping[int, _Part], *, step: int, lr: float) -> tuple[Tensor, Tensor]:
+        """One update from the parts of all shards of this process; the loss is the mean over them."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        if self.mix is not None:
-            images, targets = self.mix(images, targets)
-        of = self.config.epochs * self.batches.steps_per_epoch
-        passes = self.strategy.passes(step, of=of, images=len(images))
-        if soft is None and self.teacher is not None:
-            soft = self._logits(self.teacher, images)
+        size = max(len(part.images) for part in parts.values())
+        passes = self.strategy.passes(step, of=self.config.epochs * self.shards.steps_per_epoch, images=size)
         # Without a teacher of its own, the largest subnet teaches the others: in a sandwich by what it gave as it learned.
-        largest = self.strategy.draws.largest() if soft is None and self.config.distill.source == "largest" else None
-        if largest is not None and self.config.strategy != "sandwich" and any(one.arch != largest for one in passes):
-            soft = self._logits(lambda part: self.supernet(part, largest), images)
+        largest = None
+        for shard, part in parts.items():
+            with self.chance.of(shard):
+                if self.mix is not None:
+                    part.images, part.targets = self.mix(part.images, part.targets)
+                if part.soft is None and self.teacher is not None:
+                    part.soft = self._logits(self.teacher, part.images)
+                if part.soft is not None or self.config.distill.source != "largest":
+                    continue
+                largest = self.strategy.draws.largest()
+                if self.config.strategy != "sandwich" and any(one.arch != largest for one in passes):
+                    part.soft = self._logits(partial(self.supernet, arch=largest), part.images)
         seen = sum(len(one.rows) for one in passes)
         mean = torch.zeros((), device=self.device)
         for one in passes:
-            taught_by = None if one.arch == largest else soft
-            outputs, mean = self._pass(one, images, targets, taught_by, mean=mean, seen=seen)
-            if one.arch == largest and soft is None:
-                soft = outputs
+            for shard, part in parts.items():
+                with self.chance.of(shard):
+                    outputs, mean = self._pass(
+                        one,
+                        part,
+                        None if one.arch == largest else part.soft,
+                        mean=mean,
+                        seen=seen,
+                        last=shard == next(reversed(parts)),
+                    )
+                if one.arch == largest and part.soft is None:
+                    part.soft = outputs
         if self.config.clip_grad is not None:
             norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.clip_grad)
         else:
@@ -200,25 +232,26 @@ class SupernetTrainer(Generic[A]):
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update(self.supernet, step=step + 1)
-        return mean, bad
+        return mean / len(parts), bad
 
     def _pass(
-        self, one: Pass[A], images: Tensor, targets: Tensor, soft: Tensor | None, *, mean: Tensor, seen: int
+        self, one: Pass[A], part: _Part, soft: Tensor | None, *, mean: Tensor, seen: int, last: bool
     ) -> tuple[Tensor, Tensor]:
-        """Forward and backward of one architecture; returns its detached outputs, and ``mean`` with its loss added.
+        """Forward and backward of one architecture on one shard; returns its detached outputs, and ``mean`` plus its loss.
 
-        ``seen``: images of all passes of the step together, by which the sum of the losses becomes a mean.
+        ``seen``: images of all passes of the step together, by which the sum of the losses becomes a mean. ``last``: of the
+        shards of this process.
         """
         outputs: list[Tensor] = []
         for rows in self._parts(one.rows):
             # Processes average gradients once for each architecture: weights that the last backward pass of a step does not
             # use, but an earlier one did, would stay as they are on each process (DistributedDataParallel).
-            with nullcontext() if rows.stop == one.rows.stop else self._unaveraged():
+            with nullcontext() if last and rows.stop == one.rows.stop else self._unaveraged():
                 with autocast(self.device, self.config.precision):
-                    logits = self.model(images[rows], one.arch)
-                    loss = self._loss(logits, targets[rows], None if soft is None else soft[rows])
+                    logits = self.model(part.images[rows], one.arch)
+                    loss = self._loss(logits, part.targets[rows], None if soft is None else soft[rows])
                     loss = loss / (seen / len(logits))
-                loss.backward()
+                (loss * self.shards.weight).backward()
             mean = mean + loss.detach()
             outputs.append(logits.detach())
         return torch.cat(outputs), mean

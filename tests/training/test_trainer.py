@@ -342,9 +342,10 @@ class Spoiled(TwoSteps):
 def test_a_step_that_is_not_finite_is_left_out_and_counted(clip_grad: float | None) -> None:
     """As if it had not been: weights, moments and the optimiser's step counts."""
     config = replace(CONFIG, clip_grad=clip_grad)
-    spoiled, spared = trainer(config, batches=Spoiled(1)), trainer(config, batches=TwoSteps())
+    whole = TwoSteps()
+    spoiled, spared = trainer(config, batches=Spoiled(1)), trainer(config, batches=whole)
     record = spoiled.train_epoch(0)
-    spared.batches.steps_per_epoch = 1  # pyright: ignore[reportAttributeAccessIssue]
+    whole.steps_per_epoch = 1
     alone = spared.train_epoch(0)
     assert record.skipped == 1
     assert record.loss == alone.loss
