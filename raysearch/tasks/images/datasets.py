@@ -12,6 +12,7 @@ from raysearch.tasks.images.listing import Found
 from raysearch.tasks.images.manifests import find_listed
 from raysearch.tasks.images.parts import divided
 from raysearch.tasks.images.places import Place, is_file, is_folder, place_of
+from raysearch.tasks.images.remote import Remote
 from raysearch.tasks.images.shards import PACKED, TABLES_OF_IMAGES, TARS, find_in_shards, shard_files
 from raysearch.tasks.images.tables import is_table_of_images
 from raysearch.tasks.task import Splits
@@ -53,9 +54,13 @@ def place_of_data(config: DataConfig) -> Place:
     if config.source is None:
         raise UserError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
     place = place_of(config.source)
-    if not is_folder(place) and not is_file(place):
-        raise UserError(f"--data is {shown(config.source)}, which is not a folder: give the folder of the images")
-    return place
+    if is_folder(place) or is_file(place):
+        return place
+    if isinstance(place, Remote):
+        raise UserError(
+            f"--data is {place}, where nothing is: see to the address, to AWS_ENDPOINT_URL and credentials in the environment"
+        )
+    raise UserError(f"--data is {shown(config.source)}, which is not a folder: give the folder of the images")
 
 
 def find(place: Place, config: DataConfig) -> Found:

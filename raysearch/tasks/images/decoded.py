@@ -26,7 +26,8 @@ from raysearch.store.private import cache_folder, in_use, remove_unused
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.images import ArrayImages, EncodedImages, ImageSet, Labels
 from raysearch.tasks.images.reading import READER, Mode, to_array
-from raysearch.tasks.images.stores import threads_for
+from raysearch.tasks.images.remote import Remote
+from raysearch.tasks.images.stores import Store, threads_for
 from raysearch.tasks.images.transforms import shrunk
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,11 @@ class ShrunkImages:
         """Of each image."""
         return self._images.labels
 
+    @property
+    def store(self) -> Store:
+        """Where they are read."""
+        return self._images.store
+
     def digest(self) -> str:
         """Of the files."""
         return self._images.digest()
@@ -118,6 +124,11 @@ class ShrunkImages:
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
         """The images at ``indices``, in that order."""
         return type(self)(self._images.subset(indices), self._side)
+
+
+def reads_remotely(images: ImageSet) -> bool:
+    """Whether images are fetched from an object store when they are asked for, by connections that do not survive a fork."""
+    return isinstance(images, ShrunkImages) and isinstance(images.store.root, Remote)
 
 
 class DecodedImages:

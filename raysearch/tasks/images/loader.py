@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from raysearch.errors import UserError
 from raysearch.tasks.images.config import DataConfig
-from raysearch.tasks.images.decoded import loader_processes, training_images
+from raysearch.tasks.images.decoded import loader_processes, reads_remotely, training_images
 from raysearch.tasks.images.images import ArrayImages, ImageSet
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation, training_transform
 
@@ -132,6 +132,7 @@ class _DecodedBatches:
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers and reads_remotely(images) else None,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: the loader would draw from the global one, which dropout uses.
             generator=torch.Generator(),

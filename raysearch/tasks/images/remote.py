@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from threading import Lock
 from typing import Any, BinaryIO, Literal, NamedTuple, Self, cast
 
 from raysearch.errors import UserError
@@ -23,6 +24,10 @@ SCHEMES = ("s3", "gs", "gcs")
 
 State = tuple[int, int, int]
 """Size in bytes, times of the last change of content and of name or rights in nanoseconds: what tells a changed file."""
+
+
+_LISTING = Lock()
+"""Threads that ask for a listing wait for the one that makes it."""
 
 
 class Entry(NamedTuple):
@@ -113,11 +118,12 @@ class Remote:
 
     def _below(self) -> _Listed:
         """The listing of a folder at or above this one, made now where there is none yet."""
-        for path, listed in self._listed.items():
-            if f"{self.path}/".startswith(f"{path}/"):
-                return listed
-        found = self._listed[self.path] = self._list()
-        return found
+        with _LISTING:
+            for path, listed in self._listed.items():
+                if f"{self.path}/".startswith(f"{path}/"):
+                    return listed
+            found = self._listed[self.path] = self._list()
+            return found
 
     def _list(self) -> _Listed:
         """All that is below, and the file itself where it is one. Raises UserError where the store does not answer."""

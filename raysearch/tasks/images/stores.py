@@ -83,6 +83,8 @@ class Files:
 
     def state(self, name: bytes) -> State:
         """Of the file."""
+        if isinstance(self.root, Remote):
+            self.root.entries()  # lists all that is below at once: a question for each file would take hours
         return state_of(self.holder(name))
 
     def read(self, name: bytes) -> bytes:
