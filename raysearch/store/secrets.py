@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"(?=[^0-9]*[0-9])[\w-]{20,}")
 _QUERY = re.compile(
     r"""(?<= [?&] )
         (?P<name> [\w.-]* (?: password | passwd | pwd | secret | token | credential | signature
-                         | api_?key | access_?key (?:_?id)? | authorization )
+                         | api_?key | access_?key (?:_?id)? | secret_?key | authorization )
                 | sig | odbc_connect )
         = [^&\s'"\#]*""",
     re.IGNORECASE | re.VERBOSE,

@@ -28,6 +28,7 @@ SECRET = "s3cr3t"
         (f"https://{SECRET}AbCdEf0123456789@mlflow.org/x", "https://***@mlflow.org/x", "https://mlflow.org/x"),
         (f"s3://AKIA0:{SECRET}@bucket/x", "s3://AKIA0:***@bucket/x", "s3://bucket/x"),
         (f"https://h/x?aws_access_key_id={SECRET}&X-Amz-Signature={SECRET}", *2 * ["https://h/x?aws_access_key_id=***&X-Amz-Signature=***"]),
+        (f"s3://b/x?access_key={SECRET}&secret_key={SECRET}&region=x", *2 * ["s3://b/x?access_key=***&secret_key=***&region=x"]),
         ("https://ada@mlflow.org/x", "https://ada@mlflow.org/x", "https://mlflow.org/x"),
     ],
 )  # fmt: skip
