@@ -19,6 +19,8 @@ FLIPS = 9_999
 """Most random signs of a paired test for each item. A p-value is a multiple of one over so many and one."""
 FLIPS_OF_ALL = 20_000_000
 """Random signs of a paired test over all items: half a second. No item has fewer than a tenth of :data:`FLIPS`."""
+REGRET_DRAWS = 5_000
+"""Simulated sets of true values."""
 FEWEST_RANKED = 8
 """With fewer subnets nothing is claimed of a rank correlation: what is below was found in simulations to cover too rarely."""
 
@@ -42,6 +44,33 @@ class Interval:
     def to_dict(self) -> dict[str, float]:
         """JSON values."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Kendall's tau-b of a ranking with the truth; None where it is undefined, as all values of one side are equal."""
+
+    tau: Interval | None
+    partial: Interval | None
+    """Given another ranking: what is left of the tau among things that this one puts in the same place."""
+    lead: Interval | None
+    """Of the tau over the other ranking's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How far one measurement of a thing is from another one of the same thing, and what that means for rankings."""
+
+    repeated: int
+    """Things that were measured more than once."""
+    noise: float
+    """Standard deviation of single measurements around the true value."""
+    spread: float
+    """Standard deviation of the true values, what noise adds being taken off."""
+    between: Interval | None
+    """Tau of first with second measurements; None where it is undefined."""
+    highest: Interval
+    """Tau that the true values themselves are expected to have with the measured ones: no ranking can do better but by luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +225,53 @@ def kendall_intervals(
     return intervals, lead
 
 
+def rank_agreement(rankings: Mapping[str, Sequence[float]], truth: Sequence[float], *, given: str) -> dict[str, Agreement]:
+    """How far each ranking agrees with ``truth``, alone and beside the ranking named ``given``, by name.
+
+    Intervals are those of :func:`kendall_intervals`, that of a partial tau as that of a tau. The ranking ``given`` itself has
+    neither a partial tau nor a lead.
+
+    Args:
+        rankings: by name; each has a value per subnet.
+        truth: what they should agree with, in the same order.
+        given: name of the ranking that the others must add something to.
+
+    Raises:
+        UserError: there are fewer than 3 subnets, or a ranking of another length.
+
+    """
+    other, target = np.asarray(rankings[given], float), np.asarray(truth, float)
+    found: dict[str, Agreement] = {}
+    for name, values in rankings.items():
+        taus, lead = kendall_intervals({name: values, given: rankings[given]} if name != given else {given: values}, truth)
+        if name == given:
+            found[name] = Agreement(taus[name], None, None)
+            continue
+        column = np.asarray(values, float)
+        pairs = ((column, target), (column, other), (target, other))
+        partial = float(partial_tau(*(tau_b(a.tolist(), b.tolist()) for a, b in pairs)))
+        without_each = partial_tau(*(_taus_without_each(a, b) for a, b in pairs))
+        found[name] = Agreement(taus[name], _of_tau(partial, np.asarray(without_each)), lead)
+    return found
+
+
+def partial_tau(both: Any, first: Any, second: Any) -> Any:
+    """Kendall's partial tau of two rankings given a third (Kendall 1942), from numbers or arrays of them.
+
+    Args:
+        both: tau between the two.
+        first: tau of one of them with the third.
+        second: tau of the other with it.
+
+    Returns:
+        NaN where one of the two is the third, or undefined.
+
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = np.sqrt(np.maximum(0.0, 1 - np.square(first)) * np.maximum(0.0, 1 - np.square(second)))
+        return np.where(left > 1e-6, np.clip((both - first * second) / np.where(left > 1e-6, left, 1.0), -1, 1), np.nan)
+
+
 def _of_tau(tau: float, without_each: Float[np.ndarray, " subnets"]) -> Interval | None:
     if math.isnan(tau):
         return None
@@ -236,6 +312,108 @@ def _taus_without_each(
     )
     with np.errstate(invalid="ignore"):  # 0 / 0, where one side has a single value
         return agreeing / np.sqrt(untied * others_untied)
+
+
+# --- things that were measured again ----------------------------------------------------------------------------------
+
+
+def measured_noise(groups: Sequence[Sequence[float]]) -> Noise | None:
+    """What measurements of things, of which some were measured again, say of their own noise.
+
+    A normal model: true values and noise are normal, the noise is the same for all. The variance of the noise is that within
+    groups; that of the true values is what the means of the groups vary beyond it. Its share of the whole is the reliability
+    of a mean, and Kendall's tau of true with measured values is ``2 / pi * asin(sqrt(reliability))`` (Greiner's relation of
+    tau and correlation). The interval is that of the ratio of the two variances (Snedecor's F).
+
+    Args:
+        groups: the measurements of each thing, at least one.
+
+    Returns:
+        None where nothing was measured again, or there are fewer than 3 things.
+
+    """
+    from scipy.stats import f as snedecor
+
+    found = _variances(groups)
+    if found is None:
+        return None
+    again = [group for group in groups if len(group) > 1]
+    between = None
+    if len(again) >= 3:
+        taus, _ = kendall_intervals({"first": [group[0] for group in again]}, [group[1] for group in again])
+        between = taus["first"]
+    tails = ((1 + LEVEL) / 2, (1 - LEVEL) / 2)
+    ends = [float(snedecor.ppf(tail, len(groups) - 1, found.degrees)) for tail in tails]
+    of_means = found.share * found.within
+    ratio = math.inf if of_means == 0 else found.of_means / of_means
+    highest = Interval(*(_tau_of_true(ratio / by) for by in (1.0, *ends)))
+    spread = math.sqrt(max(0.0, found.of_means - of_means))
+    return Noise(len(again), math.sqrt(found.within), spread, between, highest)
+
+
+def _tau_of_true(ratio: float) -> float:
+    """Tau of true with measured values, from the variance of the measured ones over that of their noise."""
+    return 2 / math.pi * math.asin(math.sqrt(max(0.0, 1 - 1 / ratio))) if ratio > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Variances:
+    within: float
+    """Of single measurements of the same thing."""
+    degrees: int
+    """Degrees of freedom of it."""
+    of_means: float
+    """Of the means of the things."""
+    share: float
+    """Of the variance within that is left in a mean, on average."""
+
+
+def _variances(groups: Sequence[Sequence[float]]) -> _Variances | None:
+    degrees = sum(len(group) - 1 for group in groups)
+    if degrees == 0 or len(groups) < 3:
+        return None
+    squares = sum(float(np.var(group)) * len(group) for group in groups)
+    means = [statistics.fmean(group) for group in groups]
+    share = statistics.fmean(1 / len(group) for group in groups)
+    return _Variances(squares / degrees, degrees, statistics.variance(means), share)
+
+
+def regret(groups: Sequence[Sequence[float]], chosen: Sequence[float]) -> Interval | None:
+    """How far the best of things is above a chosen one, in true values: measured ones make the best look too good.
+
+    The things are drawn from a population, so each true value lies nearer to their mean than what was measured of it, by the
+    share that noise has in the spread; the chosen one is no draw, so its measurements are taken as they are. The interval holds
+    the noise of all measurements, and how well noise and spread are known: a normal model as in :func:`measured_noise`,
+    simulated with flat priors. Its value is the median.
+
+    Args:
+        groups: the measurements of each drawn thing.
+        chosen: those of the chosen one, which is not among them.
+
+    Returns:
+        At least 0 everywhere; None where nothing was measured again, or there are fewer than 3 things.
+
+    """
+    within = [list(group) for group in groups]
+    found = _variances(within)
+    if found is None:
+        return None
+    degrees = found.degrees + len(chosen) - 1
+    squares = found.within * found.degrees + float(np.var(chosen)) * len(chosen)
+    rng, draws = np.random.default_rng(0), REGRET_DRAWS
+    noise = squares / rng.chisquare(degrees, size=(draws, 1))
+    of_means = found.of_means * (len(within) - 1) / rng.chisquare(len(within) - 1, size=(draws, 1))
+    spread = np.maximum(0.0, of_means - found.share * noise)
+    means, counts = np.array([statistics.fmean(g) for g in within]), np.array([len(g) for g in within])
+    of_each = noise / counts
+    total = np.maximum(spread + of_each, np.finfo(float).tiny)
+    middle = statistics.fmean(means) + rng.normal(size=(draws, 1)) * np.sqrt(of_means / len(within))
+    kept = spread / total
+    true = middle + kept * (means - middle) + rng.normal(size=(draws, len(within))) * np.sqrt(kept * of_each)
+    own = statistics.fmean(chosen) + rng.normal(size=draws) * np.sqrt(noise[:, 0] / len(chosen))
+    behind = np.maximum(0.0, true.max(axis=1) - own)
+    low, value, high = np.quantile(behind, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
+    return Interval(value, low, high)
 
 
 # --- two networks on the same items -----------------------------------------------------------------------------------

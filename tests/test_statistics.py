@@ -6,20 +6,25 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, permutation_test
 
 from raysearch.statistics import (
+    FEWEST_RANKED,
     Interval,
     _taus_without_each,
     kendall_intervals,
     lead_p_value,
     mean_interval,
+    measured_noise,
     median_level,
     over_seeds,
     paired_difference,
     paired_gap,
+    partial_tau,
+    rank_agreement,
+    regret,
     score_interval,
     selection_bias,
     share_interval,
@@ -260,3 +265,122 @@ def test_a_paired_difference_of_many_items_is_found() -> None:
     second = (first - 0.1 + rng.standard_t(3, size=10_000) / math.sqrt(3)).astype(np.float32)
     assert lead_p_value(first, second) < 0.002
     assert lead_p_value(first * np.float32(2**20), second * np.float32(2**20)) == lead_p_value(first, second)
+
+
+# --- beside another ranking -------------------------------------------------------------------------------------------
+
+RANKS = st.integers(FEWEST_RANKED, 14).flatmap(lambda n: st.lists(st.permutations(range(n)), min_size=3, max_size=3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(RANKS)
+def test_a_partial_tau_is_the_correlation_of_what_the_third_ranking_leaves(ranks: list[list[int]]) -> None:
+    """Kendall's closed form is the partial correlation of the signs of pairs, which least squares gives too."""
+    first, truth, given_ = (np.sign(np.subtract.outer(r, r))[np.triu_indices(len(r), 1)].astype(float) for r in ranks)
+
+    def residual(signs: np.ndarray) -> np.ndarray:
+        return signs - given_ * (signs @ given_) / (given_ @ given_)
+
+    left = [residual(first), residual(truth)]
+    squares = [float(part @ part) for part in left]
+    found = rank_agreement({"first": ranks[0], "given": ranks[2]}, ranks[1], given="given")["first"]
+    if min(squares) < 1e-6:  # one of them is the third ranking, or its reverse
+        assert found.partial is None
+    else:
+        assert found.partial is not None
+        assert found.partial.value == pytest.approx(float(left[0] @ left[1]) / math.sqrt(squares[0] * squares[1]), abs=1e-9)
+        assert -1 <= found.partial.low <= found.partial.value <= found.partial.high <= 1
+
+
+def test_the_ranking_that_is_given_has_nothing_left() -> None:
+    truth = [1.0, 4, 2, 3, 6, 5, 8, 7]
+    found = rank_agreement({"same": truth, "copy": [2 * t for t in truth], "given": truth[::-1]}, truth, given="given")
+    assert found["given"].partial is None
+    assert found["given"].lead is None
+    assert found["same"] == found["copy"]
+    assert partial_tau(1.0, 1.0, 1.0) != partial_tau(1.0, 1.0, 1.0)  # not a number
+    assert float(partial_tau(0.5, 0.0, 0.3)) == pytest.approx(0.5 / math.sqrt(1 - 0.3**2))
+
+
+@pytest.mark.parametrize("subnets", [12, 30])
+def test_the_interval_of_a_partial_tau_covers(subnets: int) -> None:
+    """Of a ranking that knows, with noise, what the given one does not."""
+    covered, repetitions = 0, 150
+    for seed in range(repetitions):
+        size, own, *noise = np.random.default_rng(seed).normal(size=(4, subnets))
+        truth = size + own
+        found = rank_agreement({"knows": own + noise[0], "size": size + noise[1]}, truth.tolist(), given="size")["knows"]
+        assert found.partial is not None
+        covered += found.partial.low <= PARTIAL <= found.partial.high
+    assert covered >= binom.ppf(RARELY, repetitions, 0.95)
+
+
+PARTIAL = 0.355
+"""The partial tau of the test above, of 100 x 2,000 subnets."""
+
+
+# --- things that were measured again ----------------------------------------------------------------------------------
+
+
+def measured(rng: np.random.Generator, things: int, noise: float) -> tuple[np.ndarray, list[list[float]]]:
+    """True values of standard deviation 1, and measurements: two of every third thing."""
+    true = rng.normal(size=things)
+    return true, [[t + noise * rng.normal() for _ in range(1 + (i % 3 == 0))] for i, t in enumerate(true)]
+
+
+@pytest.mark.parametrize(("things", "noise"), [(60, 1.0), (60, 0.3), (24, 0.5)])
+def test_the_highest_tau_is_what_true_values_have(things: int, noise: float) -> None:
+    covered, perfect, values, repetitions = 0, list[float](), list[float](), 150
+    expected = 2 / math.pi * math.asin(math.sqrt(1 / (1 + noise**2 * 5 / 6)))  # of a third of them two are averaged
+    for seed in range(repetitions):
+        true, groups = measured(np.random.default_rng([seed, things]), things, noise)
+        found = measured_noise(groups)
+        assert found is not None
+        assert found.repeated == things // 3
+        covered += found.highest.low <= expected <= found.highest.high
+        perfect.append(tau_b(true.tolist(), [float(np.mean(group)) for group in groups]))
+        values.append(found.highest.value)
+    assert np.mean(perfect) == pytest.approx(expected, abs=0.015)
+    assert np.median(values) == pytest.approx(expected, abs=0.03)
+    assert covered >= binom.ppf(RARELY, repetitions, 0.95)
+
+
+def test_noise_is_the_spread_of_repeated_measurements() -> None:
+    found = measured_noise([[0.0, 2.0], [4.0], [8.0, 6.0], [3.0]])
+    assert found is not None
+    assert found.noise == pytest.approx(math.sqrt(2))
+    assert found.between is None  # of two things
+    same = measured_noise([[1.0, 1.0], [2.0, 2.0], [5.0]])
+    assert same is not None
+    assert (same.noise, same.highest.value) == (0.0, pytest.approx(1.0))
+    alike = measured_noise([[1.0, 3.0], [2.0], [2.0, 2.0], [2.0]])
+    assert alike is not None
+    assert (alike.spread, alike.highest.low) == (0.0, 0.0)
+    assert measured_noise([[1.0], [2.0], [3.0]]) is None
+    assert measured_noise([[1.0, 2.0], [2.0]]) is None
+
+
+@pytest.mark.parametrize(("things", "noise"), [(60, 1.0), (24, 0.5)])
+def test_regret_covers_what_the_best_of_many_is_really_above(things: int, noise: float) -> None:
+    """The measured lead of the best is too large; the true one lies in the interval."""
+    covered, luck, repetitions = 0, list[float](), 80
+    for seed in range(repetitions):
+        rng = np.random.default_rng([seed, things])
+        true, groups = measured(rng, things, noise)
+        champion = float(rng.choice([0.0, 1.0, 1.5]))
+        own = [champion + noise * rng.normal() for _ in range(2)]
+        found = regret(groups, own)
+        assert found is not None
+        assert 0 <= found.low <= found.value <= found.high
+        really = max(0.0, float(true.max()) - champion)
+        covered += found.low <= really <= found.high
+        luck.append(max(0.0, max(float(np.mean(group)) for group in groups) - float(np.mean(own))) - really)
+    assert np.mean(luck) > 0.1 * noise
+    assert covered >= binom.ppf(RARELY, repetitions, 0.93)  # the population is itself estimated
+
+
+def test_a_champion_far_above_all_has_no_regret() -> None:
+    groups = [[0.1 * i, 0.1 * i + 0.01] for i in range(10)]
+    found = regret(groups, [5.0, 5.0])
+    assert found == Interval(0.0, 0.0, 0.0)
+    assert regret([[1.0], [2.0], [3.0]], [1.0]) is None

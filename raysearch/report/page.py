@@ -319,7 +319,8 @@ def _validation(validation: Validation) -> _Part:
     scores = "accuracies" if validation.scale.is_share else "scores"
     caption = (
         f"Each point is one subnet trained from scratch; both {scores} are those of the same search images. On a rising line "
-        "inherited weights would rank as a training of its own does; drawn subnets are darker with more parameters."
+        "inherited weights would rank as a training of its own does; drawn subnets are darker with more parameters. A bar "
+        "joins the two trainings of a subnet that was trained twice."
     )
     return _Part(title, picture(retrained_against_inherited(validation), name="validation"), [*lines, caption])
 

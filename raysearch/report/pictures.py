@@ -356,6 +356,8 @@ def retrained_against_inherited(validation: Validation) -> go.Figure:
     marks = {"drawn": ("circle", 10), "best random": ("diamond-open", 24), "champion": ("star", 16)}
     for role, (symbol, size) in marks.items():
         members = [subnet for subnet in subnets if subnet.role == role]
+        if not members:
+            continue
         marker: dict[str, Any] = {"size": size, "symbol": symbol, "color": CHAMPION, "line": {"width": 1, "color": "white"}}
         if role == "best random":
             marker |= {"color": INK, "line": {"width": 2, "color": INK}}
@@ -367,6 +369,16 @@ def retrained_against_inherited(validation: Validation) -> go.Figure:
             name=role,
             x=[s.inherited for s in members],
             y=[s.retrained for s in members],
+            # Of a subnet that was trained twice, from the one score to the other.
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [max(s.scores) - s.retrained for s in members],
+                "arrayminus": [s.retrained - min(s.scores) for s in members],
+                "color": FAINT,
+                "thickness": 1.5,
+                "width": 0,
+            },
             mode="markers",
             marker=marker,
             text=[_retrained_hover(s, scale) for s in members],
@@ -376,7 +388,8 @@ def retrained_against_inherited(validation: Validation) -> go.Figure:
 
 
 def _retrained_hover(subnet: RetrainedSubnet, scale: Scale) -> str:
+    retrained = " and ".join(scale.text(score) for score in subnet.scores)
     return (
-        f"<b>{subnet.id}</b><br>inherited {scale.text(subnet.inherited)}<br>retrained {scale.text(subnet.retrained)}<br>"
+        f"<b>{subnet.id}</b><br>inherited {scale.text(subnet.inherited)}<br>retrained {retrained}<br>"
         f"{count_text(subnet.params)} parameters<br>{_arch_text(subnet.arch)}"
     )

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from raysearch.report.common import in_common
 from raysearch.report.places import choice_text
-from raysearch.statistics import Interval
+from raysearch.statistics import Interval, Noise
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import NONE, Scale
 from raysearch.store.summary import (
@@ -23,7 +23,7 @@ from raysearch.store.summary import (
     Tau,
     Usage,
 )
-from raysearch.store.validation import Validation
+from raysearch.store.validation import Regret, Validation
 
 COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
 """Of the closing table."""
@@ -283,6 +283,23 @@ def validation_lines(validation: Validation) -> list[str]:
     epochs = f"{validation.settings.epochs} epochs"
     if validation.settings.epochs != validation.recipe_epochs:
         epochs += f" (the supernet had {validation.recipe_epochs})"
+    if validation.rankings:
+        drawn = sum(subnet.role == "drawn" for subnet in validation.subnets)
+        lines.append(
+            f"Kendall tau with the {score} after {epochs} from scratch, over {drawn} random subnets with {validation.band}, "
+            "from all parts of their ranking by inherited score; then the partial tau given parameters"
+        )
+        lines += [f"{row[0]}: {row[1]}{f'; {row[2]}' if row[2] else ''}" for row in ranking_rows(validation)]
+    if (noise := validation.noise) is not None:
+        lines.append(_noise_line(noise, scale))
+    if (regret := validation.regret) is not None:
+        lines.append(_regret_line(validation, regret))
+    if (over := validation.over_drawn) is not None:
+        lines.append(
+            f"champion minus the mean of the random subnets of equal cost, retrained: {scale.difference(over.value, sign='+')} "
+            f"± {scale.difference(over.half)}{scale.points} (95 % over {validation.search_images:,} images; another training "
+            "differs as well)"
+        )
     titles = {"all": "all subnets retrained", "drawn": "those drawn across the band alone, which no score chose"}
     for group, taus in validation.agreement.items():
         lines.append(
@@ -303,6 +320,53 @@ def validation_lines(validation: Validation) -> list[str]:
         reasons = "; ".join(f"{arch}: {reason}" for arch, reason in failed.items())
         lines.append(f"{len(failed)} subnets are left out ({reasons})")
     return lines
+
+
+RANKINGS = {
+    "inherited": "inherited {score}",
+    "fine-tuned": "{score} after one epoch from inherited weights",
+    "params": "parameters",
+    "macs": "MACs",
+}
+"""What ranks subnets, in words; a proxy has its own name."""
+
+
+def ranking_rows(validation: Validation) -> list[tuple[str, str, str]]:
+    """Each ranking with its tau and, but for that of parameters, its partial tau given these; with 95 % intervals."""
+    rows: list[tuple[str, str, str]] = []
+    for name, found in validation.rankings.items():
+        words = RANKINGS.get(name, f"proxy {name}").format(score=validation.score_name)
+        rows.append((words, _interval_text(found.tau), "" if name == "params" else _interval_text(found.partial)))
+    return rows
+
+
+def _noise_line(noise: Noise, scale: Scale) -> str:
+    """What chance of training leaves of any ranking."""
+    line = (
+        f"two trainings of the same subnet ({noise.repeated} were trained twice) have a standard deviation of "
+        f"{scale.difference(noise.noise)}{scale.points}, the subnets themselves one of {scale.difference(noise.spread)}"
+        f"{scale.points}"
+    )
+    if noise.between is not None:
+        line += f"; tau between the two trainings is {_interval_text(noise.between)}"
+    return f"{line}; with such noise a perfect ranking is expected to have a tau of {_interval_text(noise.highest)}"
+
+
+def _regret_line(validation: Validation, regret: Regret) -> str:
+    """How far the best subnet is above the champion, and how much of that is luck."""
+    scale = validation.scale
+    champion = next((subnet.id for subnet in validation.subnets if subnet.role == "champion"), None)
+    if regret.best == champion:
+        line = "retrained, the champion has the highest score of all"
+    else:
+        ahead = f"{scale.difference(regret.measured)}{scale.points}"
+        line = f"retrained, the best subnet ({regret.best}) is {ahead} above the champion"
+    if (true := regret.true) is not None:
+        line += (
+            f"; the best of them is also a lucky one: the champion's true regret is {scale.difference(true.value)} "
+            f"({scale.difference(true.low)} to {scale.difference(true.high)}){scale.points}"
+        )
+    return line
 
 
 def _interval_text(interval: Interval | None) -> str:

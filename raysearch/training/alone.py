@@ -62,10 +62,11 @@ def train_alone(
     task: Task,
     seed: int,
     device: torch.device,
+    start: Mapping[str, Tensor] | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda _: None,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Subnet:
-    """Train ``arch`` from fresh weights of its own in this process; returns it in training mode on ``device``.
+    """Train ``arch``, from fresh weights of its own or from given ones; returns it in training mode on ``device``.
 
     What an update does, its images per step and the learning rate of each are those of supernet training; stochastic depth of
     a block is that of the supernet's block at its place.
@@ -79,6 +80,7 @@ def train_alone(
         task: gives batches and the loss.
         seed: of initial weights, order of the images and augmentation.
         device: where to compute.
+        start: weights to begin with, under the subnet's own names; None: fresh ones.
         on_epoch: called after every epoch.
         on_step: called after every step with the number of those done, and of all.
 
@@ -87,9 +89,11 @@ def train_alone(
 
     """
     subnet = build_subnet(family, settings, arch.to_dict())
-    subnet.reset_parameters(
-        weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=torch.Generator().manual_seed(seed)
-    )
+    if start is None:
+        generator = torch.Generator().manual_seed(seed)
+        subnet.reset_parameters(weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=generator)
+    else:
+        subnet.load_state_dict(dict(start))
     subnet.to(device)
     batches = task.batches(splits.train, batch_size=train.batch_size, seed=seed, workers=train.loader_workers)
     trainer = SupernetTrainer(

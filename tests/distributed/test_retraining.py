@@ -12,8 +12,9 @@ import torch
 import toy
 from ray.cluster_utils import Cluster
 
-from raysearch.distributed.retraining import retrain
+from raysearch.distributed.retraining import Retraining, retrain
 from raysearch.errors import UserError
+from raysearch.space import Cost
 from raysearch.training.config import TrainingConfig
 
 
@@ -44,6 +45,6 @@ def test_lack_of_memory_is_said_with_what_a_validation_can_do(cluster: Cluster, 
         ray.cloudpickle.register_pickle_by_value(module)  # workers cannot import the tests' modules
     job: Any = Cramped(error, TrainingConfig(epochs=1, batch_size=8, lr=1e-3, warmup_epochs=1))
     with pytest.raises(UserError, match=r"for lack of memory; free some .*--ray-address") as raised:
-        list(retrain(job, [toy.SPACE.smallest()]))
+        list(retrain(job, [Retraining(toy.SPACE.smallest(), Cost(1, 1))]))
     assert "--resume" not in raised.value.args[0]
     assert "batch-size" not in raised.value.args[0]

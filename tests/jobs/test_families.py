@@ -133,16 +133,17 @@ def test_the_example_runs_to_its_end(tmp_path: Path) -> None:
     assert "An MLP-Mixer" in (written / "model.md").read_text()
 
     validation = validate(
-        ValidateCommand(folder, subnets=3, epochs=1, family=str(family), tracking_uri=store_beside(folder)), console=quiet()
+        ValidateCommand(folder, subnets=4, within=0.9, epochs=1, family=str(family), tracking_uri=store_beside(folder)),
+        console=quiet(),
     )
     inherited = {row.id: row.inherited for row in validation.subnets}
     assert inherited[champion.id] == champion.score
-    assert len(inherited) == 3
+    assert len(inherited) == 4
 
     # Who opens the folder later is told what is missing.
     for action in (
         lambda: export(ExportCommand(folder), console=quiet()),
-        lambda: validate(ValidateCommand(folder, subnets=3), console=quiet()),
+        lambda: validate(ValidateCommand(folder, subnets=4), console=quiet()),
         lambda: load_subnet(folder / "champion.json"),
     ):
         with pytest.raises(ValueError, match=r"mixer.*--family FILE"):
@@ -183,7 +184,7 @@ def test_one_champion_has_one_score_wherever_it_is_asked(calibrated: Path, tmp_p
     assert float((names == split.labels.astype(str)).mean()) == pytest.approx(champion["score"])
 
     folder = shutil.copytree(calibrated.parent, tmp_path, dirs_exist_ok=True) / calibrated.name
-    command = ValidateCommand(folder, subnets=3, epochs=1, family=str(BATCHNORM), tracking_uri=store_beside(folder))
+    command = ValidateCommand(folder, subnets=4, within=0.9, epochs=1, family=str(BATCHNORM), tracking_uri=store_beside(folder))
     validation = validate(command, console=quiet())
     inherited = {row.id: row.inherited for row in validation.subnets}
     assert inherited[champion["id"]] == champion["score"]

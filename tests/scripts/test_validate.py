@@ -8,7 +8,6 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from search_script import ROOT, contents, one_line, succeed
@@ -28,17 +27,20 @@ def searched(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / finished_search.name
 
 
+ARGUMENTS = ("--subnets", "4", "--within", "0.5", "--epochs", "1")
+
+
 @pytest.fixture(scope="module")
 def validated(searched: Path) -> tuple[Path, str]:
     """The folder after a validation that an earlier, broken-off one had begun, and what the second one printed."""
     script = Path(shutil.copy(ROOT / "experiments" / "validate.py", searched.parent))  # alone, as `ray submit` takes it
     with chdir(searched.parent):
-        succeed("validate", searched.name, "--subnets", "4", "--epochs", "1", folder=script.parent)
-        # As a crash leaves it: two subnets done, the third line cut short.
+        succeed("validate", searched.name, *ARGUMENTS, folder=script.parent)
+        # As a crash leaves it: eight of ten trainings done, the ninth line cut short.
         lines = (searched / "validation.jsonl").read_bytes().splitlines(keepends=True)
-        (searched / "validation.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:40])
+        (searched / "validation.jsonl").write_bytes(b"".join(lines[:9]) + lines[9][:40])
         (searched / "validation.json").rename(searched.parent / "first.json")
-        printed = succeed("validate", searched.name, "--subnets", "4", "--epochs", "1", folder=script.parent)
+        printed = succeed("validate", searched.name, *ARGUMENTS, folder=script.parent)
     return searched, printed
 
 
@@ -52,39 +54,45 @@ def numbers(path: Path) -> dict[str, Any]:
 
 def test_a_second_call_continues_and_ends_with_the_same_numbers(validated: tuple[Path, str]) -> None:
     folder, printed = validated
-    assert "; 2 are done" in printed
+    assert "; 8 of 10 trainings are done" in printed
     assert numbers(folder / "validation.json") == numbers(folder.parent / "first.json")
     lines = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
-    assert len({line["id"] for line in lines[1:]}) == len(lines) - 1 == 4
+    assert len({line["training"] for line in lines[1:]}) == len(lines) - 1 == 10
 
 
-def test_inherited_accuracy_is_that_of_the_search_and_retraining_is_another(validated: tuple[Path, str]) -> None:
+def test_subnets_cost_what_the_champion_costs_and_a_third_is_trained_twice(validated: tuple[Path, str]) -> None:
     folder, _ = validated
-    rows = {row["role"]: row for row in numbers(folder / "validation.json")["subnets"]}
+    rows = numbers(folder / "validation.json")["subnets"]
     champion = json.loads((folder / "champion.json").read_text())
-    assert (rows["champion"]["id"], rows["champion"]["inherited"]) == (champion["id"], champion["score"])
-    table = pq.read_table(folder / "candidates.parquet").to_pylist()
-    random = {row["id"]: row["score"] for row in table if row["origin"] == "random" and row["id"] != champion["id"]}
-    assert rows["best random"]["inherited"] == random[rows["best random"]["id"]] == max(random.values())
-    assert rows["drawn"]["id"] not in (champion["id"], rows["best random"]["id"])
-    assert any(row["retrained"] != row["inherited"] for row in rows.values())
+    assert (rows[0]["role"], rows[0]["id"], rows[0]["inherited"]) == ("champion", champion["id"], champion["score"])
+    assert [row["role"] for row in rows[1:]] == ["drawn"] * 3
+    assert all(0.5 * rows[0]["params"] <= row["params"] <= 1.5 * rows[0]["params"] for row in rows)
+    assert [row["inherited"] for row in rows[1:]] == sorted(row["inherited"] for row in rows[1:])
+    assert [len(row["retrainings"]) for row in rows] == [2, 1, 1, 2]
+    assert rows[0]["retrainings"][0] != rows[0]["retrainings"][1]
+    assert all(row["retrained"] == pytest.approx(sum(row["retrainings"]) / len(row["retrainings"])) for row in rows)
+    # One epoch from inherited weights is not one from fresh ones, which know next to nothing after it.
+    assert all(row["finetuned"] > max(row["retrainings"]) for row in rows)
+    assert all(set(row["proxies"]) == {"grad_norm", "snip", "dss"} for row in rows)
 
 
 def test_report_terminal_and_mlflow_tell_it(validated: tuple[Path, str]) -> None:
     folder, printed = validated
     page = (folder / "report.html").read_text()
     assert "Is the ranking true?" in page
-    assert all(row["id"] in page.split("Is the ranking true?", 1)[1] for row in numbers(folder / "validation.json")["subnets"])
+    found = numbers(folder / "validation.json")
+    assert all(row["id"] in page.split("Is the ranking true?", 1)[1] for row in found["subnets"])
     assert (
-        "Kendall tau with the accuracy after 1 epochs (the supernet had 4) from scratch, all subnets retrained (4)" in printed
+        "Kendall tau with the accuracy after 1 epochs (the supernet had 4) from scratch, over 3 random subnets with" in printed
     )
+    assert set(found["rankings"]) == {"inherited", "fine-tuned", "params", "macs", "grad_norm", "snip", "dss"}
+    assert "with such noise a perfect ranking is expected to have a tau of" in printed
     client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'digits'")
     (parent,) = client.search_runs([experiment.experiment_id], "tags.`raysearch.role` = 'search'")
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["validation/gap_retrained/value"] == pytest.approx(
-        numbers(folder / "validation.json")["gap"]["retrained"]["value"]
-    )
+    assert parent.data.metrics["validation/regret_measured"] == pytest.approx(found["regret"]["measured"])
+    assert parent.data.metrics["validation/tau_highest/value"] == pytest.approx(found["noise"]["highest"]["value"])
 
 
 def test_other_settings_and_unusable_folders_are_one_line(
@@ -95,14 +103,20 @@ def test_other_settings_and_unusable_folders_are_one_line(
     (unfinished / ".finished").unlink()
     damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
     (damaged / "validation.jsonl").write_text('{"settings"\n')
+    old = Path(shutil.copytree(folder, tmp_path / "old"))
+    settings = {"subnets": 4, "epochs": 1, "seed": 0, "weights": numbers(folder / "validation.json")["settings"]["weights"]}
+    (old / "validation.jsonl").write_text(f'{json.dumps({"settings": settings})}\n{{"id": "ab", "inherited": {{}}}}\n')
     for arguments, words in [
         ([], "give the output folder of a finished search"),
         ([str(tmp_path / "nowhere")], "nowhere is no output folder of a search"),
         ([str(unfinished)], "is not finished; continue it with --resume first"),
-        ([str(folder), "--subnets", "4", "--epochs", "2"], "retrained with epochs 1, not 2; repeat its settings"),
-        ([str(folder), "--subnets", "2"], "--subnets is 2, must be at least 3"),
+        ([str(folder), *ARGUMENTS[:4], "--epochs", "2"], "retrained with epochs 1, not 2; repeat its settings"),
+        ([str(folder), "--subnets", "3"], "--subnets is 3, must be at least 4"),
+        ([str(folder), "--within", "1"], "--within is 1, must be below 1"),
+        ([str(folder), "--within", "1e-9"], "subnets were found with"),
         ([str(folder), "--epoch", "2"], "did you mean --epochs?"),
-        ([str(damaged), "--subnets", "4"], "validation.jsonl line 1 is damaged"),
+        ([str(damaged), *ARGUMENTS], "validation.jsonl line 1 is damaged"),
+        ([str(old), *ARGUMENTS], "retrained with within None, not 0.5; repeat its settings, or remove it"),
     ]:
         before = contents(folder)
         with pytest.raises(SystemExit) as left:
