@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -104,18 +105,18 @@ _SANDWICH = {"strategy": "sandwich", "archs_per_step": 2, "distill": DistillConf
 
 STRATEGIES: dict[str, Strategy] = {
     "single-path": Strategy(),
-    "single-path, band": Strategy(band=True),
     "sandwich, distilled": Strategy(train=_SANDWICH),
-    "multi": Strategy(train={"strategy": "multi", "archs_per_step": 4}),
     "largest first, then sandwich, distilled": Strategy(train={**_SANDWICH, "largest_first": 0.4}),
+    "single-path, band": Strategy(band=True),
+    "multi": Strategy(train={"strategy": "multi", "archs_per_step": 4}),
 }
 """By the names of the table."""
 DRAWING = "for the draw"
 """A single-path supernet whose scores say which subnets are retrained: the beginning of a longer training."""
 DRAWING_MACS, DRAWING_ROUNDS = 1.2e12, 72
 """For which its learning rate is planned, and after how many rounds it is used."""
-GROUP = 12
-"""Trainings from scratch between two supernets."""
+AT_ONCE, GROUP = 3, 16
+"""Supernets before the first training from scratch, and trainings before each of the others."""
 STEPS_PER_ROUND = 39
 """Supernets are trained in rounds of so many steps, of which the schedule has a whole number."""
 
@@ -183,20 +184,16 @@ class Experiment:
             print(f"{name}: {shown} ({time.monotonic() - started:.0f} s)", flush=True)
 
     def pieces(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        """Supernets and retrained subnets in turns: the draw, a few subnets, a supernet, a few more, ..."""
+        """The draw, three supernets, trainings from scratch and the other supernets in turns, fine-tuning."""
         yield f"supernet/{DRAWING}", self.train_for_the_draw
         yield "draw", self.draw
         yield "proxies", self.proxies
         trainings = self.trainings()
-        yield from self.of_supernet(next(iter(STRATEGIES)))
-        for name in [*list(STRATEGIES)[1:], None]:
-            # After the last supernet all that is left; before that, a few between two of them.
-            for _ in range(GROUP if name is not None else 10**6):
-                if (piece := next(trainings, None)) is None:
-                    break
-                yield piece
-            if name is not None:
-                yield from self.of_supernet(name)
+        for i, name in enumerate(STRATEGIES):
+            if i >= AT_ONCE:
+                yield from islice(trainings, GROUP)
+            yield from self.of_supernet(name)
+        yield from trainings
         for name in STRATEGIES:
             yield from self.finetunings(name)
 
