@@ -112,7 +112,7 @@ def test_other_settings_and_unusable_folders_are_one_line(
         ([str(unfinished)], "is not finished; continue it with --resume first"),
         ([str(folder), *ARGUMENTS[:4], "--epochs", "2"], "retrained with epochs 1, not 2; repeat its settings"),
         ([str(folder), "--subnets", "3"], "--subnets is 3, must be at least 4"),
-        ([str(folder), "--within", "1"], "--within is 1, must be below 1"),
+        ([str(folder), "--within", "1"], "--within is 1, must be above 0 and below 1"),
         ([str(folder), "--within", "1e-9"], "subnets were found with"),
         ([str(folder), "--epoch", "2"], "did you mean --epochs?"),
         ([str(damaged), *ARGUMENTS], "validation.jsonl line 1 is damaged"),
