@@ -27,7 +27,7 @@ class Settings:
 
     results: Path = Path("benchmarks/validation.jsonl")
     """What the experiment left."""
-    picture: Path = Path("docs/validation.png")
+    picture: Path = Path("docs/validation-training.png")
     """Written anew."""
 
 
