@@ -141,7 +141,7 @@ def lines(found: Results) -> list[str]:
         for name, values in tuned.items():
             agreement = agreements[name]
             result.append(_row(name, f"{100 * statistics.median(values):.1f}", text(agreement.tau), text(agreement.partial)))
-    spent = sum(row["cpu_seconds"] for row in found.rows.values())
+    spent = sum(max(row["cpu_seconds"], row.get("training_cpu_seconds", 0)) for row in found.rows.values())
     return [*result, "", f"{spent:,.0f} CPU seconds so far; {found.header['machine']}; {found.header['versions']}"]
 
 
