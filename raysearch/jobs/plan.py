@@ -53,8 +53,8 @@ class SearchCommand(Generic[T, C]):
     resume: bool = False
     """Continue the search in the output folder where it stopped."""
     data: str | None = None
-    """The images, for the recipes that need some: a folder, a table that lists them, or an address, as s3://bucket/folder
-    (docs/images.md)."""
+    """The images, for the recipes that need some: a folder, a table that lists them, files that hold them, an address, as
+    s3://bucket/folder, or a set of torchvision's, as torchvision:CIFAR10 (docs/images.md)."""
     supernet: Path | None = None
     """A trained supernet: our own checkpoint, or a file of another program that the family reads. Training is skipped."""
     warm_start: str | None = None
@@ -107,7 +107,7 @@ class Plan:
         """What a reader must know of a given supernet that may have learned the images which choose; None where it has not."""
         if self.given is None or self.given.images is not None:  # one of ours, trained on these training images alone
             return None
-        if self.recipe.task.data_name == "imagenet":
+        if self.recipe.task.data_name in ("imagenet", "torchvision:ImageNet"):
             return (
                 "The supernet was given by a file that does not say what it was trained on. Published supernets learned from "
                 "all training images of ImageNet, of which the search and finalist images are a part: scores on them are of "

@@ -1,4 +1,4 @@
-"""Data sets held in memory: digits and Fashion-MNIST, in the size that the network sees."""
+"""Data sets held in memory in the size that the network sees: digits and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -38,19 +38,23 @@ def digits(config: DataConfig) -> Splits:
 
 def fashion_mnist(config: DataConfig) -> Splits:
     """Fashion-MNIST from torchvision's or Debian's files. Raises UserError where they are missing or damaged."""
-    files = _fashion_mnist_files(config.root)
+    files = fashion_mnist_files(config.root)
     from torchvision.datasets import FashionMNIST  # takes two seconds to import, for this data set only
 
     classes = tuple(FashionMNIST.classes)
-    published = {part: _read_idx(files, part, classes=len(classes)) for part in ("train", "t10k")}
-    images = _array_images(*published["train"], config)
-    test = _array_images(*published["t10k"], config)
-    images, copies = without_judged(images, [test], config)
-    parts, notes = cut_parts(images, classes, config)
+    published = {part: read_idx(files, part, classes=len(classes)) for part in ("train", "t10k")}
+    train, test = (_array_images(*published[part], config) for part in ("train", "t10k"))
+    return with_published_test(train, test, classes, config)
+
+
+def with_published_test(train: ArrayImages, test: ArrayImages, classes: tuple[str, ...], config: DataConfig) -> Splits:
+    """Splits of a set whose test images are given; pictures that are among these are left out of all others."""
+    train, copies = without_judged(train, [test], config)
+    parts, notes = cut_parts(train, classes, config)
     return Splits(**parts, test=test, classes=classes, notes=(*copies, *notes))
 
 
-def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
+def fashion_mnist_files(root: Path | None) -> dict[str, Path]:
     """The four files, packed or not, of the first folder that has them all."""
     folders = [root / "FashionMNIST" / "raw", root] if root else [DEBIAN_FASHION_MNIST]
     stems = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
@@ -67,7 +71,7 @@ def _fashion_mnist_files(root: Path | None) -> dict[str, Path]:
     )
 
 
-def _read_idx(files: dict[str, Path], part: str, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def read_idx(files: dict[str, Path], part: str, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (uint8, n x height x width) and labels (int64, n) of one published part."""
     from torchvision.datasets.mnist import read_image_file, read_label_file  # see above
 

@@ -129,7 +129,7 @@ def _view(array: pa.Array, dtype: type[np.generic]) -> np.ndarray:
 def _blocks(images: ImageSet, config: DataConfig) -> Iterator[UInt8[np.ndarray, "block chans height width"]]:
     """The images as the network sees them for evaluation, a few at a time, in order."""
     starts = range(0, len(images), _BLOCK)
-    if isinstance(images, ArrayImages):
+    if isinstance(images, ArrayImages) and images.fits(config):
         for start in starts:
             yield np.ascontiguousarray(images.pixels[start : start + _BLOCK])
         return

@@ -115,7 +115,7 @@ class ImageClassification(Task):
         """Size, channels, mean, standard deviation, interpolation and crop."""
         names = ("img_size", "in_chans", "mean", "std", "interpolation", "crop_pct")
         how = {name: getattr(self.dataset, name) for name in names}
-        if self.dataset.dataset in ("digits", "fashion-mnist"):  # brought to the network's size whole
+        if self.dataset.uncropped:
             how["crop_pct"] = 1.0
         return how if self.dataset.white is None else {**how, "white": self.dataset.white}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast, get_args
 
 import tyro
 
@@ -15,7 +15,18 @@ from raysearch.store.paths import absolute
 from raysearch.tasks.images.reading import Mode
 from raysearch.tasks.images.remote import Remote, is_address
 
-Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"]
+TORCHVISION = "torchvision:"
+"""Begin of the names of data sets that torchvision knows."""
+TorchvisionSet = Literal[
+    "torchvision:FashionMNIST",
+    "torchvision:CIFAR10",
+    "torchvision:CIFAR100",
+    "torchvision:Flowers102",
+    "torchvision:StanfordCars",
+    "torchvision:OxfordIIITPet",
+    "torchvision:ImageNet",
+]
+Dataset = Literal["digits", "fashion-mnist", "images", "imagenet"] | TorchvisionSet
 Interpolation = Literal["bicubic", "bilinear"]
 Amount = Annotated[int, at_least(1)] | Annotated[float, Bounds(above=0, below=1)]
 """A number of images, or a fraction of them."""
@@ -33,10 +44,10 @@ class DataConfig:
     """Images and their splits. The defaults are scikit-learn's embedded digits."""
 
     dataset: Dataset = "digits"
-    """digits and fashion-mnist are known sets, images is a folder of your own, imagenet has train/ and val/."""
+    """digits, fashion-mnist and those of torchvision are known sets, images are your own, imagenet has train/ and val/."""
     root: Path | None = None
     """Folder of the images, or a table that lists them. Not needed for digits, nor for fashion-mnist as Debian's package
-    installs it."""
+    installs it; torchvision's sets are looked for there, or in the cache folder."""
     uri: str | None = None
     """The same in an object store, as s3://bucket/folder or gs://bucket/folder, instead of root."""
     img_size: Count = 8
@@ -84,6 +95,11 @@ class DataConfig:
         return self.uri if self.root is None else str(self.root)
 
     @property
+    def uncropped(self) -> bool:
+        """Whether images are brought to the network's size whole."""
+        return self.crop_pct == 1.0 or self.dataset in ("digits", "fashion-mnist")
+
+    @property
     def mode(self) -> Mode:
         """What images are brought to: grey or colour."""
         return "L" if self.in_chans == 1 else "RGB"
@@ -94,7 +110,15 @@ class DataConfig:
         return round(self.shrink * self.img_size)
 
     def reading(self, data: Path | str) -> Self:
-        """The same settings for the images that ``--data`` names: a path or an address."""
+        """The same settings for the images that ``--data`` names: a path, an address, or a set of torchvision's.
+
+        Raises UserError for a set that is not known, with those that are.
+        """
+        if isinstance(data, str) and data.startswith(TORCHVISION):
+            if data not in get_args(TorchvisionSet):
+                known = ", ".join(name.removeprefix(TORCHVISION) for name in get_args(TorchvisionSet))
+                raise UserError(f"--data is {shown(data)}, which is not known; of torchvision's sets: {known}")
+            return replace(self, dataset=cast(Dataset, data), uri=None)
         if isinstance(data, str) and is_address(data):
             return replace(self, root=None, uri=data)
         return replace(self, root=Path(data), uri=None)

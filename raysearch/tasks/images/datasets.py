@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from raysearch.errors import UserError
 from raysearch.store.names import shown
-from raysearch.tasks.images import arrays
-from raysearch.tasks.images.config import DataConfig
+from raysearch.tasks.images import arrays, torchvision_sets
+from raysearch.tasks.images.config import TORCHVISION, DataConfig
 from raysearch.tasks.images.folders import TABLES, find_layout, imagenet_layout, list_images
 from raysearch.tasks.images.known import recall, remember
 from raysearch.tasks.images.listing import Found
@@ -35,6 +35,8 @@ def load_splits(config: DataConfig, *, expected_digest: str | None = None) -> Sp
         splits = arrays.digits(config)
     elif config.dataset == "fashion-mnist":
         splits = arrays.fashion_mnist(config)
+    elif config.dataset.startswith(TORCHVISION) and torchvision_sets.is_held_in_memory(config):
+        splits = torchvision_sets.in_memory(config)
     else:
         place = place_of_data(config)
         if expected_digest is not None and (known := recall(place, expected_digest, config)) is not None:
@@ -51,6 +53,8 @@ def load_splits(config: DataConfig, *, expected_digest: str | None = None) -> Sp
 
 def place_of_data(config: DataConfig) -> Place:
     """Where the images of a configuration lie. Raises UserError where it names no place, or one that is not there."""
+    if config.dataset.startswith(TORCHVISION):
+        return torchvision_sets.folder_of_torchvision(config)
     if config.source is None:
         raise UserError(f"the data set {config.dataset!r} needs --data DIR, the folder of its images")
     place = place_of(config.source)
@@ -68,6 +72,8 @@ def find(place: Place, config: DataConfig) -> Found:
 
     Raises UserError, in one line with the remedy, for anything else.
     """
+    if config.dataset.startswith(TORCHVISION):
+        return torchvision_sets.find_in_torchvision(config)
     if config.dataset == "imagenet":
         return _of_folders(place, config)
     if is_folder(place):

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from raysearch.errors import UserError
+from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.fingerprints import content_hash, ends_hash
 from raysearch.tasks.images.places import Place
 from raysearch.tasks.images.reading import READER, Mode, read_picture
@@ -46,11 +47,15 @@ class ImageSet(Protocol):
 
 
 class ArrayImages:
-    """Small images held in memory, all of one size: the size that the network sees."""
+    """Small images held in memory, all of one size."""
 
     def __init__(self, pixels: UInt8[np.ndarray, "n chans height width"], labels: Labels) -> None:
         self.pixels = pixels
         self.labels = labels
+
+    def fits(self, config: DataConfig) -> bool:
+        """Whether the network sees the images as they are."""
+        return self.pixels.shape[2:] == (config.img_size, config.img_size) and config.uncropped
 
     def digest(self) -> str:
         """Hash of pixels and labels."""

@@ -71,7 +71,7 @@ class TrainLoader:
         self.steps_per_epoch = share // self.batch_size
         stream = f"{seed}/augment/{rank}"
         self._batches: _Batches
-        if isinstance(images, ArrayImages) and augment.moves_only:
+        if isinstance(images, ArrayImages) and images.fits(config) and augment.moves_only:
             self._batches = _ArrayBatches(images, config, augment, stream=stream)
         else:
             images = training_images(images, config)
