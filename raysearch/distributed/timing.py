@@ -16,6 +16,7 @@ from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
 from raysearch.training.draws import Draws
+from raysearch.training.teacher import TeacherFile
 from raysearch.training.timing import Timing, time_steps
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def timed_steps(
     *,
     task: Task,
     train: TrainingConfig,
+    teacher: TeacherFile | None = None,
     say: Callable[[str], None] = log.warning,
 ) -> Timing | None:
     """See :func:`~raysearch.training.timing.time_steps`: on a GPU of those kept for training, else in this process.
@@ -52,7 +54,7 @@ def timed_steps(
         need = Need("timed training step", {"GPU": 1.0, **room.per_gpu}, "")
         check_room(need)
         remote = ray.remote(**need.options, max_retries=0)(on_gpu)
-        timed = remote.remote(family, settings, draws, sample, task, train, batch)
+        timed = remote.remote(family, settings, draws, sample, task, train, batch, teacher)
         waiting = Waiting(need, say)
         while not ray.wait([timed], timeout=1)[0]:
             waiting.look(1, of=1)
@@ -60,7 +62,7 @@ def timed_steps(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return time_steps(family, settings, draws, sample, task=task, train=train, batch=batch, device=torch.device("cpu"))
+        return _timed(family, settings, draws, sample, task, train, batch, teacher, torch.device("cpu"))
     finally:
         torch.set_num_threads(before)
 
@@ -73,10 +75,25 @@ def on_gpu(
     task: Task,
     train: TrainingConfig,
     batch: int,
+    teacher: TeacherFile | None,
 ) -> Timing | None:
     """The same on the GPU of this process."""
-    device = torch.device("cuda")
     try:
-        return time_steps(family, settings, draws, sample, task=task, train=train, batch=batch, device=device)
+        return _timed(family, settings, draws, sample, task, train, batch, teacher, torch.device("cuda"))
     except torch.OutOfMemoryError:
         return None
+
+
+def _timed(
+    family: Family[Any, Any],
+    settings: Mapping[str, Any],
+    draws: Draws[Any],
+    sample: tuple[Tensor, Tensor],
+    task: Task,
+    train: TrainingConfig,
+    batch: int,
+    teacher: TeacherFile | None,
+    device: torch.device,
+) -> Timing:
+    teaches = None if teacher is None else teacher.build(task.preprocessing(), device)
+    return time_steps(family, settings, draws, sample, task=task, train=train, batch=batch, device=device, teacher=teaches)

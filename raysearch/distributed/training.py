@@ -24,6 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from raysearch.distributed.cluster import LOST, Actor, answer, beside_caller, brief, share_of, told
+from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.room import Need, Waiting, check_room, grows
 from raysearch.errors import UserError
@@ -34,6 +35,7 @@ from raysearch.training import checkpoint
 from raysearch.training.config import TrainingConfig
 from raysearch.training.draws import Draws
 from raysearch.training.supernets import build_supernet
+from raysearch.training.teacher import SoftLabels, TeacherFile, read_logits
 from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError, trained
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,10 @@ class TrainingJob:
     seed: int
     images: str
     """Digest of the splits, which every process must find."""
+    teacher: NodeFile | None = None
+    """A frozen network that teaches (:class:`~raysearch.training.teacher.TeacherFile`)."""
+    soft_labels: NodeFile | None = None
+    """Its logits of the training images, which then take its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +292,12 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
         seed=job.seed,
     ).to(device)
 
+    teacher = soft_labels = None
+    if job.soft_labels is not None:
+        soft_labels = SoftLabels(read_logits(local_path(job.soft_labels)), {rank: batches})
+    elif job.teacher is not None:
+        teacher = TeacherFile.read(local_path(job.teacher)).build(job.task.preprocessing(), device)
+
     def parallel(network: torch.nn.Module) -> torch.nn.Module:
         # A step uses some blocks only: the others have no gradient to wait for.
         return ray.train.torch.prepare_model(network, parallel_strategy_kwargs={"find_unused_parameters": True})
@@ -303,6 +315,8 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
         undecayed=job.family.undecayed,
         parallel=parallel if world_size > 1 else None,
         cost=supernet.cost,
+        teacher=teacher,
+        soft_labels=soft_labels,
     )
     history: list[EpochRecord] = []
     # One process asks for the checkpoint, and all read what it was given: a save between two reads would divide them.

@@ -18,12 +18,14 @@ from raysearch.errors import UserError
 from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, smaller_passes, within
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.jobs.progress import activity, say_on
+from raysearch.jobs.teaching import named_teacher
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
 from raysearch.space import Constraint
 from raysearch.store.memory import free_memory_here
 from raysearch.training.config import TrainingConfig
+from raysearch.training.teacher import TeacherFile
 from raysearch.training.timing import PROBED, Timing
 
 ON_CPU_S = 25 * 60.0
@@ -77,10 +79,13 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     say_plan(command, plan, output, console)
     recipe, given = plan.recipe, command.given
     load = _load(plan, on)
+    teacher = None if plan.given is not None else named_teacher(recipe, plan.splits)
+    if recipe.teacher.cache:
+        teacher = None  # it fits, and is not asked in training
     before = recipe.train.micro_batch
     with activity(console, "timing a step of training on a few images"):
         sample, prepare_s = _prepared(plan)
-        while (timing := _timed(plan, recipe.train, sample, say=say_on(console))) is None:
+        while (timing := _timed(plan, recipe.train, sample, teacher, say=say_on(console))) is None:
             recipe = smaller_passes(recipe, load, given)
     measured = Measured(timing, prepare_s, on)
     trains = plan.given is None
@@ -144,7 +149,14 @@ def _prepared(plan: Plan) -> tuple[tuple[torch.Tensor, torch.Tensor], float]:
 
 
 def _timed(
-    plan: Plan, train: TrainingConfig, sample: tuple[torch.Tensor, torch.Tensor], *, say: Callable[[str], None]
+    plan: Plan,
+    train: TrainingConfig,
+    sample: tuple[torch.Tensor, torch.Tensor],
+    teacher: TeacherFile | None,
+    *,
+    say: Callable[[str], None],
 ) -> Timing | None:
     """A few steps on the sample; None where a GPU's memory does not hold a batch."""
-    return timed_steps(plan.recipe.family, plan.settings, plan.draws, sample, task=plan.recipe.task, train=train, say=say)
+    return timed_steps(
+        plan.recipe.family, plan.settings, plan.draws, sample, task=plan.recipe.task, train=train, teacher=teacher, say=say
+    )

@@ -18,6 +18,7 @@ from raysearch.bounds import Count
 from raysearch.errors import SettingError, UserError
 from raysearch.jobs.given import sized_by_supernet
 from raysearch.jobs.proxy_start import ProxyStart
+from raysearch.jobs.teaching import check_cached, taught
 from raysearch.recipes import Recipe
 from raysearch.recipes.fitted import Machine, fitted_recipe, with_epochs
 from raysearch.recipes.recipe import BESIDE
@@ -167,7 +168,7 @@ def plan_search(
             f"racing.enabled does not fit algorithm {recipe.algorithm}, which needs the whole score of every candidate; "
             "choose algorithm evolution or ageing"
         )
-    recipe = replace(recipe, train=_warmed_up(recipe.train, command.given))
+    recipe = replace(recipe, train=_warmed_up(taught(recipe, command.given), command.given))
     if command.data is not None:
         recipe = replace(recipe, task=recipe.task.reading(command.data))
     with reading or nullcontext():
@@ -175,6 +176,7 @@ def plan_search(
     if recipe.fits and machine is not None:
         recipe = fitted_recipe(recipe, splits, machine(), command.given)
     recipe = replace(recipe, constraint=_budget(recipe.constraint, command.given))
+    check_cached(recipe)
     try:
         geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
     except UserError as error:

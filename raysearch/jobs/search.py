@@ -42,6 +42,7 @@ from raysearch.jobs.latency_table import plan_latency
 from raysearch.jobs.opening import check_held, configuration, open_tracker
 from raysearch.jobs.plan import Plan, SearchCommand, continued, output_path, plan_search
 from raysearch.jobs.progress import TrainingProgress, activity, phase, say_on
+from raysearch.jobs.teaching import kept_teacher
 from raysearch.jobs.watching import Watcher
 from raysearch.recipes import flat_settings
 from raysearch.recipes.fitted import Machine
@@ -151,6 +152,7 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 _log_epoch(tracker, record)
                 progress.on_epoch(record)
 
+            teacher, soft_labels = kept_teacher(recipe, plan.splits, folder.path / "cache", console)
             job = TrainingJob(
                 family=recipe.family,
                 settings=plan.settings,
@@ -159,6 +161,8 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 task=recipe.task,
                 seed=recipe.seed,
                 images=plan.splits.digest,
+                teacher=teacher,
+                soft_labels=soft_labels,
             )
             with tracker.training(flat_settings({"train": asdict(recipe.train), "net": plan.settings})):
                 history = train_supernet(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))

@@ -26,6 +26,7 @@ from raysearch.space import Constraint
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
+from raysearch.training.teacher import TeacherConfig
 
 T = TypeVar("T", bound=Task)
 C = TypeVar("C")
@@ -90,6 +91,8 @@ class Recipe(Generic[T, C]):
     """The family's own settings: space and supernet."""
     train: TrainingConfig
     """Training of the supernet."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Another network that teaches it, where one is named."""
     search: EvolutionConfig = field(default_factory=EvolutionConfig)
     """Evolution as published, when it is the algorithm."""
     ageing: AgeingConfig = field(default_factory=AgeingConfig)

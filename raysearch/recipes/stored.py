@@ -16,6 +16,7 @@ from raysearch.spaces import Family
 from raysearch.spaces.family import DEFAULT, family_of_files
 from raysearch.tasks import IMAGE_CLASSIFICATION, find_task
 from raysearch.training.config import TrainingConfig
+from raysearch.training.teacher import TeacherConfig
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(train := left.get("train"), Mapping):
         of_train = {name: value for name, value in _PUBLISHED.items() if name in _SINCE_0_1_0}
         left["train"] = {"max_skipped_steps": 0, **of_train, **cast(Mapping[str, Any], train)}
+    left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}
     return left

@@ -152,6 +152,10 @@ class Task(Protocol):
         """
         ...
 
+    def evaluation_inputs(self, items: Any) -> Iterator[Tensor]:
+        """The inputs of ``items`` as networks see them for evaluation, normalised, some at a time, in order."""
+        ...
+
     @property
     def normalise(self) -> Normalise:
         """From cached inputs to network inputs."""

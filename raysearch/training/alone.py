@@ -46,9 +46,19 @@ def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:
 
 
 def for_one(config: TrainingConfig) -> TrainingConfig:
-    """The same training of a single architecture: without what says which architectures a step trains."""
+    """The same training of a single architecture: without what says which architectures a step trains, and who teaches them.
+
+    What a teacher's labels count stays; it is given to the trainer.
+    """
     return replace(
-        config, strategy="single-path", archs_per_step=1, largest_first=0.0, widen=0.0, draw_from="space", arch_per_rank=False
+        config,
+        strategy="single-path",
+        archs_per_step=1,
+        largest_first=0.0,
+        widen=0.0,
+        draw_from="space",
+        arch_per_rank=False,
+        distill=replace(config.distill, source="none", weight=config.distill.share),
     )
 
 

@@ -18,8 +18,8 @@ Decay = Annotated[float, Bounds(above=0, below=1)]
 class DistillConfig:
     """What networks learn from another one's outputs, beside the labels (docs/training.md)."""
 
-    source: Literal["none", "largest"] = "none"
-    """Who teaches: nobody, or the supernet's largest subnet while it learns itself."""
+    source: Literal["none", "largest", "teacher"] = "none"
+    """Who teaches: nobody, the supernet's largest subnet while it learns itself, or the frozen network of --teacher.name."""
     loss: Literal["kl", "alpha", "hard"] = "kl"
     """Divergence from the teacher's probabilities: Kullback-Leibler's, or the adaptive alpha-divergence of AlphaNet, which
     punishes too much certainty and too little alike; hard: cross entropy with the teacher's best class, as DeiT."""

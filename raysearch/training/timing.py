@@ -17,7 +17,7 @@ from raysearch.nn.precision import autocast
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.alone import for_one
-from raysearch.training.config import TrainingConfig
+from raysearch.training.config import DistillConfig, TrainingConfig
 from raysearch.training.draws import Draws, Only
 from raysearch.training.strategy import Strategy
 from raysearch.training.supernets import build_supernet
@@ -114,6 +114,8 @@ def time_steps(
             mixup=0.0,
             cutmix=0.0,
             micro_batch=train.micro_batch and max(FIRST, train.micro_batch),
+            # A teacher whose logits are known is not asked.
+            distill=train.distill if teacher or train.distill.source == "largest" else DistillConfig(),
         ),
         task=task,
         outputs=1,

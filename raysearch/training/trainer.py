@@ -77,8 +77,8 @@ class SupernetTrainer(Generic[A]):
         cost: of an architecture, in closed form; needed for the strategy ``multi``.
         teacher: logits of a frozen network for a step's inputs as they are trained on, mixed ones too. It teaches every pass,
             whatever ``config.distill.source`` says; called without gradients, in the training's precision.
-        soft_labels: logits of the teacher by epoch and place of the batch in it, where they are known beforehand; instead of
-            ``teacher``.
+        soft_labels: logits of the teacher by number of the shard, epoch and place of the batch in it, where they are known
+            beforehand; instead of ``teacher``.
 
     """
 
@@ -98,13 +98,14 @@ class SupernetTrainer(Generic[A]):
         parallel: Callable[[nn.Module], nn.Module] | None = None,
         cost: Callable[[A], Cost] | None = None,
         teacher: Callable[[Tensor], Tensor] | None = None,
-        soft_labels: Callable[[int, int], Tensor] | None = None,
+        soft_labels: Callable[[int, int, int], Tensor] | None = None,
     ) -> None:
         self.supernet, self.config = supernet, config
         self.shards = batches if isinstance(batches, Shards) else Shards.whole(batches, shard=rank)
         self.chance = Chance(seed, self.shards.mine, device)
         self.task, self.seed, self.device, self.rank = task, seed, device, rank
         self.strategy = Strategy(space, config, seed=seed, rank=rank, cost=cost)
+        assert config.distill.source != "teacher" or teacher or soft_labels, "nobody teaches"
         self.teacher, self.soft_labels = teacher, soft_labels
         self.model = parallel(supernet) if parallel else supernet
         decayed = {name: p.ndim > 1 and name.rpartition(".")[2] not in undecayed for name, p in supernet.named_parameters()}
@@ -138,7 +139,7 @@ class SupernetTrainer(Generic[A]):
         for i, batches in enumerate(self.shards.epoch(epoch)):
             step = epoch * self.shards.steps_per_epoch + i
             lr = self.config.learning_rate(step, steps_per_epoch=self.shards.steps_per_epoch)
-            loss, bad = self._step({s: self._part(batch, epoch, i) for s, batch in batches.items()}, step=step, lr=lr)
+            loss, bad = self._step({s: self._part(s, batch, epoch, i) for s, batch in batches.items()}, step=step, lr=lr)
             count = sum(len(images) for images, _ in batches.values())
             of_step = torch.stack((loss.double() * count, torch.full_like(loss, count, dtype=torch.float64)))
             total += torch.where(bad > 0, torch.zeros_like(of_step), of_step)
@@ -155,10 +156,12 @@ class SupernetTrainer(Generic[A]):
         loss = float(total[0] / total[1])
         return EpochRecord(epoch, loss, lr, time.perf_counter() - started, skipped=int(skipped))
 
-    def _part(self, batch: tuple[Tensor, Tensor], epoch: int, place: int) -> _Part:
+    def _part(self, shard: int, batch: tuple[Tensor, Tensor], epoch: int, place: int) -> _Part:
         """One shard of a step on the device, with the teacher's logits where they are known."""
         images, targets = (part.to(self.device, non_blocking=True) for part in batch)
-        soft = None if self.soft_labels is None else self.soft_labels(epoch, place).to(self.device, non_blocking=True)
+        soft = None
+        if self.soft_labels is not None:
+            soft = self.soft_labels(shard, epoch, place).to(self.device, non_blocking=True)
         return _Part(images, targets, soft)
 
     def _look(self, epoch: int, lr: float) -> None:

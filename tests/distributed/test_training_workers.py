@@ -40,7 +40,7 @@ from raysearch.spaces.autoformer import FAMILY
 from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Batches
 from raysearch.training import checkpoint
-from raysearch.training.config import TrainingConfig
+from raysearch.training.config import DistillConfig, TrainingConfig
 from raysearch.training.supernets import build_supernet
 from raysearch.training.trainer import SupernetTrainer
 
@@ -57,7 +57,7 @@ class Trained:
     state: dict[str, Tensor]
 
 
-def job(archs_per_step: int) -> TrainingJob:
+def job(archs_per_step: int, **settings: Any) -> TrainingJob:
     """Digits without shifts and stochastic depth: those are chance of each process, so two would train otherwise than one."""
     train = TrainingConfig(
         epochs=EPOCHS,
@@ -70,6 +70,7 @@ def job(archs_per_step: int) -> TrainingJob:
         weight_init="xavier",
         pos_embed_std=0.2,
         workers=2,
+        **settings,
     )
     task = replace(DIGITS_RECIPE.task, augment=replace(DIGITS_RECIPE.task.augment, shift=0))
     geometry = FAMILY.build(DIGITS_RECIPE.config, task.ends(SPLITS))
@@ -82,6 +83,11 @@ def job(archs_per_step: int) -> TrainingJob:
         seed=SEED,
         images=SPLITS.digest,
     )
+
+
+def rich() -> TrainingJob:
+    """A sandwich of three architectures whose largest teaches, in passes of 20 images, with a moving average."""
+    return job(1, strategy="sandwich", distill=DistillConfig("largest"), micro_batch=20, ema=0.9)
 
 
 def by_one(job: TrainingJob) -> Trained:
@@ -127,8 +133,8 @@ def by_two(
 
 @pytest.fixture(scope="module")
 def trained(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Trained by two processes, undisturbed, with three architectures per step."""
-    return by_two(job(3), tmp_path_factory.mktemp("trained") / "training.safetensors")
+    """Trained by two processes, undisturbed: steps of many passes, and an average of the weights beside them."""
+    return by_two(rich(), tmp_path_factory.mktemp("trained") / "training.safetensors")
 
 
 def check_equal(two: Trained, one: Trained) -> None:
@@ -150,7 +156,7 @@ def check_equal(two: Trained, one: Trained) -> None:
 
 
 def test_two_processes_train_as_one(trained: Trained) -> None:
-    check_equal(trained, by_one(job(3)))
+    check_equal(trained, by_one(rich()))
 
 
 def training_processes() -> list[psutil.Process]:
@@ -179,7 +185,7 @@ def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
         os.kill(training_processes()[-1].pid, signal.SIGKILL)
 
     steps, said = list[tuple[int, int]](), list[str]()
-    disturbed = by_two(job(3), path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
+    disturbed = by_two(rich(), path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
     (line,) = said
     assert re.match(rf"a training process was lost; training goes on from epoch {len(finished) + 1} \(1 of 3\): ", line)
     assert {total for _, total in steps} == {EPOCHS * (len(SPLITS.train) // 100)}

@@ -8,8 +8,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 from mlflow import MlflowClient
 from search_script import NO_MODELS, searched
+
+from raysearch.training.teacher import read_logits
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -63,8 +67,18 @@ def search(output: Path, *flags: str, supernet: Path | None = None) -> tuple[dic
 
 
 def test_nsga2_spreads_along_the_front_that_was_asked_for(tmp_path: Path) -> None:
+    """Over a supernet that another network taught in part, by logits that were kept."""
+    teacher = timm.create_model("test_resnet", num_classes=10)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
     flags = ("--nsga2.population", "6", "--nsga2.generations", "3", "--nsga2.objectives", "score", "macs")
-    summary, rows = search(tmp_path / "run", "--algorithm", "nsga2", *flags)
+    teaching = ("--teacher.name", "test_resnet", "--teacher.weights", str(tmp_path / "teacher.pth"), "--teacher.cache")
+    taught = (*teaching, "--train.distill.weight", "0.1", "--teacher.img-size", "32")
+    summary, rows = search(tmp_path / "run", "--algorithm", "nsga2", *flags, *taught)
+    logits = read_logits(tmp_path / "run" / "cache" / "teacher-logits.safetensors")
+    assert logits.shape == (800, 10)
+    assert logits.isfinite().all()
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["train"]["distill"]
+    assert stored["source"] == "teacher"
     assert summary["counts"]["generations"] == 3
     assert [row["generation"] for row in rows] == [0] * 6 + [1] * 6 + [2] * 6
     assert {row["origin"] for row in rows[6:]} <= {"crossover", "mutation"}

@@ -84,7 +84,7 @@ def write_cache(images: ImageSet, path: Path, config: DataConfig) -> CacheInfo:
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         raw = Path(folder) / "pixels"
         with raw.open("wb") as file:
-            for block in _blocks(images, config):
+            for block in evaluation_blocks(images, config):
                 content.update(block.data)
                 file.write(block.data)
         labels = np.ascontiguousarray(images.labels)
@@ -126,7 +126,7 @@ def _view(array: pa.Array, dtype: type[np.generic]) -> np.ndarray:
     return np.frombuffer(array.buffers()[1], dtype=dtype, count=len(array), offset=array.offset * np.dtype(dtype).itemsize)
 
 
-def _blocks(images: ImageSet, config: DataConfig) -> Iterator[UInt8[np.ndarray, "block chans height width"]]:
+def evaluation_blocks(images: ImageSet, config: DataConfig) -> Iterator[UInt8[np.ndarray, "block chans height width"]]:
     """The images as the network sees them for evaluation, a few at a time, in order."""
     starts = range(0, len(images), _BLOCK)
     if isinstance(images, ArrayImages) and images.fits(config):

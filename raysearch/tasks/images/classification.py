@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from raysearch.errors import UserError
-from raysearch.tasks.images.cache import write_cache
+from raysearch.tasks.images.cache import evaluation_blocks, write_cache
 from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.fitted import fitted_augment, fitted_data, median_side
@@ -105,6 +106,10 @@ class ImageClassification(Task):
     def write_cache(self, items: ImageSet, path: Path) -> None:
         """Images under the evaluation transform: uint8 (n, chans, height, width), and their labels."""
         write_cache(items, path, self.dataset)
+
+    def evaluation_inputs(self, items: ImageSet) -> Iterator[Float[Tensor, "batch chans height width"]]:
+        """Images under the evaluation transform, normalised, a few at a time."""
+        return (self.normalise(torch.from_numpy(block)) for block in evaluation_blocks(items, self.dataset))
 
     @property
     def normalise(self) -> Normalisation:

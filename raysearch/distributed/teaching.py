@@ -1,0 +1,44 @@
+"""A teacher's logits of all training images, computed once where training will run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+from raysearch.distributed.cluster import answer, share_of
+from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.tasks.task import Task
+from raysearch.training.teacher import TeacherFile, logits_of
+
+log = logging.getLogger(__name__)
+
+
+def teacher_logits(teacher: NodeFile, task: Task, *, images: str, say: Callable[[str], None] = log.warning) -> Tensor:
+    """Logits of every training image without augmentation, (items, classes) in float16.
+
+    Computed on a GPU of those kept for training, else in this process. ``images`` is the digest of the splits that must be
+    found there. ``say`` gets a line a minute while no GPU is free.
+    """
+    room = share_of("training")
+    if room.gpus < 1:
+        return torch.from_numpy(_logits(teacher, task, images))
+    need = Need("teacher", {"GPU": 1.0, **room.per_gpu}, "")
+    check_room(need)
+    computed = ray.remote(**need.options)(_logits).remote(teacher, task, images)
+    waiting = Waiting(need, say)
+    while not ray.wait([computed], timeout=1)[0]:
+        waiting.look(1, of=1)
+    return torch.from_numpy(np.array(answer(computed)))
+
+
+def _logits(teacher: NodeFile, task: Task, images: str) -> np.ndarray:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = TeacherFile.read(local_path(teacher)).build(task.preprocessing(), device)
+    splits = task.splits(expected_digest=images)
+    return logits_of(network, task.evaluation_inputs(splits.train), device).numpy()
