@@ -81,6 +81,13 @@ JOBS = {
         "raysearch.jobs.validate:validate",
         "raysearch.jobs.validate:ValidateCommand",
     ),
+    "check-data": Job(
+        "read all images of a data set once and name what is wrong with them",
+        "photos",
+        "raysearch.jobs.check_data:check",
+        "raysearch.jobs.check_data:CheckDataCommand",
+        missing="give the images as --data of a search takes them, as a folder",
+    ),
     "ui": Job(
         "open the record of all searches in MLflow's UI",
         "--port 5001",

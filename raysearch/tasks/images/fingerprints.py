@@ -7,6 +7,7 @@ import json
 import os
 import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from raysearch.store.private import cache_folder, note_use, remove_old_files
 from raysearch.tasks.images.places import text_of
-from raysearch.tasks.images.reading import READER, Mode, read_header, read_picture
+from raysearch.tasks.images.reading import READER, Mode, Picture, read_header, read_picture
 from raysearch.tasks.images.stores import Store, threads_for
 
 DECODED_AT_MOST = 50_000
@@ -54,27 +55,37 @@ def ends_hash(file: BinaryIO) -> bytes:
     return content_hash(begin + file.read(_END) + str(size).encode())
 
 
+Look = Callable[[int, Picture | None], None]
+"""Called with the index of each picture when it was read, and with the picture; None for an unreadable one."""
+
+
 def fingerprints(
-    store: Store, names: list[bytes], *, mode: Mode, white: float | None, whole: bool
+    store: Store, names: list[bytes], *, mode: Mode, white: float | None, whole: bool, look: Look | None = None
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Of each picture in ``store``, several at once, and by index what is wrong with those that are unreadable.
 
     Pictures in files whose size and times did not change since an earlier call are not read again; what is known of them
-    stands in the cache folder.
+    stands in the cache folder. Who wants to ``look`` at each, by several threads at once, has all of them read, ``whole``.
     """
     stored = cache_folder("fingerprints") / f"{_key(store, mode, white, whole)}.npz"
-    known = _read(stored)
+    known = {} if look is not None else _read(stored)
     records = np.zeros(len(names), FINGERPRINT)
     begun = time.time_ns()
 
     def examine(index: int) -> str | None:
+        said, picture = examined(index)
+        if look is not None:
+            look(index, picture)
+        return said
+
+    def examined(index: int) -> tuple[str | None, Picture | None]:
         name, record = names[index], records[index]
         try:
             state = store.state(name)
             earlier = known.get(name)
             if earlier is not None and tuple(earlier[part].item() for part in ("size", "mtime", "ctime")) == state:
                 records[index] = earlier
-                return None
+                return None, None
             record["size"], record["mtime"], record["ctime"] = state
             record["brightest"] = np.nan
             if not whole:
@@ -82,19 +93,19 @@ def fingerprints(
                     record["content"] = record["picture"] = _array(ends_hash(file))
                     file.seek(0)
                     record["height"], record["width"] = read_header(file, name=store.shown(name))
-                return None
+                return None, None
             content = store.read(name)
             record["content"] = _array(content_hash(content))
             picture = read_picture(content, mode, white=white, name=store.shown(name))
         except OSError as error:
-            return f"{store.shown(name)} cannot be read ({error.strerror})"
+            return f"{store.shown(name)} cannot be read ({error.strerror})", None
         except ValueError as error:
-            return str(error)
+            return str(error), None
         image = picture.image
         record["picture"] = _array(picture_hash(image))
         record["height"], record["width"] = image.height, image.width
         record["brightest"] = np.nan if picture.brightest is None else picture.brightest
-        return None
+        return None, picture
 
     with ThreadPoolExecutor(threads_for(store)) as pool:
         problems = dict(enumerate(pool.map(examine, range(len(names)), chunksize=16)))

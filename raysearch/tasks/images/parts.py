@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.folders import EXTENSIONS
 from raysearch.tasks.images.images import EncodedImages
 from raysearch.tasks.images.listing import Found, Listing, left_out
-from raysearch.tasks.images.reading import read_picture
+from raysearch.tasks.images.reading import Picture, read_picture
 from raysearch.tasks.images.splits import cut, of_several_classes
 from raysearch.tasks.images.stores import threads_for
 from raysearch.tasks.task import Splits
@@ -36,16 +36,42 @@ def least_images(found: Found, config: DataConfig) -> dict[str, int]:
     return {"train": 1 + drawn, "val": chosen, "test": 1}
 
 
+def with_test(found: Found) -> Found:
+    """The data set, in which validation images are test images where there are no others."""
+    if "val" in found.parts and "test" not in found.parts:
+        return replace(found, parts={"train": found.parts["train"], "test": found.parts["val"]})
+    return found
+
+
 def divided(found: Found, config: DataConfig) -> Splits:
     """The data set's splits. Raises UserError that names a class with too few images, and unreadable images."""
-    if "val" in found.parts and "test" not in found.parts:
-        found = replace(found, parts={"train": found.parts["train"], "test": found.parts["val"]})
-    least = least_images(found, config)
-    for part, listing in found.parts.items():
-        _check_enough(listing, found.classes, least[part])
+    found = with_test(found)
+    check_enough(found, config)
+    every = examined(found.parts, config)
+    every.check(config)
+    return divided_from(found, every, config)
 
-    given, unreadable = examined(found.parts, config)
-    notes = [*found.notes, *left_out(list(found.parts.values()), unreadable=unreadable)]
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The pictures of each part that can be read, with what they are, and those that cannot."""
+
+    sets: dict[str, EncodedImages]
+    unreadable: dict[str, str]
+    """As messages name them, and what is wrong."""
+
+    def check(self, config: DataConfig) -> None:
+        """Raises UserError that names unreadable pictures, unless ``config`` says to go on without them."""
+        if self.unreadable and not config.skip_unreadable:
+            said, count = [*self.unreadable.values()], len(self.unreadable)
+            more = f"; and {count - 3} more" if count > 3 else ""
+            raise UserError(f"{'; '.join(said[:3])}{more} ({count} unreadable; --dataset.skip-unreadable goes on without them)")
+
+
+def divided_from(found: Found, every: Examined, config: DataConfig) -> Splits:
+    """Splits of pictures that were examined; no file is opened. Raises UserError where too few of a class can be used."""
+    least, given = least_images(found, config), every.sets
+    notes = [*found.notes, *left_out(list(found.parts.values()), unreadable=[*every.unreadable])]
     _check_white(list(given.values()), config)
     names = tuple(shown(name) for name in found.classes)
     sets = dict(given)
@@ -75,15 +101,17 @@ def divided(found: Found, config: DataConfig) -> Splits:
     return Splits(**parts, classes=names, notes=tuple(notes))
 
 
-def _check_enough(listing: Listing, classes: Sequence[str], at_least: int) -> None:
-    """Raises UserError that names the folder of a class with too few images."""
-    counts = np.bincount(listing.labels_array(), minlength=len(classes))
-    for name, count in zip(classes, counts.tolist(), strict=True):
-        if count < at_least:
-            raise UserError(
-                f"{listing.class_shown(name)} has {count} images{_kinds(listing)}, the class needs at least "
-                f"{at_least}: add images or remove {'the folder' if listing.by_folder else 'the class'}"
-            )
+def check_enough(found: Found, config: DataConfig) -> None:
+    """Raises UserError that names a class with too few images."""
+    least = least_images(found, config)
+    for part, listing in found.parts.items():
+        counts = np.bincount(listing.labels_array(), minlength=len(found.classes))
+        for name, count in zip(found.classes, counts.tolist(), strict=True):
+            if count < least[part]:
+                raise UserError(
+                    f"{listing.class_shown(name)} has {count} images{_kinds(listing)}, the class needs at least "
+                    f"{least[part]}: add images or remove {'the folder' if listing.by_folder else 'the class'}"
+                )
 
 
 def _kinds(listing: Listing) -> str:
@@ -104,26 +132,39 @@ def _check_left(listing: Listing, readable: EncodedImages, left: EncodedImages, 
             )
 
 
-def examined(listings: Mapping[str, Listing], config: DataConfig) -> tuple[dict[str, EncodedImages], list[str]]:
-    """The images of each listing, with what their files hold, and the names of the unreadable ones, which are left out.
+def examined(
+    listings: Mapping[str, Listing], config: DataConfig, *, look: Callable[[str, int, Picture | None], None] | None = None
+) -> Examined:
+    """The pictures of each listing, with what they are.
 
-    Raises UserError that names unreadable files, unless ``config`` says to go on without them.
+    ``look``: called with part, index and content of each picture when it was read, by several threads at once; then all of
+    them are read.
     """
     # Only decoding tells a file that is cut off: a user who goes on without such files wants to know all of them.
-    whole = config.skip_unreadable or sum(len(listing.names) for listing in listings.values()) <= fingerprints.DECODED_AT_MOST
+    few = sum(len(listing.names) for listing in listings.values()) <= fingerprints.DECODED_AT_MOST
+    whole = look is not None or config.skip_unreadable or few
     sets: dict[str, EncodedImages] = {}
-    problems: list[str] = []
-    named: list[str] = []
+    unreadable: dict[str, str] = {}
     for parts in _by_store(listings):
         store, every = listings[parts[0]].store, [name for part in parts for name in listings[part].names]
-        records, unreadable = fingerprints.fingerprints(store, every, mode=config.mode, white=config.white, whole=whole)
+        places = [(part, index) for part in parts for index in range(len(listings[part].names))]
+        records, problems = fingerprints.fingerprints(
+            store,
+            every,
+            mode=config.mode,
+            white=config.white,
+            whole=whole,
+            look=None if look is None else lambda index, picture, at=places: look(*at[index], picture),
+        )
         start = 0
         for part in parts:
             listing = listings[part]
             here = range(start, start := start + len(listing.names))
-            bad = {index - here.start: said for index, said in unreadable.items() if index in here}
-            problems += [f"{said}{listing.row_shown(index)}" for index, said in bad.items()]
-            named += [f"{store.shown(listing.names[index])}{listing.row_shown(index)}" for index in bad]
+            bad = {index - here.start: said for index, said in problems.items() if index in here}
+            for index, said in bad.items():
+                unreadable[f"{store.shown(listing.names[index])}{listing.row_shown(index)}"] = (
+                    f"{said}{listing.row_shown(index)}"
+                )
             images = EncodedImages(
                 store,
                 names=np.array(listing.names, dtype=np.bytes_),
@@ -135,12 +176,7 @@ def examined(listings: Mapping[str, Listing], config: DataConfig) -> tuple[dict[
                 as_in_0_1_0=config.rules == "0.1",
             )
             sets[part] = images.subset([index for index in range(len(images)) if index not in bad]) if bad else images
-    if problems and not config.skip_unreadable:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(
-            f"{'; '.join(problems[:3])}{more} ({len(problems)} unreadable; --dataset.skip-unreadable goes on without them)"
-        )
-    return {part: sets[part] for part in listings}, named
+    return Examined({part: sets[part] for part in listings}, unreadable)
 
 
 def _by_store(listings: Mapping[str, Listing]) -> list[list[str]]:

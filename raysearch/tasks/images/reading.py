@@ -61,6 +61,8 @@ class Picture:
     """Grey (L) or RGB, upright, without transparency."""
     brightest: float | None = None
     """Where the file has more than 8 bits and does not say what white is: its greatest value as a share of the white taken."""
+    stored_as: str = ""
+    """PIL's name for the kind of pixels in the file, as CMYK; with an A at its end where some may be transparent."""
 
 
 def read_image(source: Source, mode: Mode, *, white: float | None = None) -> Image.Image:
@@ -80,8 +82,9 @@ def read_picture(source: Source, mode: Mode, *, white: float | None = None, name
     try:
         # Never from the path: PIL maps uncompressed TIFFs then, in the size that they have when they are turned.
         with Image.open(_stream(source.read_bytes() if isinstance(source, Path) else source)) as opened:
+            stored_as = opened.mode + ("A" if "transparency" in opened.info else "")
             image, brightest = _eight_bits(opened, white)
-            return Picture(_over_background(_upright(image, opened), mode), brightest)
+            return Picture(_over_background(_upright(image, opened), mode), brightest, stored_as)
     except UserError as error:
         raise UserError(f"{name} {error}") from None
     except _UNREADABLE as error:

@@ -28,6 +28,7 @@ from raysearch.tasks.images import (
     load_splits,
     open_cache,
 )
+from raysearch.tasks.images.checking import check_data
 from raysearch.tasks.images.reading import to_array
 from raysearch.tasks.images.transforms import evaluation_crop
 from raysearch.tasks.task import Splits
@@ -115,6 +116,9 @@ def test_fashion_mnist_by_its_name_in_torchvision(tmp_path: Path, write_fashion_
     assert splits.classes == tuple(datasets.FashionMNIST.classes)
     assert splits.train.decode(0).mode == "RGB"
     assert splits.test.pixels[:, 2, 5, 5].tolist() == list(range(100, 120))
+    checked = check_data(config, on_total=lambda total: None, on_picture=lambda: None)
+    assert checked.facts == ("a search would divide them into train 20, search 10, finalists 10, test 20",)
+    assert checked.findings == ()
 
 
 def write_flowers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
