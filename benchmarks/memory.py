@@ -39,8 +39,8 @@ from raysearch.space import Architecture
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.tasks import Ends
 from raysearch.tasks.images import IMAGES, ArrayImages, open_cache, write_cache
-from raysearch.tasks.images.datasets import examined
 from raysearch.tasks.images.folders import list_images
+from raysearch.tasks.images.parts import examined
 from raysearch.training.supernets import SupernetFile, build_supernet
 
 MIB = 2**20
@@ -266,7 +266,7 @@ def cache_table(folder: Path, settings: Settings, screen: Console) -> None:
 def build_cache(root: Path, path: Path, count: int) -> tuple[int, int]:
     """Build the cache of ``count`` files; anonymous bytes before and at most."""
     listing = list_images(root, ["all"], as_in_0_1_0=False)
-    images = examined({"train": listing}, IMAGES)[0]["train"].subset(range(count))
+    images = examined({"train": listing}, IMAGES).sets["train"].subset(range(count))
     before = peak = rss_anon()
     done = threading.Event()
 

@@ -5,6 +5,7 @@ features of every patch. What is searched: the width, the number of blocks, and 
 Copy this file and replace the network. docs/families.md says what each part is for and how to check yours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -118,5 +119,22 @@ def build(config: MixerConfig, ends: Ends) -> Geometry[MixerArchitecture]:
     return Geometry(space, sizes, cost=partial(cost, sizes))
 
 
-FAMILY = Family("mixer", MixerConfig, MixerArchitecture, build, supernet, Mixer, "An MLP-Mixer (NeurIPS 2021), weights shared")
+def for_ends(sizes: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
+    """The same networks for other classes; the number of patches, which their weights mix, must stay."""
+    chans, height, _ = ends.input_shape
+    if (height // sizes["patch"]) ** 2 != sizes["patches"]:
+        raise UserError(f"a Mixer of {sizes['patches']} patches takes no images of {height} pixels")
+    return {**sizes, "in_chans": chans, "outputs": ends.outputs}
+
+
+FAMILY = Family(
+    name="mixer",
+    config=MixerConfig,
+    architecture=MixerArchitecture,
+    build=build,
+    supernet=supernet,
+    subnet=Mixer,
+    description="An MLP-Mixer (NeurIPS 2021), weights shared",
+    for_ends=for_ends,  # needed for other classes alone: raysearch transfer
+)
 """What ``--family`` looks for."""

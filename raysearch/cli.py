@@ -75,6 +75,35 @@ JOBS = {
         missing="give two or more searches: output folders or MLflow run ids",
         takes_line=True,
     ),
+    "evaluate": Job(
+        "accuracy of a network on labelled images, with intervals and by class: any checkpoint, published ones included",
+        "runs/images-20260101-120000 --data DIR",
+        "raysearch.jobs.evaluate:evaluate",
+        "raysearch.jobs.evaluate:EvaluateCommand",
+        missing="give a network: the output folder of a search, champion.json, or a supernet's file",
+    ),
+    "finetune": Job(
+        "train a network of a finished search further, in another image size too",
+        "runs/images-20260101-120000 --epochs 30",
+        "raysearch.jobs.finetune:finetune",
+        "raysearch.jobs.finetune:FinetuneCommand",
+        takes_line=True,
+    ),
+    "retrain": Job(
+        "train a network of a finished search from scratch",
+        "runs/images-20260101-120000 --subnet e708da",
+        "raysearch.jobs.retrain:retrain",
+        "raysearch.jobs.retrain:RetrainCommand",
+        takes_line=True,
+    ),
+    "transfer": Job(
+        "teach a network that a search found other classes",
+        "runs/images-20260101-120000 --data DIR",
+        "raysearch.jobs.transfer:transfer",
+        "raysearch.jobs.transfer:TransferCommand",
+        missing="give the output folder of a finished search, or champion.json, and --data DIR",
+        takes_line=True,
+    ),
     "validate": Job(
         "retrain subnets of a finished search from scratch: is the ranking true?",
         "runs/digits-20260101-120000 --subnets 12",
@@ -155,6 +184,10 @@ export = partial(run_job, "export")
 predict = partial(run_job, "predict")
 compare = partial(run_job, "compare")
 validate = partial(run_job, "validate")
+evaluate = partial(run_job, "evaluate")
+finetune = partial(run_job, "finetune")
+retrain = partial(run_job, "retrain")
+transfer = partial(run_job, "transfer")
 ui = partial(run_job, "ui")
 
 

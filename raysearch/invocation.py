@@ -8,6 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
+SCRIPTS = ("search", "compare", "export", "finetune", "predict", "retrain", "transfer", "ui", "validate")
+"""Jobs that have a script of their name."""
+
 
 def command_line(job: str, *arguments: str) -> str:
     """The shell command that starts ``job`` the way in which this process was started.
@@ -25,7 +28,7 @@ def _program(job: str) -> list[str]:
         return [_python(), "-m", "raysearch", job]
     if started.name == "raysearch":
         return [_found("raysearch", started), job]
-    if started.name in ("search.py", "compare.py", "export.py", "predict.py", "validate.py", "ui.py"):
+    if started.suffix == ".py" and started.stem in SCRIPTS:
         script = started.with_name(f"{job}.py")
         return [_python(), *([_short(script)] if script.is_file() else ["-m", "raysearch", job])]
     return ["raysearch", job]

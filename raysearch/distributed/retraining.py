@@ -18,8 +18,8 @@ from raysearch.distributed.board import Board, Reporter
 from raysearch.distributed.cluster import Actor, answer, beside_caller, brief, share_of
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.keeper import lacks_memory, out_of_memory
 from raysearch.distributed.room import Need, Waiting, check_room
-from raysearch.distributed.training import lacks_memory, out_of_memory
 from raysearch.errors import UserError
 from raysearch.scoring.proxies import PROXIES
 from raysearch.scoring.score import score

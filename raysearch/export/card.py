@@ -28,11 +28,11 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
     name = f"{data.recipe}: " if data else ""
     yield f"# {name}subnet {card.id or family.architecture.from_dict(card.arch).id}"
     yield ""
-    yield (
-        f"{family.description}. It was found by raysearch and has the weights that it inherits from the supernet; it was not "
-        "trained further."
-    )
+    yield f"{family.description}. It was found by raysearch and {_weights(card)}."
     yield ""
+    if card.remark is not None:
+        yield card.remark
+        yield ""
     yield from _table(facts(card))
     if data:
         yield "## Images"
@@ -78,6 +78,28 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
         yield "## Origin"
         yield ""
         yield from _table(_origin(card, card.search_id))
+
+
+def _weights(card: ModelCard) -> str:
+    """Where the network has its weights from, in words."""
+    done = card.training
+    if done is None:
+        return "has the weights that it inherits from the supernet; it was not trained further"
+    epochs = f"{done.epochs} epoch{'s' * (done.epochs != 1)}"
+    words = {
+        "fine-tuned": f"was fine-tuned for {epochs}, beginning with {done.began}",
+        "trained from scratch": f"was trained alone for {epochs}, beginning with {done.began}",
+        "transferred": f"was trained on other data for {epochs}, beginning with {done.began}",
+    }[done.how]
+    words += f": batches of {done.batch_size}, learning rate up to {done.lr:.2g}"
+    words += f", taught by {done.taught} beside the labels" if done.taught else ", taught by the labels alone"
+    if done.earlier_test is not None and done.test_gain is not None:
+        gain = f"{card.scale.difference(done.test_gain.value, sign='+')} ± {card.scale.difference(done.test_gain.half)}"
+        words += (
+            f". With the weights that it had before its {card.score_name} is {card.scale.text(done.earlier_test, unit='%')} "
+            f"on the test split: this training changed it by {gain}{card.scale.points} (95 %, in pairs of items)"
+        )
+    return words
 
 
 def _value(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from random import Random
@@ -13,7 +13,6 @@ from rich.console import Console
 
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT
-from raysearch.export import save_subnet
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import activity, phase
 from raysearch.jobs.registry import register_networks
@@ -25,22 +24,22 @@ from raysearch.report import (
     latency_line,
     proxy_line,
     racing_line,
+    sentence,
+    tuning_line,
     utilisation_line,
     verdict_line,
     write_report,
 )
 from raysearch.scoring.latency import LatencyTable
-from raysearch.scoring.subnets import open_subnets_of
 from raysearch.search import Candidate, Result
-from raysearch.search.protocol import ByItem, Kind
+from raysearch.search.protocol import ByItem
 from raysearch.space import Architecture, SearchProblem
 from raysearch.statistics import Interval, over_seeds, paired_difference, score_interval
 from raysearch.store.candidates import CANDIDATES, read_candidates
 from raysearch.store.files import write_whole
 from raysearch.store.folder import OutputFolder, write_json
-from raysearch.store.model_card import CardData, LatencyPlace, ModelCard
-from raysearch.store.predictions import PREDICTIONS, Predictions, write_predictions
-from raysearch.store.secrets import without_credentials, without_password
+from raysearch.store.predictions import PREDICTIONS
+from raysearch.store.secrets import without_password
 from raysearch.store.summary import (
     EpochRecord,
     Finalists,
@@ -51,9 +50,10 @@ from raysearch.store.summary import (
     RacingSavings,
     RandomNetworks,
     Summary,
+    TunedNetwork,
+    Tuning,
     Usage,
 )
-from raysearch.store.versions import package_versions
 from raysearch.tracking import Tracker, shown, ui_command, ui_url
 
 TEST_SPLIT = "test"
@@ -76,6 +76,9 @@ RECORDED = (
     "champion.json",
     "champion.safetensors",
     "champion.md",
+    "champion-inherited.json",
+    "champion-inherited.safetensors",
+    "champion-inherited.md",
     "config.json",
 )
 """Files of the folder that MLflow gets."""
@@ -189,52 +192,6 @@ def _medians(drawn: Sequence[Network], *, within: float) -> RandomNetworks | Non
     )
 
 
-def save_champion(plan: Plan, folder: OutputFolder, network: Network, *, kind: Kind) -> None:
-    """Extract the champion with its inherited weights and write ``champion.json``, ``.safetensors`` and ``.md``.
-
-    ``kind``: of the outcomes whose mean its scores are.
-    """
-    task, splits, where = plan.recipe.task, plan.splits, plan.latency
-    card = ModelCard(
-        family=plan.recipe.family.name,
-        settings=dict(plan.geometry.settings),
-        **{name: value for name, value in asdict(network).items() if not name.endswith("_interval")},
-        score_images=len(splits.search),
-        test_images=len(splits.test),
-        precision=plan.recipe.evaluators.precision,
-        classes=list(splits.classes),
-        preprocessing=task.preprocessing(),
-        data=CardData(
-            recipe=plan.recipe.name,
-            dataset=task.data_name,
-            train_images=len(splits.train),
-            search_images=len(splits.search),
-            test_images=len(splits.test),
-            finalist_images=len(splits.finalists),
-            seed=task.split_seed,
-            digest=splits.digest,
-        ),
-        search_id=folder.search_id,
-        command=without_credentials(folder.config["command"]),
-        created=folder.config["created"],
-        versions=package_versions(),
-        seen=plan.seen,
-        latency=None if where is None else LatencyPlace(where.device, where.batch_size, where.precision),
-        score_name=task.score_name,
-        score_kind=kind,
-    )
-    subnet = open_subnets_of(folder, plan.recipe.family, task).extract(plan.architecture(network.arch))
-    save_subnet(folder.path / "champion.json", subnet, family=plan.recipe.family, card=card)
-
-
-def save_predictions(plan: Plan, folder: OutputFolder, predictions: Predictions | None) -> None:
-    """Write what the champion says of each test image, with the names of classes and files; None: nothing is written."""
-    if predictions is not None:
-        splits, task = plan.splits, plan.recipe.task
-        named = replace(predictions, classes=tuple(splits.classes), names=task.item_names(splits.test))
-        write_predictions(folder.path / PREDICTIONS, named)
-
-
 # --- what is left of it all -------------------------------------------------------------------------------------------
 
 
@@ -250,11 +207,13 @@ def close(
     utilisation: Usage | None,
     proxy: ProxyAgreement | None,
     history: Sequence[EpochRecord],
+    tuning: Tuning | None,
 ) -> Summary:
     """Write ``summary.json`` and ``report.html``, and record both with the closing numbers: the search has its result then."""
-    _mark_networks(plan, tracker, networks.champion, front)
-    tracker.show(shown(candidates, front=[c.proposal.arch.id for c in front], champion=networks.champion.id))
     known = known_so_far(plan, folder, tracker, candidates=candidates, history=history)
+    _mark_networks(plan, tracker, networks.champion, front, None if tuning is None else tuning_line(tuning, known.scale))
+    tracker.set_tags({"raysearch.deployed": "inherited" if tuning is None else tuning.deployed})
+    tracker.show(shown(candidates, front=[c.proposal.arch.id for c in front], champion=networks.champion.id))
     summary = replace(
         known,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -267,6 +226,7 @@ def close(
         ),
         networks=networks,
         finalists=finalists,
+        tuning=tuning,
         racing=_racing(plan, candidates) if plan.recipe.racing.enabled else None,
         proxy=proxy,
         utilisation=utilisation,
@@ -275,9 +235,9 @@ def close(
     write_json(folder.summary, summary.to_dict())
     write_report(folder.path, summary, candidates=candidates)
     for name in RECORDED:
-        if (folder.path / name).exists():  # predictions are those of a classification
+        if (folder.path / name).exists():  # predictions are those of a classification, inherited weights stand beside others
             tracker.log_artifact(folder.path / name)
-    tracker.log_metrics(_numbers(networks), step=0)
+    tracker.log_metrics(_numbers(networks, tuning), step=0)
     if plan.recipe.report.register:
         write_whole(folder.unregistered, "")
     return summary
@@ -298,24 +258,41 @@ def register(plan: Plan, folder: OutputFolder, tracker: Tracker, summary: Summar
     return summary
 
 
-def _numbers(networks: Networks) -> dict[str, float | None]:
-    """The closing table as metrics, as ``champion/test_score``."""
+def _numbers(networks: Networks, tuning: Tuning | None) -> dict[str, float | None]:
+    """The closing table as metrics: ``champion/test_score`` with inherited weights, ``champion/tuned_test_score`` fine-tuned.
+
+    What that changed is ``champion/tuning_test_gain``, with the ends of its interval.
+    """
     numbers: dict[str, float | None] = {}
     for which in ("champion", "largest", "smallest", "random"):
         network = getattr(networks, which)
         for key in ("score", "test_score", "params", "macs", "latency_ms"):
             numbers[f"{which}/{key}"] = getattr(network, key, None)
+    for which in ("champion", "random"):
+        tuned: TunedNetwork | None = getattr(tuning, which, None)
+        if tuned is None:
+            continue
+        numbers |= {f"{which}/tuned_score": tuned.score, f"{which}/tuned_test_score": tuned.test}
+        for name, gain in (("tuning_gain", tuned.gain), ("tuning_test_gain", tuned.test_gain)):
+            if gain is not None:
+                numbers |= {
+                    f"{which}/{name}": gain.value,
+                    f"{which}/{name}_low": gain.low,
+                    f"{which}/{name}_high": gain.high,
+                }
     return numbers
 
 
-def _mark_networks(plan: Plan, tracker: Tracker, champion: Network, front: Sequence[Candidate]) -> None:
-    """Mark champion and front among the runs, and say which the champion is."""
+def _mark_networks(plan: Plan, tracker: Tracker, champion: Network, front: Sequence[Candidate], tuned: str | None) -> None:
+    """Mark champion and front among the runs, and say which the champion is; ``tuned``: what further training made of it."""
     tracker.mark_candidates([c.proposal.arch.id for c in front], {"raysearch.front": "true"})
     tracker.mark_candidates([champion.id], {"raysearch.champion": "true"})
     note = (
         f"Champion {champion.id}: score {champion.score}, test score {champion.test_score}, {champion.params:,} "
         f"parameters, {champion.macs:,} MACs. `report.html` is among the artifacts."
     )
+    if tuned is not None:
+        note += f" {sentence(tuned)}"
     if plan.recipe.report.register:
         note += f' `mlflow.pyfunc.load_model("models:/{plan.recipe.name}@champion")` loads it.'
     tracker.set_tags({"raysearch.champion": champion.id, "mlflow.note.content": note})
@@ -375,6 +352,7 @@ def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> No
         f"{summary.counts.candidates} candidates in {sum(seconds.values()):.0f} s ("
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",
+        summary.tuning and tuning_line(summary.tuning, summary.scale),
         summary.finalists and finalists_line(summary.finalists, summary.scale),
         common_line(read_candidates(folder.path / CANDIDATES)),
         summary.proxy and proxy_line(summary.proxy),

@@ -51,6 +51,10 @@ def say_plan(command: SearchCommand[Any, Any], plan: Plan, output: Path, console
         *(f"  {words}" for words in splits.notes),
     ]
     lines += [f"  {words}" for words in plan.geometry.remarks]
+    if plan.start is not None:
+        lines.append(f"  {plan.start.words}")
+    elif plan.given is not None:
+        lines.append(f"  --supernet {command.supernet}: it knows these classes, so training is skipped")
     if plan.seen:
         lines.append(f"  {plan.seen}")
     if recipe.fits:

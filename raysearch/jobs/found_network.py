@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def find_network(source: Path, *, subnet: str = "champion", family: str | None =
 
     Args:
         source: output folder of a search, folder of an export, or a JSON file with its weights beside it.
-        subnet: champion, largest, smallest, or the id of a candidate or of a random subnet of the closing report.
+        subnet: champion, largest, smallest, or the id of a candidate or of a random subnet of the closing report, or a
+            beginning of one that tells it from the others.
         family: file or module of the family, where it is one of the user's own.
 
     Raises:
@@ -54,9 +56,14 @@ def find_network(source: Path, *, subnet: str = "champion", family: str | None =
     if not champion.is_file():
         raise UserError(f"the search in {source} has no champion yet; continue it with --resume first")
     known, card = _card(champion, given)
-    if subnet in ("champion", card.id):
+    if subnet == "champion" or subnet == card.id:
         return FoundNetwork(known, card, load_subnet(champion, family=known))
-    return _cut_out(source, _of_network(source, subnet, card), known, given)
+    if (job := read_json(source / CONFIG).get("job")) is not None:
+        raise UserError(f"--subnet {subnet}: {source} holds the one network of `raysearch {job}`, {card.id}")
+    chosen = _of_network(source, subnet, card)
+    if chosen.id == card.id:
+        return FoundNetwork(known, card, load_subnet(champion, family=known))
+    return _cut_out(source, chosen, known, given)
 
 
 def _cut_out(source: Path, card: ModelCard, family: Family[Any, Any], given: Family[Any, Any] | None) -> FoundNetwork:
@@ -89,8 +96,21 @@ def _of_network(folder: Path, which: str, champion: ModelCard) -> ModelCard:
     """The champion's card with what the search's files say of another network. Raises UserError when they do not name it."""
     summary = read_record(folder / "summary.json", Summary)
     counts, networks = summary.counts, summary.networks
-    card = replace(champion, score_images=counts.search_images, test_images=counts.test_images, latency_ms=None)
+    card = replace(
+        champion,
+        score_images=counts.search_images,
+        test_images=counts.test_images,
+        latency_ms=None,
+        training=None,
+        remark=None,
+    )
     others = {} if networks is None else {"largest": networks.largest, "smallest": networks.smallest}
+    rows = read_candidates(folder / CANDIDATES)
+    drawn_ids = [] if networks is None or networks.random is None else networks.random.ids
+    if which not in others:
+        which = _whole_id(
+            which, [champion.id or "", *(n.id for n in others.values()), *drawn_ids, *(row.id for row in rows)], folder
+        )
     for name, network in others.items():
         if which in (name, network.id):
             return replace(
@@ -108,12 +128,12 @@ def _of_network(folder: Path, which: str, champion: ModelCard) -> ModelCard:
             if which == drawn_id:
                 origin = "random subnet of the closing report"
                 return replace(card, id=which, arch=arch, score=score, test_score=test_score, origin=origin)
-    row = next((row for row in read_candidates(folder / CANDIDATES) if row.id == which), None)
-    if row is None:
-        raise UserError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
+    row = next((row for row in rows if row.id == which), None)
+    if row is None:  # the champion itself
+        return champion
     return replace(
         card,
-        id=which,
+        id=row.id,
         arch=row.arch,
         score=row.score,
         score_images=row.images_seen,
@@ -121,3 +141,15 @@ def _of_network(folder: Path, which: str, champion: ModelCard) -> ModelCard:
         latency_ms=row.latency_ms,
         origin=f"index {row.index}, {row.origin}, generation {row.generation}, {row.status}",
     )
+
+
+def _whole_id(which: str, ids: Sequence[str], folder: Path) -> str:
+    """The one of ``ids`` that is ``which`` or begins so. Raises UserError when there is none, or several."""
+    found = sorted({one for one in ids if one.startswith(which)})
+    if which in found:
+        return which
+    if not found:
+        raise UserError(f"--subnet {which}: no such candidate in {folder / CANDIDATES}; give an id of it, largest or smallest")
+    if len(found) > 1:
+        raise UserError(f"--subnet {which}: {len(found)} ids begin so ({found[0]}, {found[1]}); give more of it")
+    return found[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from operator import attrgetter
 from typing import Any, cast
 
 from raysearch.errors import UserError
@@ -29,7 +30,7 @@ def sized_by_supernet(
             if new is None or name in given or type(new) is not type(old):
                 continue
             try:
-                recipe = replace(recipe, **{part: _with(getattr(recipe, part), name, new)})
+                recipe = replace(recipe, **{part: with_setting(getattr(recipe, part), name, new)})
             except UserError:  # it does not fit what stands beside it, as colour to the mean of grey: the check of all says so
                 continue
             taken.add(name)
@@ -54,7 +55,16 @@ def _flat(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any
             yield place + name, value
 
 
-def _with(config: Any, name: str, value: Any) -> Any:
-    """The dataclass with another value of one setting."""
+def with_setting(config: Any, name: str, value: Any) -> Any:
+    """The dataclass with another value of one setting, as ``net.depth``."""
     group, _, rest = name.partition(".")
-    return replace(config, **{group: _with(getattr(config, group), rest, value) if rest else value})
+    return replace(config, **{group: with_setting(getattr(config, group), rest, value) if rest else value})
+
+
+def with_given(config: Any, asked: Any, given: Collection[str], *, group: str) -> Any:
+    """The dataclass with those settings of another one that are named in ``given``, as ``train.lr`` of the group ``train``."""
+    for name in sorted(given):
+        place, _, setting = name.partition(".")
+        if place == group:
+            config = with_setting(config, setting, attrgetter(setting)(asked))
+    return config

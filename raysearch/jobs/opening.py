@@ -36,6 +36,7 @@ def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> di
             "images": plan.splits.digest[:12],
             "warm_start": [arch.id for arch in plan.initial],
             "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
+            **({} if plan.start is None else {"supernet_is": "a start"}),
             **own,
         },
     }

@@ -17,11 +17,12 @@ import tyro
 from raysearch.bounds import Count
 from raysearch.errors import SettingError, UserError
 from raysearch.jobs.given import sized_by_supernet
+from raysearch.jobs.given_start import Start, other_classes, start_of
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.jobs.teaching import check_cached, taught
 from raysearch.recipes import Recipe
 from raysearch.recipes.fitted import Machine, fitted_recipe, with_epochs
-from raysearch.recipes.recipe import BESIDE
+from raysearch.recipes.recipe import BESIDE, ChampionConfig
 from raysearch.recipes.stored import of_0_1_0, stored_recipe, upgraded
 from raysearch.scoring.latency import LatencyTable
 from raysearch.scoring.proxies import PROXIES
@@ -57,7 +58,10 @@ class SearchCommand(Generic[T, C]):
     """The images, for the recipes that need some: a folder, a table that lists them, files that hold them, an address, as
     s3://bucket/folder, or a set of torchvision's, as torchvision:CIFAR10 (docs/images.md)."""
     supernet: Path | None = None
-    """A trained supernet: our own checkpoint, or a file of another program that the family reads. Training is skipped."""
+    """A trained supernet: our own checkpoint, or a file of another program that the family reads. Training is skipped; where
+    its classes are others than those of the images, it is where training begins, with a new head."""
+    new_head: bool = False
+    """Begin the training with the supernet of --supernet and a new head, also where it seems to know the same classes."""
     warm_start: str | None = None
     """Start with the best of an earlier search: its folder, its candidates.parquet, its MLflow run id, or a JSON list; or with
     what a zero-cost proxy likes of random subnets: snip, dss or grad_norm."""
@@ -96,16 +100,21 @@ class Plan:
     geometry: Geometry[Any]
     problem: SearchProblem[Any]
     given: SupernetFile | None
+    """A supernet that is searched as it is."""
     initial: tuple[Architecture, ...] = ()
     """Architectures that open the search."""
     proxy: ProxyStart | None = None
     """Who named them, where that was a proxy."""
     latency: LatencyTable | None = None
     """What predicts latency, where it is asked for; fitted before anything else is computed."""
+    start: Start | None = None
+    """Weights that the training begins with, where a supernet of other classes was given; None: fresh ones."""
 
     @property
     def seen(self) -> str | None:
         """What a reader must know of a given supernet that may have learned the images which choose; None where it has not."""
+        if self.start is not None:
+            return self.start.seen
         if self.given is None or self.given.images is not None:  # one of ours, trained on these training images alone
             return None
         if self.recipe.task.data_name in ("imagenet", "torchvision:ImageNet"):
@@ -183,13 +192,22 @@ def plan_search(
         if command.supernet is None:
             raise
         raise UserError(f"--supernet {command.supernet} does not fit the recipe {recipe.name}: {error}") from None
+    start = None
     if command.supernet is not None and file is not None:
-        _check_fits(command.supernet, file, recipe, geometry, splits)
+        ends = recipe.task.ends(splits)
+        why = other_classes(file, ends, splits.classes) or ("a new head is asked for" if command.new_head else None)
+        if why is None:
+            _check_fits(command.supernet, file, recipe, geometry, splits)
+        else:
+            start = start_of(command.supernet, file, recipe, geometry, ends, why=why)
+            file = None
+    elif command.new_head:
+        raise UserError("--new-head needs --supernet FILE, whose body it takes")
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
         raise UserError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
-    plan = Plan(recipe, splits, geometry, problem, file)
+    plan = Plan(recipe, splits, geometry, problem, file, start=start)
     if command.warm_start is None:
         return plan
     command = replace(command, warm_start_count=_start_count(command, recipe))
@@ -247,11 +265,14 @@ def continued(command: SearchCommand[Any, Any], output: Path) -> SearchCommand[A
     held = check_output(output, resume=command.resume)
     if held is None or held["recipe"].get("name") != command.recipe.name:
         return command
-    if not (command.recipe.fits or command.time is not None or of_0_1_0(held["recipe"])):
-        return command
     family, stored = command.recipe.family, upgraded(held["recipe"])
     if stored["family"] != family.name:
         return command
+    if not (command.recipe.fits or command.time is not None or of_0_1_0(held["recipe"])):
+        if "champion.epochs" in command.given or stored["champion"]["epochs"]:
+            return command
+        # It may have begun when no champion was trained further, whatever its recipe says today.
+        return replace(command, recipe=replace(command.recipe, champion=ChampionConfig(**stored["champion"])))
     asked = command.recipe.to_dict()
     values = {name: value for name, value in stored.items() if name not in BESIDE}
     for name in command.given:
@@ -283,7 +304,8 @@ def _check_fits(path: Path, given: SupernetFile, recipe: Recipe[Any, Any], geome
     if given.images not in (None, splits.digest):
         raise UserError(
             f"--supernet {path} was trained on other images, or on another division of these: it may know "
-            "search and test images of this search; repeat the --data and --dataset flags of its training"
+            "search and test images of this search; repeat the --data and --dataset flags of its training, or give --new-head "
+            "to train it on these"
         )
     here = json.loads(json.dumps(recipe.task.preprocessing()))
     there = here if given.preprocessing is None else given.preprocessing

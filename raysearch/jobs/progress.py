@@ -90,11 +90,15 @@ class TrainingProgress:
     Args:
         shown: the phase, which counts epochs until the steps of one are known.
         epochs: of the training.
+        of: what is trained, where the phase trains several things one after the other.
+        before: epochs that the phase trains before this training.
+        after: and after it.
 
     """
 
-    def __init__(self, shown: Phase, *, epochs: int) -> None:
+    def __init__(self, shown: Phase, *, epochs: int, of: str = "", before: int = 0, after: int = 0) -> None:
         self._shown, self._epochs = shown, epochs
+        self._of, self._before, self._after = f"{of}, " if of else "", before, after
         self._loss = ""
         self._skipped = 0
         self._finished = 0
@@ -106,10 +110,12 @@ class TrainingProgress:
         self._loss = f"loss {record.loss:.3f}{skipped}"
 
     def on_step(self, done: int, total: int) -> None:
-        """Take the number of steps that are done, of all."""
+        """Take the number of steps that are done, of all of this training."""
         per_epoch = total // self._epochs
         epoch = min(self._epochs, max(self._finished, done // per_epoch) + 1)
-        self._shown.show(done, step=f"epoch {epoch}/{self._epochs}", best=self._loss, total=total)
+        everything = (self._before + self._epochs + self._after) * per_epoch
+        step = f"{self._of}epoch {epoch}/{self._epochs}"
+        self._shown.show(self._before * per_epoch + done, step=step, best=self._loss, total=everything)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raysearch.export import read_card
+from raysearch.export import load_subnet, read_card
 from raysearch.export.card import facts, knows_names, shortened
 from raysearch.jobs.plan import Plan
 from raysearch.scoring.subnets import open_subnets_of
@@ -43,7 +43,8 @@ def register_networks(plan: Plan, folder: OutputFolder, tracker: Tracker) -> tup
         arch = plan.architecture(card.arch)
         network = Network(
             arch.id,
-            subnets.extract(arch),
+            # The champion as it is deployed, which may be trained further; the front with the weights that it inherits.
+            subnets.extract(arch) if i else load_subnet(folder.path / "champion.json", family=plan.recipe.family),
             _tags(card),
             alias=None if i else "champion",
             card=card,
@@ -60,6 +61,8 @@ def _card_of(row: CandidateRow, champion: ModelCard) -> ModelCard:
     return replace(
         champion,
         id=row.id,
+        training=None,
+        remark=None,
         arch=row.arch,
         score=row.score,
         score_images=row.images_seen,

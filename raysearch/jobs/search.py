@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from raysearch.distributed.cluster import carry
 from raysearch.distributed.evaluators import check_evaluators
@@ -20,8 +21,11 @@ from raysearch.distributed.files import NodeFile, serve, share
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
-from raysearch.distributed.training import TrainingJob, train_supernet, trained_weights
+from raysearch.distributed.training import train_network, trained_weights, write_weights
+from raysearch.distributed.training_worker import TrainingJob
 from raysearch.errors import UserError
+from raysearch.jobs.champion import fine_tune, log_epoch
+from raysearch.jobs.champion_files import save_champion, save_predictions
 from raysearch.jobs.closing import (
     FINALISTS_SPLIT,
     REST_OF_SEARCH_SPLIT,
@@ -31,8 +35,6 @@ from raysearch.jobs.closing import (
     compare,
     judge_proxy,
     register,
-    save_champion,
-    save_predictions,
     show_summary,
 )
 from raysearch.jobs.connecting import connected_to_ray
@@ -149,7 +151,7 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
             progress = TrainingProgress(shown, epochs=recipe.train.epochs)
 
             def on_epoch(record: EpochRecord) -> None:
-                _log_epoch(tracker, record)
+                log_epoch(tracker, record, run="supernet")
                 progress.on_epoch(record)
 
             teacher, soft_labels = kept_teacher(recipe, plan.splits, folder.path / "cache", console)
@@ -163,11 +165,12 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 images=plan.splits.digest,
                 teacher=teacher,
                 soft_labels=soft_labels,
+                start=None if plan.start is None else _shared(plan.start.weights, folder.path / "start.safetensors"),
             )
             with tracker.training(flat_settings({"train": asdict(recipe.train), "net": plan.settings})):
-                history = train_supernet(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
+                history = train_network(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
         folder.write_history(history)
-        weights = trained_weights(folder.training)
+        weights, _ = trained_weights(job, folder.training)
         file = SupernetFile(
             recipe.family,
             plan.settings,
@@ -175,19 +178,22 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
             plan.splits.digest,
             config=asdict(recipe.config),
             preprocessing=recipe.task.preprocessing(),
+            classes=list(plan.splits.classes),
         )
         file.write(folder.supernet)
         folder.training.unlink()
+        (folder.path / "start.safetensors").unlink(missing_ok=True)
     for record in history:
-        _log_epoch(tracker, record)  # those that an earlier run trained and did not come to log
+        log_epoch(tracker, record, run="supernet")  # those that an earlier run trained and did not come to log
     if history:
         tracker.end_training()
     return history
 
 
-def _log_epoch(tracker: Tracker, record: EpochRecord) -> None:
-    values = {"train/loss": record.loss, "train/lr": record.lr, "train/skipped_steps": record.skipped or None}
-    tracker.log_metrics(values, step=record.epoch, run="supernet")
+def _shared(weights: Mapping[str, Tensor], path: Path) -> NodeFile:
+    """Weights in a file for all processes."""
+    write_weights(path, weights)
+    return share(path, server=serve())
 
 
 # --- the search, and what comes of it ---------------------------------------------------------------------------------
@@ -257,12 +263,24 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
             )
         with folder.timed("report"):
             # Only here, when the choice is made, are the test images read.
-            service.add_images(TEST_SPLIT, cached(TEST_SPLIT, plan.splits.test))
+            test = cached(TEST_SPLIT, plan.splits.test)
+            service.add_images(TEST_SPLIT, test)
             networks = compare(plan, champion, candidates, service, console)
             proxy = judge_proxy(plan, service)
-            assert champion.result is not None  # it competed
-            save_champion(plan, folder, networks.champion, kind=champion.result.kind)
-            save_predictions(plan, folder, service.predict(TEST_SPLIT, champion.proposal.arch))
+            predictions = service.predict(TEST_SPLIT, champion.proposal.arch)
+    tuned = None
+    if recipe.champion.epochs:  # the evaluators are gone, so that training finds room
+        with folder.timed("fine-tune"):
+            deciding = {SEARCH_SPLIT: whole}
+            if len(plan.splits.finalists):
+                deciding[FINALISTS_SPLIT] = cached(FINALISTS_SPLIT, plan.splits.finalists)
+            beside = networks.random and plan.architecture(networks.random.archs[0])
+            arch = champion.proposal.arch
+            tuned = fine_tune(plan, folder, tracker, console, champion=arch, beside=beside, deciding=deciding, test=test)
+    with folder.timed("report"):
+        assert champion.result is not None  # it competed
+        save_champion(plan, folder, networks.champion, kind=champion.result.kind, tuned=tuned)
+        save_predictions(plan, folder, predictions if tuned is None else tuned.predictions)
     return close(
         plan,
         folder,
@@ -274,6 +292,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
         utilisation=utilisation,
         proxy=proxy,
         history=history,
+        tuning=None if tuned is None else tuned.tuning,
     )
 
 

@@ -34,6 +34,8 @@ def parse(kind: type[C], arguments: Sequence[str], *, prog: str) -> C:
             made[f.name] = expanded(value)
         elif f.name in ("tracking_uri", "uri") and value is not None:
             made[f.name] = absolute_uri(value)
+        elif f.name == "given":  # which settings stood on the command line
+            made[f.name] = read.given
     return replace(command, **made)
 
 

@@ -55,7 +55,7 @@ def fitted_recipe(recipe: Recipe[Any, Any], splits: Splits, machine: Machine, gi
     if not asked and budget.exceeded_by(geometry.cost(geometry.space.smallest())):
         budget = Constraint()  # the space was given, as by a supernet's file, and nobody asked for less than it has
     small = geometry.cost(geometry.space.largest()).params < SMALL
-    train = _training(recipe.train, images, machine, given, small=small)
+    train = fitted_training(recipe.train, images, machine, given, small=small)
     return replace(recipe, task=task, config=config, constraint=budget, train=train)
 
 
@@ -80,7 +80,13 @@ def _affordable(images: int, machine: Machine) -> Constraint:
     return Constraint(max_params=3e6 if images < 10_000 else 6e6)
 
 
-def _training(asked: TrainingConfig, images: int, machine: Machine, given: Collection[str], *, small: bool) -> TrainingConfig:
+def fitted_training(
+    asked: TrainingConfig, images: int, machine: Machine, given: Collection[str], *, small: bool
+) -> TrainingConfig:
+    """The training with everything that is not ``given`` fitted to so many images and the machine.
+
+    ``small``: the networks are, which begin with other weights and need no stochastic depth.
+    """
     processes = asked.workers or machine.gpus or min(2, machine.cores)
     batch = asked.batch_size
     if "train.batch_size" not in given:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 import tyro
 
-from raysearch.bounds import Count, CountOrNone, Seed, check_numbers
+from raysearch.bounds import Count, CountOrNone, Positive, Seed, Share, check_numbers
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.errors import SettingError, UserError
 from raysearch.scoring.latency import LatencyConfig
@@ -32,7 +32,7 @@ T = TypeVar("T", bound=Task)
 C = TypeVar("C")
 
 
-BESIDE = frozenset(("images", "supernet", "warm_start", "family_source"))
+BESIDE = frozenset(("images", "supernet", "supernet_is", "warm_start", "family_source"))
 """What stands beside a recipe's settings in ``config.json``, so that a search cannot be resumed with other images, weights or
 code."""
 
@@ -70,6 +70,23 @@ class FinalistsConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError for numbers below one."""
+        check_numbers(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionConfig:
+    """What becomes of the champion after it was chosen (docs/champion.md)."""
+
+    epochs: CountOrNone = 0
+    """Epochs in which the champion, and beside it a random subnet of equal cost, is trained further, to be deployed where that
+    scores higher on search and finalist images; 0: it keeps the weights that it inherits."""
+    lr: Positive = 0.1
+    """Highest learning rate of that training, as a share of train.lr."""
+    distill: Share = 0.5
+    """Weight of the outputs of the supernet's largest subnet, beside the labels, in what is learned; 0: labels alone."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a number that cannot be."""
         check_numbers(self)
 
 
@@ -113,6 +130,8 @@ class Recipe(Generic[T, C]):
     """Whether candidates that cannot become parents are stopped early."""
     finalists: FinalistsConfig = field(default_factory=FinalistsConfig)
     """Who is scored again before the champion is named."""
+    champion: ChampionConfig = field(default_factory=ChampionConfig)
+    """Whether the champion is trained further."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
     fits: Annotated[bool, tyro.conf.Suppress] = False

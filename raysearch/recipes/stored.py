@@ -11,10 +11,10 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from raysearch.errors import SettingError, UserError
-from raysearch.recipes.recipe import BESIDE, Recipe, flat_settings
+from raysearch.recipes.recipe import BESIDE, ChampionConfig, Recipe, flat_settings
 from raysearch.spaces import Family
 from raysearch.spaces.family import DEFAULT, family_of_files
-from raysearch.tasks import IMAGE_CLASSIFICATION, find_task
+from raysearch.tasks import IMAGE_CLASSIFICATION, Task, find_task
 from raysearch.training.config import TrainingConfig
 from raysearch.training.teacher import TeacherConfig
 
@@ -36,7 +36,10 @@ class StoredSearch:
 
 _PUBLISHED = asdict(TrainingConfig())
 _SINCE_0_1_0 = frozenset(
-    (*("strategy", "largest_first", "widen", "draw_from", "arch_per_rank", "distill", "ema", "micro_batch"),)
+    (
+        *("strategy", "largest_first", "widen", "draw_from", "arch_per_rank", "distill", "ema", "layer_decay", "micro_batch"),
+        "fsdp",
+    )
 )
 """Settings of training that came later; their defaults are what it did before."""
 
@@ -51,8 +54,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of any version as this one writes it: settings that were added since at what they stood for then.
 
     0.1.0 had one family and one task, which it did not name; nothing was fitted to the machine; the seed of the search divided
-    the images, no image was kept for the finalists, and the best of them was the champion; it told images by their names and
-    sizes, cropped them from their full size, and ended at one that it could not read, as at a loss that was not finite.
+    the images, no image was kept for the finalists, and the best of them was the champion, which kept its inherited weights; it
+    told images by their names and sizes, cropped them from their full size, and ended at one that it could not read, as at a
+    loss that was not finite.
     """
     left = {"family": DEFAULT, "task": IMAGE_CLASSIFICATION, "fits": False, **values}
     if isinstance(dataset := left.get("dataset"), Mapping):
@@ -68,6 +72,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}
+    left.setdefault("champion", asdict(ChampionConfig(epochs=0)))
     return left
 
 
@@ -100,6 +105,11 @@ def stored_recipe(values: Mapping[str, Any], family: Family[Any, Any] | None = N
     if absent := [name for name in ("name", "train") if name not in left]:
         raise UserError(f"recipe lacks settings ({absent[0]}); use the version that made the search")
     return Recipe(family=kind, **parts, **{name: _read(hints[name], value, f"recipe.{name}") for name, value in left.items()})
+
+
+def stored_task(values: Mapping[str, Any]) -> Task:
+    """A task of its settings and its name. Raises UserError that names a setting which is not known, missing or impossible."""
+    return _read(find_task(values["name"]), {name: value for name, value in values.items() if name != "name"}, "task")
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:

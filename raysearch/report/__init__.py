@@ -1,6 +1,7 @@
 """Tables and pictures of a search, from its output folder or from what is known while it runs."""
 
 from raysearch.report.page import write_report
+from raysearch.report.sheet import sentence
 from raysearch.report.tables import (
     closing_table,
     common_line,
@@ -12,6 +13,7 @@ from raysearch.report.tables import (
     validation_lines,
     verdict_line,
 )
+from raysearch.report.tuning import tuning_line
 
 __all__ = [
     "closing_table",
@@ -20,6 +22,8 @@ __all__ = [
     "latency_line",
     "proxy_line",
     "racing_line",
+    "sentence",
+    "tuning_line",
     "utilisation_line",
     "validation_lines",
     "verdict_line",

@@ -41,6 +41,7 @@ from raysearch.report.tables import (
     validation_lines,
     verdict_line,
 )
+from raysearch.report.tuning import tuning_line
 from raysearch.search import Candidate
 from raysearch.statistics import tau_b
 from raysearch.store.candidates import CANDIDATES, CandidateRow, best_rows, read_candidates
@@ -139,6 +140,8 @@ def _verdict(summary: Summary) -> Iterator[str]:
     """What the search found, in words: the champion beside the largest network and chance, and how it was chosen."""
     if (line := verdict_line(summary)) is not None:
         yield line
+    if summary.tuning is not None:
+        yield tuning_line(summary.tuning, summary.scale)
     if summary.finalists is not None:
         yield finalists_line(summary.finalists, summary.scale)
 
@@ -180,11 +183,16 @@ class _Best:
 def _best(summary: Summary, scored: Sequence[CandidateRow]) -> _Best | None:
     scale, counts = summary.scale, summary.counts
     if summary.networks is not None:
-        network, label = summary.networks.champion, "Champion"
-        facts = [
-            _Fact.of(network.test_score, counts.test_images, scale.titled("test score of the champion"), scale),
-            _Fact.of(network.score, counts.search_images, f"{scale.titled('search score')}, inherited weights", scale),
-        ]
+        network, label, tuning = summary.networks.champion, "Champion", summary.tuning
+        of_test = [(network.test_score, "test score of the champion")]
+        if tuning is not None and tuning.deployed == "fine-tuned":
+            of_test = [
+                (tuning.champion.test, "test score of the champion, fine-tuned as it is deployed"),
+                (network.test_score, "test score with the weights that it inherits"),
+            ]
+        facts = [_Fact.of(score, counts.test_images, scale.titled(words), scale) for score, words in of_test]
+        words = f"{scale.titled('search score')}, inherited weights"
+        facts.append(_Fact.of(network.score, counts.search_images, words, scale))
     elif scored:
         network, label = scored[0], "Best so far"
         words = f"{scale.titled('best search score')} so far, inherited weights"

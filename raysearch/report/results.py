@@ -9,9 +9,10 @@ from raysearch.report.classes import Classes
 from raysearch.report.intervals import score_words
 from raysearch.report.sheet import sentence
 from raysearch.report.tables import FINALIST_COLUMNS, WORDS, count_text, finalist_rows, finalists_line, interval_text
+from raysearch.report.tuning import tuned_rows
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import NONE, Scale
-from raysearch.store.summary import Finalists, Networks, Summary
+from raysearch.store.summary import Finalists, Network, Networks, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
     def score(value: float | None, items: int | None) -> Cell:
         return Cell(scale.text(value), score_words(value, items, scale))
 
-    rows = [
-        [
+    def row(name: str, network: Network) -> list[Cell]:
+        return [
             Cell(name),
             score(network.score, counts.search_images),
             score(network.test_score, counts.test_images),
@@ -54,8 +55,8 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
             Cell(count_text(network.macs)),
             *([Cell(_milliseconds(network.latency_ms))] if timed else []),
         ]
-        for name, network in named
-    ]
+
+    rows = [row(name, network) for name, network in named]
     if (drawn := networks.random) is not None:
         rows.insert(
             2,  # as in the terminal, before the smallest
@@ -70,6 +71,9 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
                 *([Cell(_milliseconds(drawn.latency_ms))] if timed else []),
             ],
         )
+    for name, network in tuned_rows(summary.tuning).items():
+        above = next(i for i, row in enumerate(rows) if row[0].text.startswith(name.split(",")[0]))
+        rows.insert(above + 1, row(name, network))
     references: list[list[Cell]] = []
     if classes is not None:
         largest = classes.majority_name
@@ -94,8 +98,9 @@ def _closing_words(summary: Summary, classes: Classes | None) -> list[str]:
     part = None if finalists is None else finalists.images_in_search
     seen = f", of which the search used {part:,}" if part is not None and part < counts.search_images else ""
     scores = "All" if summary.scale.is_share else f"Scores are {summary.score_name}; all"
+    but = "" if summary.tuning is None else ", but for the rows that say fine-tuned"
     lines = [
-        f"{scores} with inherited weights, on all {counts.search_images:,} search images{seen}; the "
+        f"{scores} with inherited weights{but}, on all {counts.search_images:,} search images{seen}; the "
         f"{counts.test_images or 0:,} test images were read once, after the champion was chosen. {_of_random(summary)}; "
         "the largest and the smallest subnet need not."
     ]

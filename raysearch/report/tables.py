@@ -8,6 +8,7 @@ from rich.table import Table
 
 from raysearch.report.common import in_common
 from raysearch.report.places import choice_text
+from raysearch.report.tuning import tuned_rows
 from raysearch.statistics import Interval, Noise
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import NONE, Scale
@@ -21,6 +22,7 @@ from raysearch.store.summary import (
     RandomNetworks,
     Summary,
     Tau,
+    Tuning,
     Usage,
 )
 from raysearch.store.validation import Regret, Validation
@@ -57,8 +59,8 @@ def interval_text(interval: Interval | None, scale: Scale) -> str:
     return f"{interval.low:.4g} to {interval.high:.4g}"
 
 
-def _compared(networks: Networks) -> list[tuple[str, Network | RandomNetworks]]:
-    """The rows of the closing table, champion first."""
+def _compared(networks: Networks, tuning: Tuning | None) -> list[tuple[str, Network | RandomNetworks]]:
+    """The rows of the closing table, champion first; what was trained further below what it inherits."""
     rows: list[tuple[str, Network | RandomNetworks]] = [
         ("champion", networks.champion),
         ("largest subnet", networks.largest),
@@ -66,6 +68,9 @@ def _compared(networks: Networks) -> list[tuple[str, Network | RandomNetworks]]:
     ]
     if (drawn := networks.random) is not None:
         rows.insert(2, (f"random, median of {drawn.subnets}", drawn))
+    for name, network in tuned_rows(tuning).items():
+        above = next(i for i, (title, _) in enumerate(rows) if title.startswith(name.split(",")[0]))
+        rows.insert(above + 1, (name, network))
     return rows
 
 
@@ -77,7 +82,7 @@ def closing_table(summary: Summary) -> Table:
     counts, networks, scale = summary.counts, summary.networks, summary.scale
     test = "" if counts.test_images is None else f", then once on {counts.test_images:,} test images"
     caption = f"{scale.titled('scored')} on {counts.search_images:,} search images{test}"
-    rows = [] if networks is None else _compared(networks)  # none before the end of a search
+    rows = [] if networks is None else _compared(networks, summary.tuning)  # none before the end of a search
     if any(each.score_interval or each.test_interval for _, each in rows):
         caption += "; below a score: its 95 % interval"
     table = Table(
@@ -89,11 +94,12 @@ def closing_table(summary: Summary) -> Table:
     timed = any(each.latency_ms is not None for _, each in rows)
     for i, column in enumerate((*COLUMNS[:-1], "latency") if timed else COLUMNS):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for i, (name, each) in enumerate(rows):
+    for name, each in rows:
         pairs = ((each.score, each.score_interval), (each.test_score, each.test_interval))
         cells = ["\n".join(filter(None, (scale.text(value), interval_text(sure, scale)))) for value, sure in pairs]
         size = count_text(each.macs) if not timed else "" if each.latency_ms is None else f"{each.latency_ms:.3g} ms"
-        table.add_row(name, *cells, count_text(each.params), size, style=None if i else "bold")
+        deployed = "champion, fine-tuned" if summary.tuning and summary.tuning.deployed == "fine-tuned" else "champion"
+        table.add_row(name, *cells, count_text(each.params), size, style="bold" if name == deployed else None)
     return table
 
 

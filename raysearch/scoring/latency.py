@@ -80,9 +80,10 @@ def device_name(device: torch.device) -> str:
 
 
 def computes_in(device: torch.device, precision: Precision) -> str:
-    """``float32`` or ``bfloat16``: what ``precision`` comes to on ``device``."""
+    """``float32``, ``bfloat16`` or ``float16``: what ``precision`` comes to on ``device``."""
     with autocast(device, precision):
-        return "bfloat16" if torch.is_autocast_enabled(device.type) else "float32"
+        enabled = torch.is_autocast_enabled(device.type)
+        return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.") if enabled else "float32"
 
 
 @torch.inference_mode()

@@ -122,6 +122,8 @@ class Family(Generic[C, A]):
     """One sentence for model cards: what kind of network it is, and the source."""
     presets: Mapping[str, C] = field(default_factory=dict)
     """Configurations by name; one that is named like a recipe serves that recipe."""
+    published: Mapping[str, A] = field(default_factory=dict)
+    """Architectures that papers name, which ``raysearch evaluate`` cuts out of a published supernet."""
     calibrates: bool = False
     """Whether subnets have running statistics, which hold for none until ``extract`` estimates them from calibration inputs."""
     undecayed: tuple[str, ...] = ()
@@ -131,6 +133,12 @@ class Family(Generic[C, A]):
     fitted: Callable[[C, Ends, Constraint, Collection[str]], C] | None = None
     """From a configuration to one whose subnets lie around a budget, but for the settings that are named as given, such as
     ``space.depth``; None: the family's settings stay whatever the budget."""
+    for_ends: Callable[[Mapping[str, Any], Ends], Mapping[str, Any]] | None = None
+    """From the constructor arguments of a supernet to those for other inputs and outputs. Raises UserError for inputs that it
+    cannot be made for. None: its networks stay with theirs, and neither transfer nor another image size is offered."""
+    resized: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Mapping[str, Tensor]] | None = None
+    """From weights, of the supernet or of a subnet, and the constructor arguments for other inputs to weights that fit these,
+    as position tables that are interpolated. None: the sizes of weights do not follow from those of inputs."""
     timm: TimmNames | None = None
     """How timm knows the family's networks; None: it does not."""
     source: Path | None = None

@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self
 
 from raysearch.search.protocol import Kind
+from raysearch.statistics import Interval
 from raysearch.store.json_values import from_values
 from raysearch.store.scores import Scale
 
@@ -35,6 +36,29 @@ class LatencyPlace:
     device: str
     batch_size: int
     precision: str
+
+
+How = Literal["fine-tuned", "trained from scratch", "transferred"]
+"""What was done with a network beside the search: from weights that it had, from fresh ones, or on other data."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardTraining:
+    """How a network came to its weights, where it does not have those that it inherits from the supernet."""
+
+    how: How
+    began: str
+    """What it began with, in words."""
+    epochs: int
+    lr: float
+    """Highest learning rate."""
+    batch_size: int
+    taught: str | None = None
+    """By which network it was taught beside the labels, in words."""
+    earlier_test: float | None = None
+    """Test score of the weights that it began with, on the same items."""
+    test_gain: Interval | None = None
+    """Test score minus that, in pairs of items, with its 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +106,10 @@ class ModelCard:
     latency: LatencyPlace | None = None
     origin: str | None = None
     """Where in the search the network comes from; None for the champion."""
+    training: CardTraining | None = None
+    """None: it has the weights that it inherits from the supernet."""
+    remark: str | None = None
+    """What was tried with its weights and not kept, a sentence."""
     seen: str | None = None
     """Where the supernet may have learned from items that it was scored on: what a reader must know of it."""
     score_name: str = "accuracy"

@@ -17,6 +17,21 @@ from raysearch.store.scores import Scale
 
 
 @dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one finished epoch of training reports."""
+
+    epoch: int
+    """0-based."""
+    loss: float
+    """Mean over all items of all processes."""
+    lr: float
+    """Learning rate of the last step."""
+    seconds: float
+    skipped: int = 0
+    """Steps left out because loss or gradient was not finite."""
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """One subnet beside others."""
 
@@ -76,6 +91,67 @@ class Networks:
     """Test score of the champion minus that of the largest, in pairs of items, with its 95 % interval."""
     over_random: Interval | None = None
     """Test score of the champion minus the mean one of the random subnets, in the same way."""
+
+
+Weights = Literal["inherited", "fine-tuned"]
+"""Which weights a network has: those that it inherits from the supernet, or what came of them in a training of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunedNetwork:
+    """One network with the weights that it inherits, and after it was trained further from there."""
+
+    id: str
+    arch: dict[str, Any]
+    """The architecture as JSON values."""
+    params: int
+    macs: int
+    score: float | None = None
+    """On the search split, after; None, as all numbers here, when it could not be trained or scored."""
+    score_interval: Interval | None = None
+    """95 % interval of that score, from the number of items alone."""
+    gain: Interval | None = None
+    """On the search and finalist items: the score after minus that before, in pairs of items, with its 95 % interval."""
+    inherited_test: float | None = None
+    """Test score before."""
+    test: float | None = None
+    """Test score after."""
+    test_interval: Interval | None = None
+    """The interval of that."""
+    test_gain: Interval | None = None
+    """The difference of these in pairs of items."""
+    history: list[EpochRecord] = field(default_factory=list[EpochRecord])
+    failed: str | None = None
+    """Why it could not be trained further."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_dict`. Raises UserError that names what is missing or impossible."""
+        return from_values(cls, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What further training made of the champion and, beside it, of one random subnet of equal cost."""
+
+    epochs: int
+    lr: float
+    """Highest learning rate."""
+    items: int
+    """Search and finalist items, on which it was decided which weights of the champion are deployed."""
+    deployed: Weights
+    """Those in ``champion.safetensors``: the fine-tuned ones where they score higher on those items."""
+    champion: TunedNetwork
+    random: TunedNetwork | None = None
+    """None where the search compared none."""
+    distill: float = 0.0
+    """Weight of the outputs of the supernet's largest subnet beside the labels; 0: it taught nothing."""
+    over_random: Interval | None = None
+    """Test score of the champion minus that of the random subnet, both fine-tuned, in pairs of items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +268,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """What one finished epoch of training reports."""
-
-    epoch: int
-    """0-based."""
-    loss: float
-    """Mean over all items of all processes."""
-    lr: float
-    """Learning rate of the last step."""
-    seconds: float
-    skipped: int = 0
-    """Steps left out because loss or gradient was not finite."""
-
-
-@dataclass(frozen=True, slots=True)
 class Training:
     """How the supernet was trained; no epochs for a given one."""
 
@@ -277,6 +338,8 @@ class Summary:
     mlflow_experiment_id: str | None = None
     networks: Networks | None = None
     finalists: Finalists | None = None
+    tuning: Tuning | None = None
+    """None where the champion keeps the weights that it inherits, as in searches of 0.1.0."""
     racing: RacingSavings | None = None
     proxy: ProxyAgreement | None = None
     utilisation: Usage | None = None

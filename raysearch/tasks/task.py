@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from torch import Tensor
 
+from raysearch.errors import UserError
+
 Normalise = Callable[[Tensor], Tensor]
 """Cached inputs (batch, ...) to what the network computes with, on their device."""
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -126,6 +128,10 @@ class Task(Protocol):
         Those named in ``given``, as ``dataset.img_size``, stay. The splits stay what they are.
         """
         return self
+
+    def sized(self, side: int) -> Self:
+        """The same task on images of another side, in pixels. Raises UserError where inputs are no images."""
+        raise UserError(f"the inputs of {self.data_name} have no side: another image size cannot be given")
 
     @property
     def described(self) -> str:

@@ -21,7 +21,7 @@ SEARCH_ID = "raysearch.search_id"
 KEY = "raysearch.key"
 """Tag on a child run: the id of its architecture."""
 ROLE = "raysearch.role"
-"""Tag: ``search`` on the parent run, ``candidate`` on the run of a candidate, ``supernet`` on that of the training."""
+"""Tag: ``search`` on the parent run, ``candidate`` on the run of a candidate, ``supernet`` and others on those of trainings."""
 
 LONGEST_VALUE = 6000
 """Characters of a parameter that MLflow keeps; it cuts longer ones silently."""

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _PAGE = 500
 
+Training = Literal["supernet", "champion", "random"]
+"""What is trained in a search, each in a run of this role: the supernet, the champion, and a random subnet beside it."""
+
 SYSTEM = "system/"
 """What begins the names of system metrics: MLflow shows these on a page of their own."""
 
@@ -34,22 +37,42 @@ class _Child:
     complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class After:
+    """What is done with a network of a search when that has ended: it has a run of its own below the search's."""
+
+    job: str
+    """As ``finetune``: the role of its run."""
+    key: str
+    """Its name among all that is done with networks of that search."""
+
+
 class SearchRuns:
-    """A parent run, a child run per candidate and one of the supernet's training. Not thread-safe.
+    """A parent run, a child run per candidate and one per training. Not thread-safe.
 
     :meth:`open` finds or makes the parent run; :meth:`write` does everything else.
+
+    Args:
+        client: of the store.
+        experiment_id: where the runs are.
+        search_id: of the search.
+        after: what is done after it, whose single run then takes the parent's place; None: the search itself.
+
     """
 
-    def __init__(self, client: MlflowClient, experiment_id: str, search_id: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str, search_id: str, after: After | None = None) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._search_id = search_id
+        self._after = after
         self._run_id = ""
         # What is recorded already is looked up before the first write: thousands of runs take seconds to list.
         self._scanned = False
         self._children: dict[str, _Child] = {}
-        self._supernet: _Child | None = None
-        self._trained: int | None = None
+        self._trainings: dict[str, _Child] = {}
+        """By what is trained, which is their role."""
+        self._trained: dict[str, int] = {}
+        """When trainings ended."""
         self._unsure: set[str] = set()
         self._points: set[tuple[str, str, int]] = set()
         self._shown = False
@@ -57,9 +80,16 @@ class SearchRuns:
 
     def open(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
         """Make the parent run, or open it again when it exists. Returns its id."""
-        run = next(self._search(f"tags.`{ROLE}` = 'search'"), None)
+        of_search = f"tags.`{ROLE}` = 'search'"
+        own = {SEARCH_ID: self._search_id, ROLE: "search"}
+        if self._after is None:
+            run = next(self._search(of_search), None)
+        else:
+            run = next(self._search(f"tags.`{ROLE}` = '{self._after.job}' and tags.`{KEY}` = '{self._after.key}'"), None)
+            own |= {ROLE: self._after.job, KEY: self._after.key}
+            if (parent := next(self._search(of_search), None)) is not None:  # it may be recorded elsewhere
+                own[MLFLOW_PARENT_RUN_ID] = parent.info.run_id
         if run is None:
-            own = {SEARCH_ID: self._search_id, ROLE: "search"}
             run = self._client.create_run(self._experiment_id, run_name=run_name, tags={**tags, **own})
         else:
             self._client.update_run(run.info.run_id, status="RUNNING")
@@ -101,7 +131,7 @@ class SearchRuns:
         """Learn what an earlier start recorded; of two runs for one candidate the complete or else the older one stays."""
         children: dict[str, _Child] = {}
         surplus: list[str] = []
-        for run in self._search(f"tags.`{ROLE}` = 'candidate'"):
+        for run in self._search(f"tags.`{ROLE}` = 'candidate'") if self._after is None else ():
             child = _Child(run.info.run_id, complete=run.info.status in ("FINISHED", "FAILED"))
             self._shown |= SHOWN in run.data.tags
             known = children.setdefault(run.data.tags[KEY], child)
@@ -109,31 +139,34 @@ class SearchRuns:
                 if child.complete and not known.complete:
                     children[run.data.tags[KEY]], child = child, known
                 surplus.append(child.run_id)
-        training = list(self._search(f"tags.`{ROLE}` = 'supernet'"))
-        surplus += [run.info.run_id for run in training[1:]]
+        trainings: dict[str, Run] = {}
+        for role in get_args(Training) if self._after is None else ():
+            for run in self._search(f"tags.`{ROLE}` = '{role}'"):
+                if trainings.setdefault(role, run) is not run:
+                    surplus.append(run.info.run_id)
         for run_id in surplus:
             self._client.delete_run(run_id)
         points: set[tuple[str, str, int]] = set()
-        for role, run in [("search", self._client.get_run(self._run_id)), *(("supernet", run) for run in training[:1])]:
+        for role, run in [("search", self._client.get_run(self._run_id)), *trainings.items()]:
             for name in run.data.metrics:
                 if not name.startswith(SYSTEM):  # of these, only a point that is the same in all can come again
                     points |= {(role, name, p.step) for p in self._client.get_metric_history(run.info.run_id, name)}
-        self._supernet = _Child(training[0].info.run_id, training[0].info.status == "FINISHED") if training else None
+        self._trainings = {role: _Child(run.info.run_id, run.info.status == "FINISHED") for role, run in trainings.items()}
         self._children, self._points = children, points
 
     def _run_of(self, role: str) -> str:
-        """Id of the parent run (``search``) or of the training's (``supernet``), which is made when it is missing."""
+        """Id of the parent run (``search``) or of a training's, which is made when it is missing."""
         if role == "search":
             return self._run_id
-        if self._supernet is None and role in self._unsure:
-            for run in self._search(f"tags.`{ROLE}` = 'supernet'"):  # the answer to an earlier create_run was lost
-                self._supernet = _Child(run.info.run_id, complete=False)
-        if self._supernet is None:
+        if role not in self._trainings and role in self._unsure:
+            for run in self._search(f"tags.`{ROLE}` = '{role}'"):  # the answer to an earlier create_run was lost
+                self._trainings[role] = _Child(run.info.run_id, complete=False)
+        if role not in self._trainings:
             self._unsure.add(role)
             tags = {SEARCH_ID: self._search_id, MLFLOW_PARENT_RUN_ID: self._run_id, ROLE: role}
             run = self._client.create_run(self._experiment_id, tags=tags, run_name=role)
-            self._supernet = _Child(run.info.run_id, complete=False)
-        return self._supernet.run_id
+            self._trainings[role] = _Child(run.info.run_id, complete=False)
+        return self._trainings[role].run_id
 
     # --- one method for each kind of record ---
 
@@ -254,16 +287,17 @@ class SearchRuns:
             if about and not self._client.get_registered_model(name).description:
                 self._client.update_registered_model(name, about)
 
-    def _write_end_of_training(self, *, time: int) -> None:
-        self._trained = time
-        if self._supernet is not None and not self._supernet.complete:
-            self._client.set_terminated(self._supernet.run_id, "FINISHED", time)
-            self._supernet.complete = True
+    def _write_end_of_training(self, *, time: int, run: str = "supernet") -> None:  # records of 0.1.0 name no other
+        self._trained[run] = time
+        training = self._trainings.get(run)
+        if training is not None and not training.complete:
+            self._client.set_terminated(training.run_id, "FINISHED", time)
+            training.complete = True
 
     def _write_end(self, *, status: str) -> None:
-        if self._trained is not None:
-            self._write_end_of_training(time=self._trained)
-        for child in [*self._children.values(), *([self._supernet] if self._supernet else [])]:
+        for run, time in self._trained.items():
+            self._write_end_of_training(time=time, run=run)
+        for child in [*self._children.values(), *self._trainings.values()]:
             if not child.complete:
                 self._client.set_terminated(child.run_id, "KILLED")
         self._client.set_terminated(self._run_id, status)

@@ -21,7 +21,7 @@ from raysearch.store.secrets import without_password
 from raysearch.tracking.child_run import child_run, milliseconds, text
 from raysearch.tracking.models import Network, save_model
 from raysearch.tracking.records import Record, Spool
-from raysearch.tracking.search_runs import SYSTEM, SearchRuns
+from raysearch.tracking.search_runs import SYSTEM, After, SearchRuns, Training
 from raysearch.tracking.store import (
     TROUBLE,
     Environment,
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 _PROBE_SECONDS = 5
 _REQUEST_SECONDS = 30
 
-Role = Literal["search", "supernet"]
-"""The run that is meant: the search's own, or that of the supernet's training."""
+Role = Literal["search"] | Training
+"""The run that is meant: the search's own, or that of a training."""
 
 
 class Tracker:
@@ -59,6 +59,8 @@ class Tracker:
             have them, as axes.
         spool: the file in which records wait while the store is silent; what is left in it is written at the next opening.
             None: they wait in memory.
+        after: what is done with a network of a search that has ended: its run takes the place of the parent run, below the
+            search's. None: the search itself.
         patience: seconds that :meth:`close` goes on trying while the store takes nothing.
 
     Raises:
@@ -83,6 +85,7 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         axes: Sequence[str] = (),
         spool: Path | None = None,
+        after: After | None = None,
         patience: float = 15.0,
     ) -> None:
         if "'" in search_id:
@@ -99,7 +102,7 @@ class Tracker:
         try:
             client, self.experiment_id = open_store(uri, experiment)
             self._environment.set(MLFLOW_HTTP_REQUEST_TIMEOUT=str(_REQUEST_SECONDS))
-            runs = SearchRuns(client, self.experiment_id, search_id)
+            runs = SearchRuns(client, self.experiment_id, search_id, after)
             self.run_id = runs.open(self._run_name, params, {name: text(value) for name, value in (tags or {}).items()})
         except BaseException as error:
             self._environment.restore()
@@ -138,17 +141,17 @@ class Tracker:
         self._put("points", f"metrics of step {step}", run=run, values=values, time=milliseconds(), step=step)
 
     @contextmanager
-    def training(self, params: Mapping[str, object]) -> Generator[None]:
-        """The time in which the supernet is trained, as a run of its own: its settings, and how busy this machine is meanwhile.
+    def training(self, params: Mapping[str, object], *, run: Role = "supernet") -> Generator[None]:
+        """The time in which something is trained, as a run of its own: its settings, and how busy this machine is meanwhile.
 
-        Its curves are :meth:`log_metrics` with ``run="supernet"``; :meth:`end_training` ends it.
+        Its curves are :meth:`log_metrics` with this ``run``; :meth:`end_training` ends it.
         """
-        self._put("params", "settings of the training", run="supernet", params={k: text(v) for k, v in params.items()})
+        self._put("params", f"settings of the {run}'s training", run=run, params={k: text(v) for k, v in params.items()})
 
         def report(values: dict[str, float]) -> None:
             named = {SYSTEM + name: value for name, value in values.items()}
             now = milliseconds()
-            self._put("points", "system metrics", run="supernet", values=named, time=now, step=now // 1000)
+            self._put("points", "system metrics", run=run, values=named, time=now, step=now // 1000)
 
         sampler = Sampler(report)
         try:
@@ -156,9 +159,9 @@ class Tracker:
         finally:
             sampler.stop()
 
-    def end_training(self) -> None:
-        """End the run of the supernet's training; nothing happens when that is done already."""
-        self._put("end_of_training", "the end of the training", time=milliseconds())
+    def end_training(self, run: Training = "supernet") -> None:
+        """End the run of a training; nothing happens when that is done already."""
+        self._put("end_of_training", f"the end of the {run}'s training", run=run, time=milliseconds())
 
     def log_dataset(self, name: str, *, digest: str, source: str, profile: Mapping[str, object], run: Role = "search") -> None:
         """Record which images a run used: their name, a digest (MLflow keeps 36 characters), where they are, their numbers."""

@@ -34,10 +34,55 @@ class Alone(nn.Module, Generic[A]):
         super().__init__()
         self.subnet, self.arch = subnet, arch
 
+        matcher: Any = getattr(subnet, "group_matcher", None)
+        if matcher is not None:
+            self.group_matcher = partial(_below, "subnet", matcher)
+
     def forward(self, images: Tensor, arch: A) -> Tensor:
         """The subnet's output."""
         assert arch == self.arch
         return self.subnet(images)
+
+
+def _below(place: str, group_matcher: Callable[..., Mapping[str, Any]], coarse: bool = False) -> dict[str, Any]:
+    """Timm's patterns of layers for a network whose parameters' names begin with ``place``."""
+
+    def longer(pattern: str) -> str:
+        return rf"^{place}\.{pattern.removeprefix('^')}"
+
+    found = dict(group_matcher(coarse=coarse))
+    blocks = found["blocks"]
+    found["blocks"] = longer(blocks) if isinstance(blocks, str) else [(longer(p), *rest) for p, *rest in blocks]
+    return {**found, "stem": longer(found["stem"])}
+
+
+def network_to_train(
+    family: Family[Any, Any],
+    settings: Mapping[str, Any],
+    arch: Architecture | None,
+    *,
+    train: TrainingConfig,
+    seed: int,
+    start: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
+    """What a :class:`~raysearch.training.trainer.SupernetTrainer` trains, the same on every process.
+
+    Args:
+        family: of the network.
+        settings: constructor arguments of the supernet.
+        arch: the one subnet that is trained; None: the supernet.
+        train: how fresh weights are drawn.
+        seed: of fresh weights.
+        start: weights to begin with, all of them, under the names of the supernet or of the subnet; None: fresh ones.
+
+    """
+    network: Any = family.supernet(**settings) if arch is None else build_subnet(family, settings, arch.to_dict())
+    if start is None:
+        generator = torch.Generator().manual_seed(seed)
+        network.reset_parameters(weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=generator)
+    else:
+        network.load_state_dict(dict(start))
+    return network if arch is None else Alone(network, arch)
 
 
 def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:
@@ -98,16 +143,11 @@ def train_alone(
         TrainingDivergedError: the loss is no longer finite.
 
     """
-    subnet = build_subnet(family, settings, arch.to_dict())
-    if start is None:
-        generator = torch.Generator().manual_seed(seed)
-        subnet.reset_parameters(weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=generator)
-    else:
-        subnet.load_state_dict(dict(start))
-    subnet.to(device)
+    network = network_to_train(family, settings, arch, train=train, seed=seed, start=start).to(device)
+    assert isinstance(network, Alone)
     batches = task.batches(splits.train, batch_size=train.batch_size, seed=seed, workers=train.loader_workers)
     trainer = SupernetTrainer(
-        Alone(subnet, arch),
+        network,
         Only(arch),
         batches,
         for_one(train),
@@ -120,7 +160,7 @@ def train_alone(
     for epoch in range(train.epochs):
         before, total = epoch * batches.steps_per_epoch, train.epochs * batches.steps_per_epoch
         on_epoch(trainer.train_epoch(epoch, on_step=partial(_count, on_step, before, total)))
-    return subnet
+    return network.subnet
 
 
 def _count(on_step: Callable[[int, int], None], before: int, total: int, step: int) -> None:

@@ -11,6 +11,7 @@ from raysearch.errors import SettingError
 from raysearch.nn.precision import Precision
 
 ShareBelowOne = Annotated[float, Bounds(least=0, below=1)]
+ShareAboveNone = Annotated[float, Bounds(above=0, most=1)]
 Decay = Annotated[float, Bounds(above=0, below=1)]
 
 
@@ -53,6 +54,9 @@ class TrainingConfig:
     """Epochs of linear warm-up, counted per step: no epoch is spent at the floor."""
     weight_decay: NotNegative = 0.05
     """Of AdamW; biases, norms, class token and position embedding are not decayed, relative position tables are."""
+    layer_decay: ShareAboveNone = 1.0
+    """Learning rate of a layer as a share of that of the layer above it, for networks that begin with trained weights and say
+    what their layers are; 1: the same for all."""
     label_smoothing: ShareBelowOne = 0.1
     mixup: NotNegative = 0.0
     """Mixup alpha; 0 is off."""
@@ -86,6 +90,8 @@ class TrainingConfig:
     """Images per forward pass of one training process; gradients of a step are summed over its passes, so results are the same
     to rounding, in less memory and more time. Default: all at once, where memory allows."""
     precision: Precision = "auto"
+    fsdp: bool = False
+    """Divide weights, gradients and moments among the training processes (PyTorch's FSDP2), for supernets that fill a GPU."""
     weight_init: Literal["trunc_normal", "xavier"] = "trunc_normal"
     """Initial weights: timm's for ViT, or Xavier's, which starts small networks much faster."""
     pos_embed_std: NotNegative = 0.02
@@ -107,6 +113,10 @@ class TrainingConfig:
             raise SettingError(
                 "archs_per_step", "is 1, must be at least 2 with strategy multi: that many share a step's images"
             )
+        for name, clashes in (("arch_per_rank", self.arch_per_rank), ("precision", self.precision == "float16")):
+            if self.fsdp and clashes:
+                value = getattr(self, name)
+                raise SettingError(name, f"is {value}, which does not go with fsdp: processes that share weights compute alike")
         if self.largest_first + self.widen > 1:
             raise SettingError("widen", f"is {self.widen:g}, must be at most {1 - self.largest_first:g} beside largest-first")
 

@@ -32,11 +32,13 @@ class SupernetFile:
     """How the family was configured, space included, as JSON values; None where that is not known."""
     preprocessing: dict[str, Any] | None = None
     """How its inputs were prepared, as JSON values; None where that is not known."""
+    classes: list[str] | None = None
+    """Names of its outputs; None where they are not known."""
 
     def write(self, path: Path) -> None:
         """Put it at ``path`` as a checkpoint of our own, atomically."""
         metadata = {"kind": KIND, "family": self.family.name, "settings": self.settings, "images": self.images}
-        metadata |= {"config": self.config, "preprocessing": self.preprocessing}
+        metadata |= {"config": self.config, "preprocessing": self.preprocessing, "classes": self.classes}
         checkpoint.write(path, checkpoint.pack(self.weights, metadata))
 
     def build(self) -> Supernet[Any]:
@@ -52,7 +54,7 @@ def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
 
     Raises UserError, with the path, for a file that is missing, damaged, of another family or something else.
     """
-    images = config = preprocessing = None
+    images = config = preprocessing = classes = None
     if family.read_foreign is None or _is_safetensors(path):
         weights, metadata = checkpoint.read(path)
         if metadata.get("kind") != KIND:
@@ -60,7 +62,7 @@ def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
         if metadata["family"] != family.name:
             raise UserError(f"{path} holds a supernet of the family {metadata['family']}, not {family.name}")
         settings, images, config = metadata["settings"], metadata.get("images"), metadata.get("config")
-        preprocessing = metadata.get("preprocessing")
+        preprocessing, classes = metadata.get("preprocessing"), metadata.get("classes")
     else:
         try:
             foreign = family.read_foreign(path)
@@ -74,7 +76,7 @@ def read_supernet(path: Path, family: Family[Any, Any]) -> SupernetFile:
         weights = {name: _of_type(weight, expected[name].dtype, name) for name, weight in weights.items()}
     except (TypeError, ValueError) as error:
         raise _unusable(path, error) from None
-    return SupernetFile(family, settings, weights, images, config, preprocessing)
+    return SupernetFile(family, settings, weights, images, config, preprocessing, classes)
 
 
 def _of_type(weight: Tensor, dtype: torch.dtype, name: str) -> Tensor:

@@ -24,6 +24,8 @@ from raysearch.training.checkpoint import with_prefix, without_prefix
 from raysearch.training.config import TrainingConfig
 from raysearch.training.distillation import distillation_loss
 from raysearch.training.draws import Draws
+from raysearch.training.fsdp import divide, divided_as, own_part, processes, whole
+from raysearch.training.groups import LR_SCALE, parameter_groups
 from raysearch.training.shards import Chance, Shards
 from raysearch.training.strategy import Pass, Strategy
 
@@ -107,15 +109,24 @@ class SupernetTrainer(Generic[A]):
         self.strategy = Strategy(space, config, seed=seed, rank=rank, cost=cost)
         assert config.distill.source != "teacher" or teacher or soft_labels, "nobody teaches"
         self.teacher, self.soft_labels = teacher, soft_labels
-        self.model = parallel(supernet) if parallel else supernet
-        decayed = {name: p.ndim > 1 and name.rpartition(".")[2] not in undecayed for name, p in supernet.named_parameters()}
-        groups = [
-            {"params": [p for name, p in supernet.named_parameters() if decayed[name] == decay], "weight_decay": rate}
-            for decay, rate in ((True, config.weight_decay), (False, 0.0))
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
         self.averaged = _averaged(supernet, config.ema) if config.ema is not None else None
         """Moving average of the weights (timm's ModelEmaV3)."""
+        self._divided = config.fsdp and processes() > 1
+        if self._divided:
+            if self.shards.of % self.shards.world_size:
+                raise UserError(
+                    f"with fsdp every process needs equally many of the {self.shards.of} parts of a step, but "
+                    f"{self.shards.world_size} share them; give another number of train.workers"
+                )
+            for network in (supernet, *([] if self.averaged is None else [self.averaged.module])):
+                divide(network, device)
+        self.model = parallel(supernet) if parallel and not self._divided else supernet
+        groups = parameter_groups(
+            supernet, weight_decay=config.weight_decay, undecayed=undecayed, layer_decay=config.layer_decay
+        )
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        """Keeps small gradients of float16 above what that format holds; does nothing for other formats."""
         self.mix = task.mix(mixup=config.mixup, cutmix=config.cutmix, label_smoothing=config.label_smoothing, outputs=outputs)
         self._in_a_row = torch.zeros((), device=device)
         """Steps skipped since the last that was taken."""
@@ -190,7 +201,7 @@ class SupernetTrainer(Generic[A]):
     def _step(self, parts: Mapping[int, _Part], *, step: int, lr: float) -> tuple[Tensor, Tensor]:
         """One update from the parts of all shards of this process; the loss is the mean over them."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get(LR_SCALE, 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         size = max(len(part.images) for part in parts.values())
         passes = self.strategy.passes(step, of=self.config.epochs * self.shards.steps_per_epoch, images=size)
@@ -222,10 +233,13 @@ class SupernetTrainer(Generic[A]):
                     )
                 if one.arch == largest and part.soft is None:
                     part.soft = outputs
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
         if self.config.clip_grad is not None:
-            norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.clip_grad)
+            norm = whole(nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.clip_grad)).to(self.device)
         else:
-            gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
+            gradients = [own_part(p.grad) for p in self.supernet.parameters() if p.grad is not None]
+            gradients = [gradient for gradient in gradients if gradient.numel()]  # a small weight leaves some process nothing
             norm = nn.utils.get_total_norm(gradients, norm_type=float("inf"))
         bad = (~(torch.isfinite(mean) & torch.isfinite(norm))).float()
         if torch.distributed.is_initialized():
@@ -233,6 +247,7 @@ class SupernetTrainer(Generic[A]):
         # By this attribute, torch.amp.GradScaler too has a fused optimiser leave everything as it is, not asking the device.
         setattr(self.optimizer, "found_inf", bad)  # noqa: B010  # its class does not declare it
         self.optimizer.step()
+        self.scaler.update()  # lowers the scale after a step whose gradients it made too large, which is one that is skipped
         if self.averaged is not None:
             self.averaged.update(self.supernet, step=step + 1)
         return mean / len(parts), bad
@@ -254,7 +269,7 @@ class SupernetTrainer(Generic[A]):
                     logits = self.model(part.images[rows], one.arch)
                     loss = self._loss(logits, part.targets[rows], None if soft is None else soft[rows])
                     loss = loss / (seen / len(logits))
-                (loss * self.shards.weight).backward()
+                self.scaler.scale(loss * self.shards.weight).backward()
             mean = mean + loss.detach()
             outputs.append(logits.detach())
         return torch.cat(outputs), mean
@@ -307,7 +322,10 @@ class SupernetTrainer(Generic[A]):
             torch.cuda.set_rng_state(state, self.device)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights and optimiser state by name: everything that the next epoch depends on."""
+        """Weights and optimiser state by name: everything that the next epoch depends on.
+
+        All processes ask for it at once: where they share the weights, they gather them, and the first alone gets any.
+        """
         named: dict[Tensor, str] = {parameter: name for name, parameter in self.supernet.named_parameters()}
         moments = {
             f"{named[parameter]}/{key}": value
@@ -315,24 +333,42 @@ class SupernetTrainer(Generic[A]):
             for key, value in values.items()
         }
         state = with_prefix("model/", self.supernet.state_dict()) | with_prefix("optimizer/", moments)
-        return state if self.averaged is None else state | with_prefix("ema/", self.averaged.module.state_dict())
+        if self.averaged is not None:
+            state |= with_prefix("ema/", self.averaged.module.state_dict())
+        state |= {f"scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
+        if not self._divided:
+            return state
+        kept: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            gathered = whole(tensor)
+            if self.rank == 0:
+                kept[name] = gathered
+        return kept
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
-        self.supernet.load_state_dict(without_prefix("model/", state))
+        _load(self.supernet, without_prefix("model/", state))
         if self.averaged is not None:
-            self.averaged.module.load_state_dict(without_prefix("ema/", state))
+            _load(self.averaged.module, without_prefix("ema/", state))
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict({name: value.item() for name, value in without_prefix("scaler/", state).items()})
         moments = without_prefix("optimizer/", state)
         parameters: dict[str, Any] = dict(self.supernet.named_parameters())
         for name, value in moments.items():
             owner, key = name.rsplit("/", 1)
             # The fused AdamW keeps its step counts beside the parameters too.
-            self.optimizer.state[parameters[owner]][key] = value.to(self.device)
+            self.optimizer.state[parameters[owner]][key] = divided_as(parameters[owner], value)
 
 
 def trained(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights that a training is for, of its :meth:`~SupernetTrainer.state`: their moving average where there is one."""
     return without_prefix("ema/", state) or without_prefix("model/", state)
+
+
+def _load(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Whole weights into a network that may be divided."""
+    held: Mapping[str, Tensor] = network.state_dict()
+    network.load_state_dict({name: divided_as(held[name], value) if name in held else value for name, value in weights.items()})
 
 
 def _averaged(network: nn.Module, decay: float) -> Any:

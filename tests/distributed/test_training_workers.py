@@ -26,14 +26,9 @@ from idle_cluster import actors, wait_until_idle
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
-from raysearch.distributed.training import (
-    CheckpointKeeper,
-    TrainingBugError,
-    TrainingJob,
-    lasting_failure,
-    train_supernet,
-    train_worker,
-)
+from raysearch.distributed.keeper import CheckpointKeeper
+from raysearch.distributed.training import TrainingJob, train_network
+from raysearch.distributed.training_worker import TrainingBugError, lasting_failure, train_worker
 from raysearch.errors import UserError
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.spaces.autoformer import FAMILY
@@ -125,7 +120,7 @@ def by_two(
     helper = threading.Thread(target=meanwhile) if meanwhile else None
     if helper:
         helper.start()
-    records = train_supernet(job, path, on_epoch=lambda record: None, on_step=steps, say=said)
+    records = train_network(job, path, on_epoch=lambda record: None, on_step=steps, say=said)
     if helper:
         helper.join()
     return Trained(records, checkpoint.read(path)[0])
@@ -311,11 +306,11 @@ def test_processes_continue_from_one_reading_of_the_checkpoint(cluster: Cluster,
     begun = by_one(replace(plain, train=replace(plain.train, epochs=EPOCHS - 2)))
     history = [asdict(record) for record in begun.records]
     checkpoint.write(path, checkpoint.pack(begun.state, {"kind": "training", "history": history}))
-    keeper = ray.remote(num_cpus=0)(Drifting).remote(path)
+    keeper = ray.remote(num_cpus=0)(Drifting).remote(path, epochs=EPOCHS)
     wait_until_idle()
     ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config={"job": plain, "keeper": keeper, "threads": 1},
+        train_loop_config={"jobs": [plain], "keepers": [keeper], "threads": 1},
         scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
         run_config=ray.train.RunConfig(name="drifting", storage_path=str(tmp_path)),
     ).fit()
@@ -329,7 +324,7 @@ def test_processes_continue_from_one_reading_of_the_checkpoint(cluster: Cluster,
 
 def test_a_full_disk_ends_training_with_the_path_and_keeps_the_last_epoch(tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
-    keeper = CheckpointKeeper(path)
+    keeper = CheckpointKeeper(path, epochs=EPOCHS)
     first = [EpochRecord(0, 1.0, 1e-3, 2.0)]
     metadata = {"kind": "training", "history": [asdict(r) for r in first]}
     small = np.frombuffer(checkpoint.pack({"w": torch.zeros(4)}, metadata), np.uint8)
@@ -344,7 +339,7 @@ def test_a_full_disk_ends_training_with_the_path_and_keeps_the_last_epoch(tmp_pa
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with pytest.raises(OSError, match=r"training\.safetensors"):
         keeper.check()
-    assert CheckpointKeeper(path).records == first  # what --resume finds
+    assert CheckpointKeeper(path, epochs=EPOCHS).records == first  # what --resume finds
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
@@ -356,7 +351,7 @@ def test_a_full_disk_ends_training_with_the_path_and_keeps_the_last_epoch(tmp_pa
     ],
 )
 def test_lack_of_memory_that_ray_noticed_is_said_in_our_words_and_not_tried_again(reason: str, tmp_path: Path) -> None:
-    keeper = CheckpointKeeper(tmp_path / "training.safetensors")
+    keeper = CheckpointKeeper(tmp_path / "training.safetensors", epochs=EPOCHS)
     assert keeper.begin(0, "node", 3)
     assert not keeper.lost([reason], 3)
     with pytest.raises(UserError, match=r"lack of memory; lower train\.batch-size"):
@@ -365,7 +360,7 @@ def test_lack_of_memory_that_ray_noticed_is_said_in_our_words_and_not_tried_agai
 
 
 def test_lack_of_memory_that_the_system_noticed_is_found_when_training_begins_again(tmp_path: Path) -> None:
-    keeper = CheckpointKeeper(tmp_path / "training.safetensors")
+    keeper = CheckpointKeeper(tmp_path / "training.safetensors", epochs=EPOCHS)
     assert all(keeper.begin(rank, "node", 3) for rank in (0, 1))
     assert keeper.lost(["the worker died: End of file"], 3)
     assert keeper.begin(0, "another node", 7)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from search_script import write_tones
 
 from raysearch.errors import UserError
@@ -17,7 +18,8 @@ from raysearch.parsing.search import parse_search
 from raysearch.recipes import RECIPES
 from raysearch.recipes.fitted import Machine
 from raysearch.space import Constraint
-from raysearch.training.supernets import SupernetFile, build_supernet
+from raysearch.spaces.autoformer import FAMILY, AutoFormerSupernet
+from raysearch.training.supernets import SupernetFile, build_supernet, read_supernet
 
 SIZES = ("--net.embed-dim", "64", "--net.depth", "3", "--net.num-heads", "2", "--net.mlp-ratio", "2", "--net.patch-size", "2")
 SPACE = (
@@ -75,6 +77,57 @@ def test_what_is_given_beside_a_file_stays_and_a_conflict_is_named(tmp_path: Pat
         plan_search(parse_search(["digits", "--supernet", str(path), "--net.depth", "4", *BUDGET]))
     with pytest.raises(UserError, match="img_size 12 instead of 8"):
         plan_search(parse_search(["digits", "--supernet", str(path), "--dataset.img-size", "8", *BUDGET]))
+
+
+def published(path: Path, *, classes: int, size: int = 8) -> AutoFormerSupernet:
+    """A supernet of so many classes as programs of others write it."""
+    net = AutoFormerSupernet(
+        **{"img_size": size, "patch_size": 4, "in_chans": 1, "num_classes": classes, "drop_path_rate": 0.0},
+        **{"embed_dim": 96, "depth": 5, "num_heads": 4, "mlp_ratio": 3.0, "head_dim": 32, "max_relative_position": 1},
+    )
+    torch.save({"model": net.state_dict()}, path)
+    return net
+
+
+def test_a_supernet_of_other_classes_is_where_training_begins(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    net = published(path, classes=7)
+    plan = plan_search(parse_search(["digits", "--supernet", str(path)]))
+    assert plan.given is None
+    assert plan.start is not None
+    assert "it has 7 classes, the images 10" in plan.start.words
+    assert "a training of 300 epochs, with a new head (head.weight, head.bias)" in plan.start.words
+    assert plan.seen is not None
+    assert "if search, finalist or test images were among them" in plan.seen
+    before = net.state_dict()
+    assert plan.start.weights["head.weight"].shape == (10, 96)
+    assert all(torch.equal(plan.start.weights[name], before[name]) for name in before.keys() - {"head.weight", "head.bias"})
+    again = plan_search(parse_search(["digits", "--supernet", str(path), "--seed", "1"]))
+    assert again.start is not None
+    assert not torch.equal(again.start.weights["head.weight"], plan.start.weights["head.weight"])
+    larger = plan_search(parse_search(["digits", "--supernet", str(path), "--dataset.img-size", "16"]))
+    assert larger.start is not None
+    assert larger.start.weights["pos_embed"].shape == (1, 17, 96)
+    with pytest.raises(UserError, match=r"does not fit the recipe digits: depth 5 instead of 6"):
+        plan_search(parse_search(["digits", "--supernet", str(path), "--net.depth", "6"]))
+
+
+def test_a_supernet_of_the_same_classes_is_searched_as_it_is_unless_a_new_head_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    published(path, classes=10)
+    command = ["digits", "--supernet", str(path)]
+    known = plan_search(parse_search(command))
+    assert (known.given is None, known.start) == (False, None)
+    asked = plan_search(parse_search([*command, "--new-head"]))
+    assert (asked.given, asked.start is None) == (None, False)
+    own = write(tmp_path / "own.safetensors", recorded=True)
+    file = read_supernet(own, FAMILY)
+    replace(file, classes=list("abcdefghij")).write(own)
+    named = plan_search(parse_search(["digits", "--supernet", str(own), *BUDGET]))
+    assert named.start is not None
+    assert "its classes have other names" in named.start.words
+    with pytest.raises(UserError, match="--new-head needs --supernet FILE"):
+        plan_search(parse_search(["digits", "--new-head"]))
 
 
 def listed(path: Path, count: int) -> Path:

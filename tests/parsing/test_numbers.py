@@ -140,6 +140,7 @@ def test_other_jobs_refuse_them_as_well(kind: type) -> None:
         assert declared, f"{kind.__name__}.{f.name} does not say which numbers it takes: raysearch/bounds.py"
         flag, count = f"--{f.name.replace('_', '-')}", places(hints[f.name])
         positional = required[: 2 if kind.__name__ in ("CompareCommand", "PredictCommand") else 1]
+        positional += ["--data", "c"] if kind.__name__ == "TransferCommand" else []
         for words in ("nan", "inf", "-inf", *(words for words, _ in outside(declared))):
             assert refused(kind, *positional, flag, *[words] * count).startswith(flag)
 

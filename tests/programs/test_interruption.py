@@ -45,7 +45,7 @@ def test_an_interrupted_search_leaves_a_report_and_is_continued_by_the_same_comm
     mistaken = start(tmp_path, *command, "--ray-address", "127.0.0.1:9")
     printed, complaints = mistaken.communicate()
     assert "no Ray cluster at 127.0.0.1:9" in one_line(mistaken.returncode, complaints)
-    assert printed == ""
+    assert set(printed.splitlines()) <= {"reading the images"}  # which a busy machine takes seconds for
 
     output = tmp_path / "runs" / "mine"
     report = output / "report.html"

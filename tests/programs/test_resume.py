@@ -20,11 +20,13 @@ from search_script import NO_MODELS, start
 from raysearch.training import checkpoint
 
 EPOCHS = 12
+TUNED = 6
+"""Epochs of the champion."""
 SETTINGS = [
     "digits",
     *("--train.epochs", str(EPOCHS), "--train.warmup-epochs", "2", "--train.workers", "2"),
     *("--search.population", "16", "--search.generations", "4", "--search.mutations", "8", "--search.crossovers", "4"),
-    *("--report.random-subnets", "8", *NO_MODELS),
+    *("--report.random-subnets", "8", "--champion.epochs", str(TUNED), *NO_MODELS),
 ]
 CANDIDATES = 64
 
@@ -82,6 +84,13 @@ def table(output: Path) -> list[dict[str, Any]]:
     return pq.read_table(output / "candidates.parquet").drop_columns(["seconds"]).to_pylist()
 
 
+def without_seconds(value: Any) -> Any:
+    """JSON values without the time that epochs took."""
+    if isinstance(value, dict):
+        return {name: without_seconds(part) for name, part in value.items() if name != "seconds"}
+    return [without_seconds(part) for part in value] if isinstance(value, list) else value
+
+
 @pytest.mark.timeout(600)
 def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
@@ -89,12 +98,12 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
     killed.parent.mkdir()
     finish(begin(whole))
 
-    def epochs() -> list[dict[str, Any]]:
-        path = killed / "training.safetensors"
+    def epochs(file: str) -> list[dict[str, Any]]:
+        path = killed / file
         return checkpoint.read(path)[1]["history"] if path.exists() else []
 
-    kill_when(begin(killed), lambda: len(epochs()) >= 3)
-    trained = epochs()
+    kill_when(begin(killed), lambda: len(epochs("training.safetensors")) >= 3)
+    trained = epochs("training.safetensors")
     assert len(trained) < EPOCHS
 
     kill_when(begin(killed, "--resume"), lambda: len(journal(killed)) >= 24)
@@ -103,9 +112,12 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
     history = json.loads((killed / "training.json").read_text())["history"]
     assert history[: len(trained)] == trained  # each epoch's seconds too: none was trained again
 
-    kill_when(begin(killed, "--resume"), lambda: any(entry["split"] == "test" for entry in journal(killed)))
-    reported = journal(killed)
+    begun = "fine-tuned/champion-training.safetensors"
+    kill_when(begin(killed, "--resume"), lambda: len(epochs(begun)) >= 2)
+    reported, tuned = journal(killed), epochs(begun)
     assert reported[: len(scored)] == scored
+    assert any(entry["split"] == "test" for entry in reported)
+    assert 2 <= len(tuned) < TUNED
     assert not (killed / ".finished").exists()
 
     finish(begin(killed, "--resume"))
@@ -117,7 +129,11 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
     assert table(killed) == table(whole)
     assert len(table(killed)) == CANDIDATES
     summary = json.loads((killed / "summary.json").read_text())
-    assert summary["networks"] == json.loads((whole / "summary.json").read_text())["networks"]
+    undisturbed = json.loads((whole / "summary.json").read_text())
+    assert summary["networks"] == undisturbed["networks"]
+    assert summary["tuning"]["champion"]["history"][: len(tuned)] == tuned
+    assert without_seconds(summary["tuning"]) == without_seconds(undisturbed["tuning"])
+    assert {path.name for path in (killed / "fine-tuned").iterdir()} == {"champion.safetensors", "random.safetensors"}
 
     client = MlflowClient(f"sqlite:///{killed.parent / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'digits'")
@@ -125,9 +141,10 @@ def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path
     assert {run.info.status for run in runs} == {"FINISHED"}
     logged = [run.data.tags["raysearch.key"] for run in runs if run.data.tags["raysearch.role"] == "candidate"]
     assert sorted(logged) == sorted(row["id"] for row in table(killed))
-    (training,) = [run for run in runs if run.data.tags["raysearch.role"] == "supernet"]
-    curve = client.get_metric_history(training.info.run_id, "train/loss")
-    assert sorted(point.step for point in curve) == list(range(EPOCHS))
+    for role, count in (("supernet", EPOCHS), ("champion", TUNED), ("random", TUNED)):
+        (training,) = [run for run in runs if run.data.tags["raysearch.role"] == role]
+        curve = client.get_metric_history(training.info.run_id, "train/loss")
+        assert sorted(point.step for point in curve) == list(range(count))
 
     assert "finished already" in finish(begin(killed, "--resume"))
     assert json.loads((killed / "summary.json").read_text()) == summary

@@ -11,12 +11,20 @@ from page_reader import Page, figures
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from raysearch.report import closing_table, common_line, finalists_line, utilisation_line, verdict_line, write_report
+from raysearch.report import (
+    closing_table,
+    common_line,
+    finalists_line,
+    tuning_line,
+    utilisation_line,
+    verdict_line,
+    write_report,
+)
 from raysearch.search import pareto_front
 from raysearch.statistics import Interval
 from raysearch.store.candidates import CandidateRow, read_candidates, write_candidates
 from raysearch.store.folder import read_record
-from raysearch.store.summary import Finalist, Finalists, Summary, Usage
+from raysearch.store.summary import Finalist, Finalists, Summary, TunedNetwork, Tuning, Usage
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +258,47 @@ def test_a_folder_without_a_finished_search_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"summary\.json is damaged"):
         write_report(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == earlier
+
+
+def test_what_further_training_changed_is_told_beside_what_is_inherited(tmp_path):
+    """Also which weights are deployed, and of a training that failed that the inherited ones are."""
+    finish(tmp_path, generations=1, population=8)
+    known = read_record(tmp_path / "summary.json", Summary)
+    champion = TunedNetwork(
+        "abc",
+        {},
+        54_000,
+        4,
+        score=0.985,
+        gain=Interval(0.002, -0.004, 0.008),
+        inherited_test=0.9875,
+        test=0.99,
+        test_gain=Interval(0.0025, -0.01, 0.015),
+    )
+    other = replace(champion, id="def", inherited_test=0.95, test=0.96, test_gain=Interval(0.01, -0.02, 0.04))
+    tuning = Tuning(20, 3e-4, 597, "fine-tuned", champion, other, distill=0.5, over_random=Interval(0.03, 0.01, 0.05))
+    line = tuning_line(tuning, known.scale)
+    assert line == (
+        "fine-tuned for 20 epochs, taught by the largest subnet with weight 0.5, on the test split: champion 98.75 % to "
+        "99.00 % (+0.25 ± 1.25 points); random subnet def of equal cost 95.00 % to 96.00 % (+1.00 ± 3.00 points); so trained "
+        "the champion is +3.00 ± 2.00 points from it; deployed are the fine-tuned weights (fine-tuned minus inherited +0.20 ± "
+        "0.60 points on 597 search and finalist images, which decide)"
+    )
+    summary = Summary.from_dict(json.loads(json.dumps(replace(known, tuning=tuning).to_dict())))
+    page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.text).split())
+    assert line[1:] in text
+    assert "test score of the champion, fine-tuned as it is deployed" in text
+    rows = {row[0]: row for row in page.rows if row}
+    for name, test in (("champion", "98.75 %"), ("champion, fine-tuned", "99.00 %"), ("random, fine-tuned", "96.00 %")):
+        assert test in rows[name]
+    output = io.StringIO()
+    Console(file=output, width=80).print(closing_table(summary))
+    names = [line.split("│")[1].strip() for line in output.getvalue().splitlines() if line.startswith("│")]
+    assert [name for name in names if name][:2] == ["champion", "champion, fine-tuned"]
+    failed = replace(tuning, deployed="inherited", champion=TunedNetwork("abc", {}, 54_000, 4, failed="no finite loss"))
+    told = tuning_line(failed, known.scale)
+    assert "champion keeps the weights that it inherits, as its training failed (no finite loss)" in told
+    assert told.endswith("deployed are the inherited weights")
+    text = write_report(tmp_path, replace(known, tuning=failed)).read_text(encoding="utf-8")
+    assert "champion, fine-tuned" not in text

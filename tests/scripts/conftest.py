@@ -11,6 +11,7 @@ DIGITS = (
     "digits",
     *("--train.epochs", "4", "--train.warmup-epochs", "1", "--train.workers", "1"),
     *FEW_CANDIDATES,
+    *("--champion.epochs", "2"),
 )
 
 

@@ -10,15 +10,23 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, program, searched, small_supernet, write_idx, write_tones
+from search_script import (
+    FEW_CANDIDATES,
+    NO_MODELS,
+    SMALL_NET,
+    accuracy,
+    program,
+    searched,
+    small_supernet,
+    write_idx,
+    write_tones,
+)
 
-from raysearch.export import load_subnet
 from raysearch.recipes.autoformer import RECIPES
 from raysearch.space.cost import Constraint
 from raysearch.spaces.autoformer import FAMILY, AutoFormerSpace
 from raysearch.tasks import Ends
-from raysearch.tasks.images import DIGITS, ArrayImages, AugmentConfig, DataConfig, Normalisation, load_splits
-from raysearch.tasks.images.cache import open_cache
+from raysearch.tasks.images import DIGITS, ArrayImages, AugmentConfig, load_splits
 from raysearch.tasks.images.config import IMAGES
 from raysearch.training import checkpoint
 from raysearch.training.supernets import SupernetFile
@@ -98,30 +106,21 @@ def test_the_splits_of_digits_are_disjoint() -> None:
 # --- from the images to the champion ---
 
 
-def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
-    """Top-1 accuracy of an exported network on a cache of images, by its own card alone."""
-    network, card = load_subnet(champion), json.loads(champion.read_text())
-    said = card["preprocessing"]
-    normalise = Normalisation(tuple(said["mean"]), tuple(said["std"]))
-    assert (said["img_size"], said["in_chans"]) == (config.img_size, config.in_chans)
-    cached = open_cache(images)
-    with torch.inference_mode():
-        hits = network(normalise(torch.tensor(cached.images))).argmax(dim=1) == torch.tensor(cached.labels)
-    return hits.float().mean().item()
-
-
 @pytest.mark.usefixtures("cluster")
 def test_own_images_from_training_to_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the report, nothing reads the test images: they are broken until the search is over.
 
-    All paths are given from where the user is; training and evaluators' processes are elsewhere.
+    The images are listed in a table. All paths are given from where the user is, or from the table; training and evaluators'
+    processes are elsewhere.
     """
     monkeypatch.chdir(tmp_path)
     data, output = write_tones(tmp_path / "data", count=40), tmp_path / "run"
-    config = replace(IMAGES, root=data, img_size=16)
+    listed = [f"{path.relative_to(data)},{path.parent.name}" for path in sorted(data.rglob("*.*"))]
+    (data / "labels.csv").write_text("\n".join(["path,label", *listed]))
+    config = replace(IMAGES, root=data / "labels.csv", img_size=16)
     test = load_splits(config).test
     flags = [
-        *("images", "--data", "data", "--dataset.img-size", "16", "--net.patch-size", "4"),
+        *("images", "--data", "data/labels.csv", "--dataset.img-size", "16", "--net.patch-size", "4"),
         *("--train.epochs", "12", "--train.warmup-epochs", "2", "--train.batch-size", "26", "--train.lr", "2e-3"),
         *("--train.loader-workers", "1", "--train.workers", "1"),
         *("--augment.repeated-augmentation", "1", "--augment.color-jitter", "0"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from search_script import program, searched
+from search_script import accuracy, program, searched
 
 from raysearch.store.predictions import read_predictions
+from raysearch.tasks.images import DIGITS
 
 
 def test_a_finished_search_is_recorded_with_training_data_front_and_networks(finished_search: Path) -> None:
@@ -23,9 +24,11 @@ def test_a_finished_search_is_recorded_with_training_data_front_and_networks(fin
     assert search.tags["raysearch.command"] == command
     assert command not in search.params.values()  # two searches side by side would have an axis of command lines
     assert (used.dataset.name, sizes) == ("digits", {"train": 800, "search": 397, "finalists": 200, "test": 400, "classes": 10})
-    training = by_role["supernet"]
-    assert training.info.status == "FINISHED"
-    assert {"train/loss", "train/lr", "system/cpu_utilization_percentage"} <= training.data.metrics.keys()
+    for role in ("supernet", "champion", "random"):
+        training = by_role[role]
+        assert training.info.status == "FINISHED"
+        assert {"train/loss", "train/lr", "system/cpu_utilization_percentage"} <= training.data.metrics.keys()
+    assert {"champion/tuned_test_score", "random/tuned_test_score", "champion/tuning_test_gain_low"} <= search.metrics.keys()
 
     champion = json.loads((finished_search / "champion.json").read_text())["id"]
     front = {row["id"] for row in json.loads((finished_search / "front.json").read_text())}
@@ -44,12 +47,39 @@ def test_what_the_champion_says_of_each_test_image_is_kept(finished_search: Path
     summary = json.loads((finished_search / "summary.json").read_text())
     said = read_predictions(finished_search / "test-predictions.parquet")
     assert len(said.labels) == summary["counts"]["test_images"]
-    assert (said.labels == said.predicted).mean() == pytest.approx(summary["networks"]["champion"]["test_score"])
+    tuning = summary["tuning"]
+    deployed = tuning["champion"][{"fine-tuned": "test", "inherited": "inherited_test"}[tuning["deployed"]]]
+    assert (said.labels == said.predicted).mean() == pytest.approx(deployed)
     assert said.classes == tuple("0123456789")
     assert len(said.pictures) == min(12, (said.labels != said.predicted).sum())
     client = MlflowClient(f"sqlite:///{finished_search.parent / 'mlflow.db'}")
     recorded = {file.path for file in client.list_artifacts(summary["mlflow_run_id"])}
     assert {"report.html", "test-predictions.parquet"} <= recorded
+
+
+def test_the_champion_is_trained_further_beside_a_random_network_and_deployed_with_what_scored_higher(
+    finished_search: Path,
+) -> None:
+    summary = json.loads((finished_search / "summary.json").read_text())
+    tuning, networks = summary["tuning"], summary["networks"]
+    assert (tuning["epochs"], tuning["items"]) == (2, 397 + 200)
+    assert tuning["deployed"] == ("fine-tuned" if tuning["champion"]["gain"]["value"] > 0 else "inherited")
+    assert tuning["champion"]["inherited_test"] == networks["champion"]["test_score"]  # the search's own scoring says the same
+    assert tuning["random"]["id"] in networks["random"]["ids"]
+    assert tuning["random"]["inherited_test"] in networks["random"]["test_scores"]
+
+    tested = {
+        name: accuracy(finished_search / f"{name}.json", DIGITS, finished_search / "cache" / "test.arrow")
+        for name in ("champion", "champion-inherited")
+    }
+    after = tuning["champion"]["test" if tuning["deployed"] == "fine-tuned" else "inherited_test"]
+    assert tested == pytest.approx({"champion": after, "champion-inherited": networks["champion"]["test_score"]})
+    cards = {name: json.loads((finished_search / f"{name}.json").read_text()) for name in tested}
+    assert cards["champion"]["test_score"] == pytest.approx(after)
+    assert "training" not in cards["champion-inherited"]
+    told = (finished_search / "champion.md").read_text().lower()
+    assert "fine-tuned for 2 epochs" in told
+    assert ("deployed are the inherited weights" in told) == (tuning["deployed"] == "inherited")
 
 
 def test_a_search_that_has_its_result_gets_its_models_later_and_a_failed_export_costs_that_model_alone(

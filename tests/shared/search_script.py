@@ -22,17 +22,21 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import torch
 from PIL import Image
 
+from raysearch.export import load_subnet
 from raysearch.spaces.autoformer import AutoFormerSupernet
+from raysearch.tasks.images import DataConfig, Normalisation
+from raysearch.tasks.images.cache import open_cache
 
 ROOT = Path(__file__).parents[2]
 
 FEW_CANDIDATES = (
     *("--search.generations", "2", "--search.population", "4", "--search.mutations", "2", "--search.crossovers", "1"),
-    *("--report.random-subnets", "2"),
+    *("--report.random-subnets", "2", "--champion.epochs", "0"),
 )
-"""Four random candidates and four made from them."""
+"""Four random candidates and four made from them; the champion keeps the weights that it inherits."""
 NO_MODELS = ("--report.no-register",)
 """Nothing goes into MLflow's registry, which takes seconds."""
 
@@ -194,3 +198,15 @@ def write_idx(folder: Path, *, train: int, test: int) -> Path:
 def small_supernet(**sizes: Any) -> AutoFormerSupernet:
     """A supernet of :data:`SMALL_SIZES`."""
     return AutoFormerSupernet(**SMALL_SIZES, **sizes)
+
+
+def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
+    """Top-1 accuracy of an exported network on a cache of images, by its own card alone."""
+    network, card = load_subnet(champion), json.loads(champion.read_text())
+    said = card["preprocessing"]
+    normalise = Normalisation(tuple(said["mean"]), tuple(said["std"]))
+    assert (said["img_size"], said["in_chans"]) == (config.img_size, config.in_chans)
+    cached = open_cache(images)
+    with torch.inference_mode():
+        hits = network(normalise(torch.tensor(cached.images))).argmax(dim=1) == torch.tensor(cached.labels)
+    return hits.float().mean().item()

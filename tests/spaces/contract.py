@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from raysearch.errors import UserError
 from raysearch.export.programs import write_torch_export
 from raysearch.report import write_report
 from raysearch.report.places import value_text
 from raysearch.search import Candidate, Proposal, Result
 from raysearch.space import Architecture, SearchSpace
 from raysearch.spaces import Family, Geometry, Subnet, Supernet, build_subnet
+from raysearch.spaces.other_ends import Refitted, refitted
 from raysearch.store.summary import Counts, Network, Networks, Summary, Training
 from raysearch.tasks import Ends
 from raysearch.tracking.child_run import architecture_params
@@ -258,6 +260,58 @@ class FamilyContract:
         supernet, shape = self.supernet(), cast("tuple[int, int, int]", self.ENDS.input_shape)
         for arch in (self.space.smallest(), self.space.largest()):
             write_torch_export(tmp_path / f"{arch.id}.pt2", supernet.extract(arch), shape)  # compares their outputs
+
+    # --- other classes and other images ---
+
+    def test_other_classes_get_a_fresh_head_on_the_same_body(self):
+        supernet, arch = self.supernet(), self.space.sample(Random("ends"))
+        ends = Ends(self.ENDS.input_shape, self.ENDS.outputs + 2)
+        if self.FAMILY.for_ends is None:
+            with pytest.raises(UserError, match="sets no for_ends"):
+                refitted(self.FAMILY, self.settings(), supernet.state_dict(), ends, arch=None, seed=0)
+            pytest.skip("networks of this family stay with their classes")
+        assert dict(self.FAMILY.for_ends(self.settings(), self.ENDS)) == self.settings()
+        for network, one in ((supernet, None), (supernet.extract(arch), arch)):
+            weights = network.state_dict()
+            made = refitted(self.FAMILY, self.settings(), weights, ends, arch=one, seed=0)
+            assert made.fresh
+            assert made.weights.keys() == weights.keys()
+            assert all(torch.equal(made.weights[name], weights[name]) for name in weights.keys() - {*made.fresh})
+            again, other = (
+                refitted(self.FAMILY, self.settings(), weights, ends, arch=one, seed=seed).weights for seed in (0, 1)
+            )
+            assert all(torch.equal(made.weights[name], again[name]) for name in made.fresh)
+            assert any(not torch.equal(made.weights[name], other[name]) for name in made.fresh)
+            assert self.outputs_of(made, arch, whole=one is None, inputs=self.inputs()).shape == (3, ends.outputs)
+            with pytest.raises(UserError, match=f"gives {self.ENDS.outputs} outputs, not {ends.outputs}"):
+                refitted(self.FAMILY, self.settings(), weights, ends, arch=one)
+
+    def test_images_of_another_size_are_taken_or_refused_in_words(self):
+        """Taken: by the supernet as by its subnets, which keep the weights that do not follow from the size."""
+        chans, height, width = cast("tuple[int, int, int]", self.ENDS.input_shape)
+        larger = Ends((chans, 2 * height, 2 * width), self.ENDS.outputs)
+        supernet, arch = self.supernet(), self.space.largest()
+        if self.FAMILY.for_ends is None:
+            pytest.skip("networks of this family stay with their images")
+        try:
+            whole = refitted(self.FAMILY, self.settings(), supernet.state_dict(), larger, arch=None)
+        except UserError as error:
+            pytest.skip(str(error))
+        subnet = refitted(self.FAMILY, self.settings(), supernet.extract(arch).state_dict(), larger, arch=arch)
+        assert whole.fresh == subnet.fresh == ()
+        inputs = torch.randn(3, *larger.input_shape, generator=torch.Generator().manual_seed(2))
+        given = self.outputs_of(whole, arch, whole=True, inputs=inputs)
+        torch.testing.assert_close(given, self.outputs_of(subnet, arch, whole=False, inputs=inputs), rtol=1e-4, atol=1e-5)
+        same = refitted(self.FAMILY, self.settings(), supernet.state_dict(), self.ENDS, arch=None)
+        assert all(torch.equal(same.weights[name], weight) for name, weight in supernet.state_dict().items())
+
+    def outputs_of(self, made: Refitted, arch: Any, *, whole: bool, inputs: Tensor) -> Tensor:
+        """What a refitted network gives: a subnet, or a ``whole`` supernet as ``arch``."""
+        network: Any = self.FAMILY.supernet(**made.settings) if whole else None
+        network = network or build_subnet(self.FAMILY, made.settings, arch.to_dict())
+        network.load_state_dict(made.weights)
+        with torch.no_grad():
+            return network.eval()(inputs, arch) if whole else network.eval()(inputs)
 
     # --- what people see of it ---
 

@@ -95,11 +95,16 @@ class TrackerContract:
                 second.log_metrics({"train/loss": loss}, step=step, run="supernet")
             second.log_metrics({"train/loss": 1.0}, step=1, run="supernet")
             second.end_training()
+            with second.training({"epochs": 1}, run="champion"):
+                second.log_metrics({"train/loss": 0.5}, step=0, run="champion")
         with Tracker(**again) as third:
+            third.end_training("champion")
             third.log_metrics({"train/loss": 1.0}, step=1, run="supernet")
             third.end_training()
         client = MlflowClient(uri)
-        (run,) = children(uri, second.run_id)
+        run, champion = sorted(children(uri, second.run_id), key=lambda child: child.info.run_name, reverse=True)
+        assert (champion.info.run_name, champion.info.status, champion.data.params) == ("champion", "FINISHED", {"epochs": "1"})
+        assert champion.data.metrics["train/loss"] == 0.5
         assert (run.info.run_name, run.info.status, run.data.tags["raysearch.role"]) == ("supernet", "FINISHED", "supernet")
         assert run.data.params == {"epochs": "2"}
         curve = client.get_metric_history(run.info.run_id, "train/loss")

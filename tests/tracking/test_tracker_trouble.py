@@ -282,8 +282,8 @@ for commits in range(int(sys.argv[2])):
 
 
 def test_a_search_killed_at_any_commit_goes_on_without_duplicates_or_running_runs(database):
-    """A candidate takes about six commits: a search is killed at each of the first seven, then continued."""
-    uri, kills = f"sqlite:///{database}", 7
+    """A candidate takes about six commits: a search is killed at each of the first ten, then continued."""
+    uri, kills = f"sqlite:///{database}", 10
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     subprocess.run([sys.executable, "-c", KILLED_WHILE_LOGGING, uri, str(kills)], check=True, env=environment, timeout=120)
     client = MlflowClient(uri)

@@ -97,4 +97,4 @@ def test_a_gpu_without_room_for_a_step_is_no_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timing, "time_steps", no_room)
     train = DIGITS_RECIPE.train
     sample = torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64)
-    assert timing.on_gpu(FAMILY, {}, None, sample, DIGITS_RECIPE.task, train, 8) is None
+    assert timing.on_gpu(FAMILY, {}, None, sample, DIGITS_RECIPE.task, train, 8, None) is None

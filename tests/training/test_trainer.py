@@ -117,6 +117,7 @@ LARGEST = DistillConfig("largest")
         replace(CONFIG, strategy="sandwich", distill=LARGEST, ema=0.99, largest_first=0.2, widen=0.5),
         replace(CONFIG, strategy="multi", archs_per_step=3, ema=0.9, micro_batch=1, arch_per_rank=True),
         replace(CONFIG, distill=replace(LARGEST, loss="alpha", weight=0.5), micro_batch=4),
+        replace(CONFIG, precision="float16", clip_grad=1.0),
     ],
 )
 def test_a_resumed_training_is_bit_identical(config: TrainingConfig) -> None:
@@ -386,3 +387,26 @@ def test_bfloat16_computes_in_less_and_keeps_float32_weights() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert {value.dtype for value in rounded.supernet.state_dict().values()} == {torch.float32}
     assert trainer().train_epoch(0).loss == losses[0]  # auto on a CPU
+
+
+def test_float16_scales_its_loss_and_skips_what_the_scale_makes_too_large() -> None:
+    """From the scale with which torch begins, lowered by each step that overflows, to steps like those of float32."""
+    half = trainer(replace(CONFIG, precision="float16"), batches=Spoiled(steps=24))
+    exact = trainer(CONFIG, batches=Spoiled(steps=24))
+    scale = 2.0**26
+    half.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    skipped = half.train_epoch(0).skipped
+    assert 0 < skipped < 24
+    assert half.scaler.get_scale() == scale / 2**skipped
+    assert half.steady
+    lost = trainer(replace(CONFIG, precision="float16"), batches=TwoSteps())
+    images, labels = next(iter(TwoSteps().epoch(0)))
+    for one in (lost, exact):
+        one.supernet.train()
+        torch.manual_seed(0)
+        one.step(images, labels, step=0, lr=1e-3)
+    for (name, parameter), (_, other) in zip(lost.supernet.named_parameters(), exact.supernet.named_parameters(), strict=True):
+        if parameter.grad is not None:
+            assert other.grad is not None
+            torch.testing.assert_close(parameter.grad, other.grad, rtol=0.05, atol=2e-3, msg=name)
+    assert {value.dtype for name, value in half.supernet.state_dict().items()} == {torch.float32}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,6 +18,12 @@ from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 from raysearch.spaces.autoformer.weights import draw_weights
 from raysearch.spaces.supernet import Subnet, WeightInit
+
+LAYERS: Mapping[str, Any] = {
+    "stem": r"^(?:cls_token|pos_embed|patch_embed)",
+    "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+}
+"""Patterns of parameters' names by layer, in timm's form; what none matches is the head."""
 
 
 def position_grid(geometry: AutoFormerGeometry) -> RelativePositionGrid | None:
@@ -71,6 +80,10 @@ class AutoFormerSubnet(Subnet):
             x = block(x, self.position_grid)
         x = self.norm(x)
         return self.head(x[:, 1:].mean(dim=1) if geometry.global_pool == "avg" else x[:, 0])
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Which layer each parameter belongs to, as timm asks for learning rates by layer."""
+        return dict(LAYERS)
 
     def reset_parameters(
         self,

@@ -18,7 +18,7 @@ from raysearch.nn.relative_position import RelativePosition, RelativePositionGri
 from raysearch.space.cost import Cost
 from raysearch.spaces.autoformer.geometry import AutoFormerGeometry
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
-from raysearch.spaces.autoformer.subnet import AutoFormerSubnet, position_grid
+from raysearch.spaces.autoformer.subnet import LAYERS, AutoFormerSubnet, position_grid
 from raysearch.spaces.autoformer.weights import draw_weights
 from raysearch.spaces.supernet import Calibration, Supernet, WeightInit, check_layout
 
@@ -57,6 +57,10 @@ class AutoFormerSupernet(Supernet[AutoFormerArchitecture]):
         if self.cls_token.is_meta:
             return  # as for position_grid: drawing there takes seconds and 100 MB
         draw_weights(self, weight_init=weight_init, pos_embed_std=pos_embed_std, generator=generator)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Which layer each parameter belongs to, as timm asks for learning rates by layer."""
+        return dict(LAYERS)
 
     def forward(
         self, images: Float[Tensor, "batch chans height width"], arch: AutoFormerArchitecture

@@ -32,6 +32,7 @@ from raysearch.spaces.autoformer import (
     AutoFormerSupernet,
     geometry_of,
 )
+from raysearch.spaces.autoformer.subnet import LAYERS
 from raysearch.spaces.autoformer.timm_folder import model_args, pretrained_config
 from raysearch.store.folder import read_json
 from raysearch.tasks.images.config import IMAGENET
@@ -202,7 +203,7 @@ class AutoFormer(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Which layer each parameter belongs to, for rates of learning by layer."""
-        return {"stem": r"^(?:cls_token|pos_embed|patch_embed)", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+        return dict(LAYERS)
 
     def _embed(self, images: Tensor) -> Tensor:
         self.geometry.check_images(images)

@@ -74,6 +74,10 @@ class ImageClassification(Task):
             augment=fitted_augment(self.augment, images=len(splits.train), given=given),
         )
 
+    def sized(self, side: int) -> Self:
+        """The same images, given to the network in another size."""
+        return replace(self, dataset=replace(self.dataset, img_size=side))
+
     @property
     def described(self) -> str:
         """Size and augmentation."""
