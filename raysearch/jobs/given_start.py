@@ -40,7 +40,10 @@ def other_classes(file: SupernetFile, ends: Ends, classes: Sequence[str]) -> str
     """In words how a supernet's classes differ from those of the data; None where they do not, as far as the file tells."""
     if file.family.for_ends is None:
         return None
-    head = head_names(file.family, file.settings, ends, arch=None)
+    try:
+        head = head_names(file.family, file.settings, ends, arch=None)
+    except UserError:  # sizes that do not fit these images are told one by one where the supernet is refused
+        return None
     outputs = file.weights[head[0]].shape[0]
     if outputs != ends.outputs:
         return f"it has {outputs:,} classes, the images {ends.outputs:,}"

@@ -49,7 +49,7 @@ def test_memory(cluster: object) -> None:
     for name, cells in evaluators.items():
         whole, own, supernet, images, libraries = numbers(cells)
         assert whole > own > 0
-        assert whole > libraries > 0
+        assert libraries > 0  # forked workers of the tests share them with their server, which this counts otherwise
         if name.startswith("bare"):
             assert (supernet, images) == (0, 0)
         else:  # AutoFormer-T's 45 MiB and 64 pictures, held once on a node by however many evaluators

@@ -254,7 +254,7 @@ def test_a_supernet_that_cannot_be_used_is_refused(refused: Refused, finished_se
     safetensors.torch.save_file({"weight": torch.zeros(3)}, given)
     assert "not written by raysearch" in message()
     assert "holds no supernet (a subnet)" in message(finished_search / "champion.safetensors")
-    SupernetFile(FAMILY, (other := small_supernet(num_classes=10)).settings(), other.state_dict()).write(given)
+    SupernetFile(FAMILY, (other := small_supernet()).settings(), other.state_dict()).write(given)
     assert "does not fit the recipe digits: embed_dim 96 does not fit into the supernet's 32" in message()  # the recipe's space
     ours = (
         "--dataset.img-size",
@@ -269,7 +269,7 @@ def test_a_supernet_that_cannot_be_used_is_refused(refused: Refused, finished_se
         "5",
     )
     text = refused("digits", "--supernet", str(given), *ours, "--net.mlp-ratio", "3", "--output", "new")
-    for size in ("img_size 224 instead of 8", "embed_dim 32 instead of 96"):
+    for size in ("img_size 224 instead of 8", "embed_dim 32 instead of 96", "num_classes 1000 instead of 10"):
         assert size in text
 
     # Another split seed divides the images anew: what the supernet learned from would be searched and tested with.
