@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ os.environ.setdefault("RAYSEARCH_CACHE", str(Path(tempfile.gettempdir()) / f"ray
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("RAYSEARCH_TRACEBACK", None)
+# Some hundred processes import raysearch: each would compile it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from hypothesis import settings
@@ -32,6 +35,7 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+sys.dont_write_bytecode = False  # as above, for this process
 install_import_hook("raysearch", "shape_checks.check")
 pytest.register_assert_rewrite("search_script")
 settings.register_profile("raysearch", deadline=None)  # a busy machine is no failure

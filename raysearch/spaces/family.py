@@ -10,8 +10,9 @@ import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor
@@ -210,18 +211,27 @@ def _from_file(path: Path) -> ModuleType:
     name = f"raysearch_family_{path.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UserError(f"--family {path} is no Python file; give one that sets FAMILY")
+    loader = _AsItStands(name, str(path.resolve()))
+    spec = importlib.util.spec_from_file_location(name, path.resolve(), loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
         with _told(str(path), str(path.resolve())):
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
     except ValueError:
         del sys.modules[name]
         raise
     return module
+
+
+class _AsItStands(SourceFileLoader):
+    """Reads the file itself, not what Python keeps of it compiled, which is told from a changed one by seconds and size."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 @contextmanager

@@ -275,7 +275,7 @@ def test_stages_skipped_blocks_and_words_go_through_everything(tmp_path: Path) -
         (("patch: Count = 2", "dataset: int = 2"), "family mixer: MixerConfig.dataset has the name of a setting"),
         (("patch: Count = 2", "images: int = 2"), "family mixer: MixerConfig.images has the name of a setting"),
         (("patch: Count = 2", "patch: int = 3"), "--patch 3 makes no grid"),
-        (("import torch\n", "import torch\n\n1 / 0\n"), "mine.py, line 14: ZeroDivisionError: division by zero"),
+        (("import torch\n", "import torch\n\n1 / 0\n"), "mine.py, line 15: ZeroDivisionError: division by zero"),
         (("FAMILY = ", "MINE = "), "mine.py sets no FAMILY"),
     ],
 )

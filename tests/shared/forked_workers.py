@@ -55,6 +55,24 @@ def forked_workers(raylet: int, job: str) -> Generator[None]:
         server.stdin.close()
 
 
+@contextmanager
+def plain_workers(raylet: int) -> Generator[None]:
+    """Have ``raylet`` start workers as Ray does during the ``with`` block, for who measures them."""
+    with socket.socket(socket.AF_UNIX) as mark:
+        mark.bind(_address(raylet, _PLAIN))
+        mark.listen()
+        yield
+
+
+_PLAIN = "plain"
+"""In the place of a job: whoever listens there wants no forks."""
+
+
+def _listens(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(address) == 0
+
+
 def _serve(address: str) -> None:
     """Fork for everyone who asks, until standard input ends; returns in the forks, which are what was asked for by then."""
     for library in LIBRARIES:
@@ -105,10 +123,9 @@ def _work(arguments: list[str]) -> None:
 def _ask(arguments: list[str]) -> None:
     """Have a worker forked that takes over standard input and outputs, or become one that is not."""
     environment = dict(os.environ)
+    raylet, job = environment["RAY_RAYLET_PID"], environment["RAY_JOB_ID"]
     with socket.socket(socket.AF_UNIX) as server:
-        try:
-            server.connect(_address(environment["RAY_RAYLET_PID"], environment["RAY_JOB_ID"]))
-        except ConnectionRefusedError:
+        if _listens(_address(raylet, _PLAIN)) or server.connect_ex(_address(raylet, job)) != 0:
             from ray._private.workers import setup_worker
 
             assert setup_worker.__file__
