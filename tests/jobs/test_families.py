@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from copies import copied_search
 from mlflow import MlflowClient
 from rich.console import Console
 from search_script import FEW_CANDIDATES, NO_MODELS, ROOT, one_line
@@ -183,7 +184,7 @@ def test_one_champion_has_one_score_wherever_it_is_asked(calibrated: Path, tmp_p
     names = model.predict(np.ascontiguousarray(split.images.transpose(0, 2, 3, 1)))["name"]
     assert float((names == split.labels.astype(str)).mean()) == pytest.approx(champion["score"])
 
-    folder = shutil.copytree(calibrated.parent, tmp_path, dirs_exist_ok=True) / calibrated.name
+    folder = copied_search(calibrated, tmp_path)
     command = ValidateCommand(folder, subnets=4, within=0.9, epochs=1, family=str(BATCHNORM), tracking_uri=store_beside(folder))
     validation = validate(command, console=quiet())
     inherited = {row.id: row.inherited for row in validation.subnets}
@@ -218,7 +219,7 @@ def test_the_journal_knows_what_it_was_calibrated_with(calibrated: Path, tmp_pat
             "weights": content_digest(calibrated / "supernet.safetensors"),
             "calibration": content_digest(calibrated / "calibration.arrow"),
         }
-    folder = shutil.copytree(calibrated.parent, tmp_path, dirs_exist_ok=True) / calibrated.name
+    folder = copied_search(calibrated, tmp_path)
     (folder / ".finished").unlink()
     task = DIGITS_RECIPE.task
     task.write_cache(task.splits().train.subset(range(100)), folder / "calibration.arrow")

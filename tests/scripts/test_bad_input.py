@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from copies import copied_search
 from search_script import FEW_CANDIDATES, NO_MODELS, SMALL_NET, contents, program, small_supernet, write_tones
 
 from raysearch.spaces.autoformer import FAMILY
@@ -139,7 +139,7 @@ def test_an_image_that_breaks_after_the_start_ends_training_with_its_name(tmp_pa
 @pytest.fixture
 def stopped(finished_search: Path, tmp_path: Path) -> Path:
     """A search that was killed in its report, ready to be continued."""
-    copy = Path(shutil.copytree(finished_search.parent, tmp_path / "earlier")) / "run"
+    copy = copied_search(finished_search, tmp_path / "earlier")
     (copy / ".finished").unlink()
     (copy / "summary.json").unlink()
     return copy

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from copies import copied_store
 from mlflow import MlflowClient
 from search_script import NO_MODELS, searched
 
@@ -28,9 +28,7 @@ def test_a_second_search_starts_from_the_first_and_names_its_champion_on_all_ima
     finished_search: Path, tmp_path: Path
 ) -> None:
     output, run_id = tmp_path / "run", json.loads((finished_search / "summary.json").read_text())["mlflow_run_id"]
-    # A copy of the record, as other tests count the searches in it; SQLite's log too, as this process has the database open.
-    for path in finished_search.parent.glob("mlflow.db*"):
-        shutil.copy(path, tmp_path)
+    copied_store(finished_search.parent, tmp_path)  # as other tests count the searches in it
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     flags = (
         *("digits", "--supernet", str(finished_search / "supernet.safetensors"), "--tracking-uri", uri),

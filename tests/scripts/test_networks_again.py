@@ -21,7 +21,7 @@ from raysearch.tasks.images import DIGITS
 from raysearch.tasks.images.classification import ImageClassification
 from raysearch.training import checkpoint
 
-EPOCHS = 60
+EPOCHS = 20
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:

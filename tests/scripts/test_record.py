@@ -1,10 +1,10 @@
 """What a whole search leaves in MLflow, and what resuming it adds."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from copies import copied_search
 from mlflow import MlflowClient
 from search_script import accuracy, program, searched
 
@@ -86,9 +86,8 @@ def test_a_search_that_has_its_result_gets_its_models_later_and_a_failed_export_
     finished_search: Path, digits_flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     """As after a kill between the end of the search and the registry: what is left is done by ``--resume``."""
-    copy = Path(shutil.copytree(finished_search.parent, tmp_path / "copy"))
-    output = copy / finished_search.name
-    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    output = copied_search(finished_search, tmp_path / "copy")
+    client = MlflowClient(f"sqlite:///{output.parent / 'mlflow.db'}")
     registered = {version.tags["raysearch.key"] for version in client.search_model_versions("name = 'digits'")}
     client.delete_registered_model("digits")
     (output / ".unregistered").touch()
@@ -109,13 +108,12 @@ def test_a_search_that_has_its_result_gets_its_models_later_and_a_failed_export_
 def test_resuming_a_finished_search_writes_what_mlflow_had_missed(
     finished_search: Path, digits_flags: tuple[str, ...], tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(finished_search.parent, tmp_path / "copy"))
-    output = copy / finished_search.name
+    output = copied_search(finished_search, tmp_path / "copy")
     missed = {"kind": "tags", "what": "tags", "values": {"tags": {"raysearch.late": "yes"}}}
     (output / "tracking.jsonl").write_text(json.dumps(missed) + "\n")
     _, printed = searched(*digits_flags, "--resume", output=output)
     assert "finished already" in printed
     assert not (output / "tracking.jsonl").exists()
     run_id = json.loads((output / "summary.json").read_text())["mlflow_run_id"]
-    run = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}").get_run(run_id)
+    run = MlflowClient(f"sqlite:///{output.parent / 'mlflow.db'}").get_run(run_id)
     assert (run.info.status, run.data.tags["raysearch.late"]) == ("FINISHED", "yes")

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from copies import copied_search
 from mlflow import MlflowClient
 from search_script import ROOT, contents, one_line, succeed
 
 from raysearch import cli
 from raysearch.recipes.autoformer import RECIPES
 from raysearch.recipes.stored import stored_recipe
+from raysearch.store.candidates import read_candidates
 
 pytestmark = pytest.mark.timeout(600)  # three runs of scripts are in the first test's fixtures
 
@@ -22,9 +24,7 @@ pytestmark = pytest.mark.timeout(600)  # three runs of scripts are in the first 
 @pytest.fixture(scope="module")
 def searched(finished_search: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the finished search and of its record, to be written to."""
-    folder = tmp_path_factory.mktemp("validated")
-    shutil.copytree(finished_search.parent, folder, dirs_exist_ok=True)
-    return folder / finished_search.name
+    return copied_search(finished_search, tmp_path_factory.mktemp("validated"))
 
 
 ARGUMENTS = ("--subnets", "4", "--within", "0.5", "--epochs", "1")
@@ -64,7 +64,8 @@ def test_subnets_cost_what_the_champion_costs_and_a_third_is_trained_twice(valid
     folder, _ = validated
     rows = numbers(folder / "validation.json")["subnets"]
     champion = json.loads((folder / "champion.json").read_text())
-    assert (rows[0]["role"], rows[0]["id"], rows[0]["inherited"]) == ("champion", champion["id"], champion["score"])
+    (found,) = (row for row in read_candidates(folder / "candidates.parquet") if row.id == champion["id"])
+    assert (rows[0]["role"], rows[0]["id"], rows[0]["inherited"]) == ("champion", champion["id"], found.score)
     assert [row["role"] for row in rows[1:]] == ["drawn"] * 3
     assert all(0.5 * rows[0]["params"] <= row["params"] <= 1.5 * rows[0]["params"] for row in rows)
     assert [row["inherited"] for row in rows[1:]] == sorted(row["inherited"] for row in rows[1:])
