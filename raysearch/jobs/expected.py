@@ -19,6 +19,8 @@ START_S = 15.0
 """Seconds of each of training and search in which processes start."""
 CANDIDATE_S = 0.03
 """Seconds of a candidate beside its scoring: extraction, journal, record."""
+TAUGHT = 1.5
+"""How much longer a step takes in which the largest subnet is asked as well."""
 EPOCH_S = 0.1
 """Seconds of an epoch beside its steps: its checkpoint."""
 MARGIN = 0.85
@@ -68,15 +70,20 @@ class Expected:
     train: float
     search: float
     report: float
+    champion: float = 0.0
+    """Of the champion's further training, and of the random subnet's beside it."""
 
     @property
     def total(self) -> float:
         """Seconds of the whole job."""
-        return self.train + self.search + self.report
+        return self.train + self.search + self.report + self.champion
 
     def __str__(self) -> str:
         """As ``21m (train 18m, search 2m, the rest 1m)``."""
-        parts = f"train {duration_text(self.train)}, search {duration_text(self.search)}, the rest {duration_text(self.report)}"
+        phases = [("train", self.train), ("search", self.search)]
+        if self.champion:
+            phases.append(("fine-tune", self.champion))
+        parts = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in [*phases, ("the rest", self.report)])
         return f"{duration_text(self.total)} ({parts})"
 
 
@@ -107,7 +114,16 @@ def expected(recipe: Recipe[Any, Any], load: Load, measured: Measured, *, trains
         train=START_S + recipe.train.epochs * epoch_s if trains else 0.0,
         search=START_S + load.candidates * (CANDIDATE_S + load.search_images * score_s),
         report=START_S + load.compared * (CANDIDATE_S + load.judged_images * score_s),
+        champion=_champion_seconds(recipe, epoch_s),
     )
+
+
+def _champion_seconds(recipe: Recipe[Any, Any], epoch_s: float) -> float:
+    """Of the further training of two networks whose steps take as long as a random subnet's; 0 where there is none."""
+    if not recipe.champion.epochs:
+        return 0.0
+    taught = TAUGHT if recipe.champion.distill else 1.0
+    return START_S + 2 * recipe.champion.epochs * epoch_s * taught
 
 
 def within(
@@ -127,7 +143,11 @@ def within(
     if trains and "train.epochs" not in given:
         epoch_s = epoch_seconds(load, measured, batch_size=recipe.train.batch_size)
         left = MARGIN * seconds - told.search - told.report - START_S
-        epochs = min(recipe.train.epochs, int(left / epoch_s))
+        # The champion's epochs keep their share of the supernet's, unless they are given.
+        cut = recipe.champion.epochs > 0 and "champion.epochs" not in given
+        left -= START_S if cut else told.champion
+        beside = (told.champion - START_S) / recipe.train.epochs if cut else 0.0
+        epochs = min(recipe.train.epochs, int(left / (epoch_s + beside)))
         if epochs < 1:
             raise UserError(
                 f"{duration_text(seconds)} is too short: one epoch of training takes {duration_text(epoch_s)}, search and "
@@ -137,7 +157,10 @@ def within(
             shorter = shortened(recipe.train, epochs)
             given_one = "train.warmup_epochs" in given
             warmup = min(recipe.train.warmup_epochs, epochs) if given_one else round(shorter.warmup_epochs, 1)
-            recipe = replace(recipe, train=replace(shorter, warmup_epochs=warmup))
+            champion = recipe.champion
+            if cut:
+                champion = replace(champion, epochs=max(1, round(champion.epochs * epochs / recipe.train.epochs)))
+            recipe = replace(recipe, train=replace(shorter, warmup_epochs=warmup), champion=champion)
     return recipe, load
 
 

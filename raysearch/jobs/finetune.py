@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from raysearch.bounds import Count
+from raysearch.errors import UserError
 from raysearch.jobs.found_network import find_network
 from raysearch.jobs.network_command import NetworkCommand
 from raysearch.jobs.network_job import Before, NetworkJob, Teacher, carry_out
@@ -20,6 +22,7 @@ from raysearch.spaces.other_ends import refitted
 from raysearch.tasks import Ends
 from raysearch.training.alone import for_one, shortened
 from raysearch.training.config import TrainingConfig
+from raysearch.training.teacher import TeacherConfig, TeacherFile, TeacherFlags, find_teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,11 @@ class FinetuneCommand(NetworkCommand):
     """Output folder of the search; the results go into a folder beneath it."""
     img_size: Count | None = None
     """Side of the images in pixels, where it shall be another than the search's: position tables are interpolated."""
+    teacher: str | None = None
+    """Who teaches beside the labels: the name in timm of a network that knows these classes, in their order. Default: the
+    supernet's largest subnet. --train.distill.weight says how much."""
+    teacher_weights: Path | None = None
+    """File of its weights. Default: those that timm has for the name, from the hub or its cache."""
 
 
 def finetune(command: FinetuneCommand, *, line: str, console: Console) -> Path:
@@ -42,6 +50,10 @@ def finetune(command: FinetuneCommand, *, line: str, console: Console) -> Path:
     network = find_network(command.folder, subnet=command.subnet, family=command.family)
     arch = plan.architecture(network.card.arch)
     train = finetuning(command, search)
+    if command.teacher is not None:
+        train = taught_by_another(train, given=command.given)
+    elif command.teacher_weights is not None:
+        raise UserError("--teacher-weights are of no known network; give its name in timm with --teacher")
     settings, start, ends = dict(network.card.settings), network.module.state_dict(), task.ends(splits)
     if command.img_size is not None:
         task = task.sized(command.img_size)
@@ -64,9 +76,33 @@ def finetune(command: FinetuneCommand, *, line: str, console: Console) -> Path:
         evaluators=plan.recipe.evaluators,
         recipe=plan.recipe.name,
         before=Before(plan.recipe.task, plan.splits),
-        teacher=largest_of(search, ends) if train.distill.share else None,
+        teacher=_teacher(command, search, ends) if train.distill.share else None,
     )
     return carry_out(job, command.places(line), console)
+
+
+def _teacher(command: FinetuneCommand, search: FinishedSearch, ends: Ends) -> Teacher | TeacherFile:
+    """Who teaches. Raises UserError for a network that cannot, as it knows other classes."""
+    if command.teacher is None:
+        return largest_of(search, ends)
+    return find_teacher(
+        TeacherConfig(name=command.teacher, weights=command.teacher_weights),
+        outputs=ends.outputs,
+        in_chans=ends.input_shape[0],
+        flags=TeacherFlags("--teacher", "--teacher-weights"),
+    )
+
+
+def taught_by_another(train: TrainingConfig, *, given: Collection[str]) -> TrainingConfig:
+    """A training with a teacher that was named: of a search whose champion had none, it learns from this one as DeiT does.
+
+    Raises UserError where the weight that was given lets it teach nobody.
+    """
+    if train.distill.share:
+        return train
+    if "train.distill.weight" in given:
+        raise UserError("--train.distill.weight 0 lets --teacher teach nobody; give another weight, or no teacher")
+    return replace(train, distill=replace(train.distill, weight=None))
 
 
 def finetuning(command: NetworkCommand, search: FinishedSearch) -> TrainingConfig:

@@ -32,7 +32,6 @@ from raysearch.jobs.progress import activity
 from raysearch.recipes import flat_settings
 from raysearch.recipes.resuming import ANYWHERE
 from raysearch.space import Architecture, Cost
-from raysearch.spaces import Family
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, read_record, write_json
 from raysearch.store.model_card import CardData, CardTraining, How, ModelCard
 from raysearch.store.predictions import PREDICTIONS, write_predictions
@@ -43,6 +42,7 @@ from raysearch.tasks import Splits, Task
 from raysearch.tracking import After, Tracker, default_uri
 from raysearch.training.config import TrainingConfig
 from raysearch.training.draws import Only
+from raysearch.training.teacher import TeacherFile
 
 Name = Literal["finetune", "retrain", "transfer"]
 
@@ -107,7 +107,15 @@ class NetworkJob:
     """Name of the search's recipe: the experiment in MLflow."""
     before: Before | None = None
     """It is compared with the network as it was; None: that knew other classes."""
-    teacher: Teacher | None = None
+    teacher: Teacher | TeacherFile | None = None
+    """A network of the family, or one of timm's; None: the labels teach alone."""
+
+    @property
+    def taught(self) -> str | None:
+        """Who teaches, in words."""
+        if isinstance(self.teacher, TeacherFile):
+            return f"timm's {self.teacher.name}"
+        return None if self.teacher is None else self.teacher.words
 
     @property
     def arch(self) -> Architecture:
@@ -129,9 +137,11 @@ class NetworkJob:
             "task": task,
             "images": self.splits.digest[:12],
             "train": asdict(self.train),
-            "teacher": None if self.teacher is None else self.teacher.words,
+            "teacher": self.taught,
             "seed": self.seed,
         }
+        if isinstance(self.teacher, TeacherFile):  # one of the family is the search's, as the network is
+            values["teacher_weights"] = _digest(self.teacher.weights)
         return json.loads(json.dumps(values, default=str))
 
     def folder(self) -> Path:
@@ -236,6 +246,14 @@ def _work(job: NetworkJob, folder: OutputFolder, tracker: Tracker, console: Cons
                 found[split] = share(path, server=server)
         return found
 
+    teaches: NodeFile | NetworkFile | None = None
+    if isinstance(job.teacher, TeacherFile):
+        begun.append(folder.path / "teacher.safetensors")
+        job.teacher.write(begun[-1])
+        teaches = share(begun[-1], server=server)
+    elif job.teacher is not None:
+        teaches = NetworkFile(family, job.teacher.settings, job.teacher.arch, shared("teacher", job.teacher.weights))
+
     training = TrainingJob(
         family=family,
         settings={**job.settings, "drop_path_rate": job.train.drop_path},
@@ -245,7 +263,7 @@ def _work(job: NetworkJob, folder: OutputFolder, tracker: Tracker, console: Cons
         seed=job.seed,
         images=job.splits.digest,
         start=None if job.start is None else shared("start", job.start),
-        teacher=None if job.teacher is None else _network_file(family, job.teacher, shared("teacher", job.teacher.weights)),
+        teacher=teaches,
         continued="the same command",
     )
     images = caches(job.task, job.splits)  # an image that cannot be read ends the job before the training
@@ -276,10 +294,6 @@ def _work(job: NetworkJob, folder: OutputFolder, tracker: Tracker, console: Cons
     _record(job, folder, tracker, result, card)
     for path in begun:
         path.unlink()
-
-
-def _network_file(family: Family[Any, Any], teacher: Teacher, weights: NodeFile) -> NetworkFile:
-    return NetworkFile(family, teacher.settings, teacher.arch, weights)
 
 
 def _log_epoch(tracker: Tracker, record: EpochRecord) -> None:
@@ -347,7 +361,7 @@ def _card(job: NetworkJob, result: TunedNetwork, *, line: str) -> ModelCard:
             epochs=job.train.epochs,
             lr=job.train.lr,
             batch_size=job.train.batch_size,
-            taught=None if job.teacher is None else job.teacher.words,
+            taught=job.taught,
             earlier_test=result.inherited_test,
             test_gain=result.test_gain,
         ),

@@ -119,13 +119,22 @@ class Teacher(nn.Module):
         return self.network(images)
 
 
-def find_teacher(config: TeacherConfig, *, outputs: int, in_chans: int) -> TeacherFile:
+@dataclass(frozen=True, slots=True)
+class TeacherFlags:
+    """How the command line calls what names a teacher, for messages."""
+
+    name: str = "--teacher.name"
+    weights: str = "--teacher.weights"
+
+
+def find_teacher(config: TeacherConfig, *, outputs: int, in_chans: int, flags: TeacherFlags = TeacherFlags()) -> TeacherFile:
     """The network that ``config`` names, with its weights. Nothing in a file is executed.
 
     Args:
         config: with a name.
         outputs: classes of the images; it must have as many.
         in_chans: channels of the images, 1 or 3; a network of colour images can see grey ones.
+        flags: that were given, as a UserError names them.
 
     Raises:
         UserError: in one line for a name that timm has not, weights that are missing or of another network, other classes.
@@ -135,15 +144,15 @@ def find_teacher(config: TeacherConfig, *, outputs: int, in_chans: int) -> Teach
     import timm  # seconds, for the trainings that have a teacher
     from timm.data.config import resolve_data_config
 
-    weights = None if config.weights is None else _read(config.weights)
+    weights = None if config.weights is None else _read(config.weights, flags)
     # As the name alone says it; a file may be of other classes and channels.
-    known: Any = _known(config.name)
+    known: Any = _known(config.name, flags)
     arguments: dict[str, Any] = {"num_classes": known["num_classes"], "in_chans": known["input_size"][0]}
     if weights is not None:
         arguments = {"num_classes": _rows(weights, known["classifier"], 0), "in_chans": _rows(weights, known["first_conv"], 1)}
         if None in arguments.values():
-            raise UserError(f"--teacher.weights {config.weights} holds no weights of timm's {config.name}; give its own file")
-    place = f"--teacher.name {config.name}" if config.weights is None else f"--teacher.weights {config.weights}"
+            raise UserError(f"{flags.weights} {config.weights} holds no weights of timm's {config.name}; give its own file")
+    place = f"{flags.name} {config.name}" if config.weights is None else f"{flags.weights} {config.weights}"
     if arguments["num_classes"] != outputs:
         raise UserError(f"{place} has {arguments['num_classes']} classes, the images have {outputs}; give one trained on these")
     if arguments["in_chans"] not in (in_chans, COLOUR):
@@ -156,8 +165,8 @@ def find_teacher(config: TeacherConfig, *, outputs: int, in_chans: int) -> Teach
         except (OSError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"--teacher.name {config.name}: its weights cannot be had from the hub or its cache ({reason}); give a file "
-                "with --teacher.weights"
+                f"{flags.name} {config.name}: its weights cannot be had from the hub or its cache ({reason}); give a file "
+                f"with {flags.weights}"
             ) from error
     network = _network(config.name, arguments)
     try:
@@ -173,7 +182,7 @@ def find_teacher(config: TeacherConfig, *, outputs: int, in_chans: int) -> Teach
     return TeacherFile(config.name, arguments, side, mean, std, dict(network.state_dict()))
 
 
-def _known(name: str) -> dict[str, Any]:
+def _known(name: str, flags: TeacherFlags) -> dict[str, Any]:
     """What timm says of a name. Raises UserError, with near ones, for none of its own."""
     import timm
     from timm.models import get_pretrained_cfg
@@ -181,7 +190,7 @@ def _known(name: str) -> dict[str, Any]:
     if ":" in name or not timm.is_model(name):
         near = get_close_matches(name, timm.list_models(), n=3) or get_close_matches(name, timm.list_pretrained(), n=3)
         words = f"; near it are {', '.join(near)}" if near else ""
-        raise UserError(f"--teacher.name {name}: timm has no network of that name{words}")
+        raise UserError(f"{flags.name} {name}: timm has no network of that name{words}")
     found: Any = get_pretrained_cfg(name)
     if found is None:  # of an architecture without pretrained weights
         network: Any = timm.create_model(name, pretrained=False)
@@ -196,20 +205,18 @@ def _network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         return timm.create_model(name, pretrained=False, **arguments)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, flags: TeacherFlags) -> dict[str, Tensor]:
     from timm.models import load_state_dict
 
     try:
         found: Any = load_state_dict(str(path), weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"--teacher.weights {path} does not exist") from None
+        raise UserError(f"{flags.weights} {path} does not exist") from None
     except (OSError, RuntimeError, UnpicklingError, SafetensorError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"--teacher.weights {path} is no file of weights ({reason:.100}); save it with timm or PyTorch"
-        ) from None
+        raise UserError(f"{flags.weights} {path} is no file of weights ({reason:.100}); save it with timm or PyTorch") from None
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in cast(dict[str, Any], found).values()):
-        raise UserError(f"--teacher.weights {path} holds more than weights, or none; give a state dict")
+        raise UserError(f"{flags.weights} {path} holds more than weights, or none; give a state dict")
     return cast(dict[str, Tensor], found)
 
 

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from raysearch.errors import UserError
-from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, smaller_passes, within
+from raysearch.jobs.expected import (
+    START_S,
+    Load,
+    Measured,
+    check_days,
+    check_memory,
+    expected,
+    parse_duration,
+    smaller_passes,
+    within,
+)
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.recipes.fitted import Machine
 from raysearch.training.timing import Timing
@@ -49,6 +59,22 @@ def test_twice_the_epochs_take_twice_the_training() -> None:
     assert twice.train - once.train == pytest.approx(100 * (5 * 0.1 + 0.05 + 0.1))
     assert (twice.search, twice.report) == (once.search, once.report)
     assert expected(short, LOAD, measured(), trains=False).train == 0
+
+
+def test_the_champions_further_training_counts_and_is_cut_with_the_rest() -> None:
+    recipe = replace(DIGITS_RECIPE, champion=replace(DIGITS_RECIPE.champion, epochs=100, distill=0.0))
+    without = replace(DIGITS_RECIPE, champion=replace(DIGITS_RECIPE.champion, epochs=0))
+    slow = measured(step_s=1.0)
+    known, none = (expected(each, LOAD, slow, trains=True) for each in (recipe, without))
+    assert none.champion == 0
+    assert known.total - none.total == pytest.approx(START_S + 2 * 100 * (5 * 1.0 + 0.05 + 0.1))
+    assert "fine-tune" in str(known)
+    cut, load = within(recipe, LOAD, slow, seconds=known.total / 2, given=(), trains=True)
+    assert cut.champion.epochs == pytest.approx(100 * cut.train.epochs / 300, abs=1)
+    assert known.total / 3 < expected(cut, load, slow, trains=True).total <= known.total / 2
+    kept, _ = within(recipe, LOAD, slow, seconds=known.total / 2, given=("champion.epochs",), trains=True)
+    assert kept.champion.epochs == 100
+    assert kept.train.epochs < cut.train.epochs
 
 
 def test_time_decides_epochs_and_candidates_that_are_not_given() -> None:

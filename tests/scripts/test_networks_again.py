@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 from search_script import ROOT, accuracy, program, succeed, write_tones
@@ -147,6 +149,9 @@ DIGITS_SIZED: dict[str, Any] = {
         ("finetune", ("{search}", "--epochs", "1", "--train.epochs", "2"), "--epochs and --train.epochs are the same"),
         ("finetune", ("{search}", "--subnet", ""), "ids begin so"),
         ("finetune", ("{search}", "--img-size", "9"), "img_size 9 is not a multiple of patch_size 4"),
+        ("finetune", ("{search}", "--teacher", "resnet1t"), "--teacher resnet1t: timm has no network of that name"),
+        ("finetune", ("{search}", "--teacher-weights", "net.pth"), "give its name in timm with --teacher"),
+        ("finetune", ("{search}", "--teacher", "resnet10t", "--train.distill.weight", "0"), "lets --teacher teach nobody"),
         ("retrain", ("{search}", "--subnet", "zz"), "--subnet zz: no such candidate"),
         ("transfer", ("{search}", "--data", "{tmp}/nowhere"), "which is not a folder"),
     ],
@@ -156,3 +161,17 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     places = {"search": str(finished_search), "tmp": str(tmp_path)}
     assert message in program(job, *(argument.format(**places) for argument in arguments)).message
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_network_of_timms_teaches(finished_search: Path, tmp_path: Path) -> None:
+    """One that knows the ten digits, from a file; one that knows other classes is refused before anything starts."""
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet10t", num_classes=10, in_chans=1).state_dict(), tmp_path / "teacher.pth")
+    flags = (str(finished_search), "--teacher", "resnet10t", "--epochs", "1", "--train.workers", "1")
+    succeed("finetune", *flags, "--teacher-weights", str(tmp_path / "teacher.pth"), "--output", str(tmp_path / "taught"))
+    assert read(tmp_path / "taught", "champion.json")["training"]["taught"] == "timm's resnet10t"
+    assert not (tmp_path / "taught" / "teacher.safetensors").exists()
+    torch.save(timm.create_model("resnet10t", num_classes=7, in_chans=1).state_dict(), tmp_path / "other.pth")
+    refused = program("finetune", *flags, "--teacher-weights", str(tmp_path / "other.pth")).message
+    assert f"--teacher-weights {tmp_path / 'other.pth'} has 7 classes, the images have 10" in refused
