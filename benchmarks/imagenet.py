@@ -1,4 +1,4 @@
-"""What the published ImageNet recipes cost on GPUs, estimated: GPU-hours by phase, days on a node, money.
+"""What the ImageNet recipes cost on GPUs, published and plus, estimated: GPU-hours by phase, days on a node, money.
 
 Nothing is trained. Multiply-accumulates are counted in closed form over random subnets (a backward pass counts as two forward
 passes); how fast they are done and what an hour costs are given by whoever runs the script, best as measured on their own
@@ -22,7 +22,7 @@ from raysearch.tasks import Ends
 
 TRAINING_IMAGES, TEST_IMAGES, CLASSES = 1_281_167, 50_000, 1000
 """Of ImageNet-1k."""
-NETWORKS = ("imagenet-tiny", "imagenet-small", "imagenet-base")
+NETWORKS = [f"imagenet-{size}{schedule}" for schedule in ("", "-plus") for size in ("tiny", "small", "base")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,18 @@ class Work:
     train: float
     search: float
     closing: float
+    champion: float
+    """Fine-tuning of the champion, and of the random subnet beside it."""
 
     @property
     def phases(self) -> dict[str, float]:
         """By name."""
-        return {"train": self.train, "search": self.search, "finalists and report": self.closing}
+        return {
+            "train": self.train,
+            "search": self.search,
+            "finalists and report": self.closing,
+            "fine-tune": self.champion,
+        }
 
 
 def work(recipe: Search, *, draws: int) -> Work:
@@ -70,10 +77,13 @@ def work(recipe: Search, *, draws: int) -> Work:
     candidates = make_algorithm(recipe.algorithm_config, problem, seed=0).total
     judged = recipe.finalists.count * data.finalist_images
     judged += (recipe.report.random_subnets + 3) * (data.search_images + TEST_IMAGES)
+    of_step = of_band if train.draw_from == "band" else of_space
+    assert not recipe.champion.distill or not recipe.champion.epochs, "a teacher's passes are not counted"
     return Work(
-        train=2 * 3 * of_space * left * train.epochs * train.archs_per_step,
+        train=2 * 3 * of_step * left * train.epochs * train.archs_per_step,
         search=2 * of_band * candidates * (recipe.finalists.search_images or data.search_images),
         closing=2 * of_band * judged,
+        champion=2 * 2 * 3 * of_band * left * recipe.champion.epochs,
     )
 
 
@@ -99,7 +109,7 @@ def main(settings: Settings, screen: Console) -> None:
         f"estimated, not run: {settings.tflops:g} TFLOP/s at {settings.utilisation:.0%}, {settings.gpus} GPUs, "
         f"{settings.price:g} an hour each"
     )
-    columns = ("recipe", "train", "search", "finalists and report", "GPU-hours", "days on the node", "money")
+    columns = ("recipe", "train", "search", "finalists and report", "fine-tune", "GPU-hours", "days on the node", "money")
     screen.print(table("GPU-hours by phase", columns, rows, caption=caption))
 
 

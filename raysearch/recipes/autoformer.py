@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raysearch.distributed.evaluators import EvaluatorConfig
-from raysearch.recipes.recipe import Recipe
+from raysearch.recipes.recipe import FinalistsConfig, Recipe, ReportConfig
 from raysearch.search import AgeingConfig, EvolutionConfig, NSGA2Config, PredictorConfig, RacingConfig
 from raysearch.space import Constraint
 from raysearch.spaces.autoformer import FAMILY, AutoFormerConfig, SpaceConfig, SupernetSizes
@@ -64,6 +66,50 @@ FASHION_MNIST_RECIPE: Search = Recipe(
 """``experiments/search.py fashion-mnist``: 60,000 pictures of clothes. Made for one GPU; hours on a CPU. Not run to its end."""
 
 
+def plus(recipe: Search, *, epochs: int) -> Search:
+    """``recipe`` with the training that left the best subnets where ways of training were compared (docs/validation.md).
+
+    Single paths, drawn from the budget's band alone: no step is spent on subnets that could not be chosen. ``epochs``: of the
+    champion's fine-tuning, from the labels alone.
+    """
+    return replace(
+        recipe,
+        train=replace(recipe.train, draw_from="band"),
+        champion=replace(recipe.champion, epochs=epochs, distill=0.0),
+    )
+
+
+FASHION_RECIPE: Search = plus(
+    Recipe(
+        name="fashion",
+        task=ImageClassification(FASHION_MNIST, AugmentConfig(shift=1, hflip=0.5)),
+        family=FAMILY,
+        config=AutoFormerConfig(
+            SpaceConfig(embed_dim=(32, 48, 64), num_heads=(1, 2, 3, 4), mlp_ratio=(1.0, 2.0, 3.0, 4.0), depth=(3, 4, 5, 6)),
+            SupernetSizes(
+                patch_size=4, embed_dim=64, depth=6, num_heads=4, mlp_ratio=4.0, head_dim=16, relative_position=False
+            ),
+        ),
+        train=TrainingConfig(
+            epochs=24,
+            batch_size=128,
+            lr=2e-3,
+            warmup_lr=1e-5,
+            warmup_epochs=2,
+            drop_path=0.0,
+            weight_init="xavier",
+            pos_embed_std=0.2,
+        ),
+        predictor=PredictorConfig(generations=8),
+        constraint=Constraint(min_macs=5e6, max_macs=8e6),
+        finalists=FinalistsConfig(search_images=2_000),
+        report=ReportConfig(random_subnets=10),
+    ),
+    epochs=2,
+)
+"""``make fashion``: 60,000 pictures of clothes, subnets of 5 to 8 million multiply-accumulates, half an hour on 2 CPU cores."""
+
+
 def _imagenet(name: str, band: tuple[float, float]) -> Search:
     """A published search: its space, its supernet, its parameter band and its training schedule."""
     return Recipe(
@@ -86,6 +132,12 @@ IMAGENET_SMALL = _imagenet("imagenet-small", (22e6, 23e6))
 IMAGENET_BASE = _imagenet("imagenet-base", (52e6, 54e6))
 """``experiments/search.py imagenet-base --data DIR``: AutoFormer-B, 8 GPUs, published 82.4 % top-1. Not run here."""
 
+PLUS: dict[str, Search] = {
+    f"{recipe.name}-plus": replace(plus(recipe, epochs=30), name=f"{recipe.name}-plus")
+    for recipe in (IMAGENET_TINY, IMAGENET_SMALL, IMAGENET_BASE)
+}
+"""The same spaces and bands, their supernets trained by :func:`plus` (docs/imagenet.md). Not run here."""
+
 IMAGES_RECIPE: Search = Recipe(
     name="images",
     task=ImageClassification(IMAGES, AugmentConfig.published()),
@@ -103,6 +155,7 @@ Image size, network, augmentation, batch and epochs that are not given follow fr
 
 RECIPES: dict[str, tuple[str, Search]] = {
     "digits": ("scikit-learn's 1,797 handwritten digits: minutes on 2 CPU cores", DIGITS_RECIPE),
+    "fashion": ("the same clothes, 5-8 M MACs, fine-tuned champion: half an hour on 2 CPU cores", FASHION_RECIPE),
     "fashion-mnist": ("60,000 pictures of clothes, 28 px: torchvision's files or Debian's package", FASHION_MNIST_RECIPE),
     "images": (
         "a folder of your own (--data DIR), a sub-folder per class; it and the machine decide the rest",
@@ -111,5 +164,6 @@ RECIPES: dict[str, tuple[str, Search]] = {
     "imagenet-tiny": ("AutoFormer-T as published, 5-6 M parameters (--data DIR)", IMAGENET_TINY),
     "imagenet-small": ("AutoFormer-S as published, 22-23 M parameters (--data DIR)", IMAGENET_SMALL),
     "imagenet-base": ("AutoFormer-B as published, 52-54 M parameters (--data DIR)", IMAGENET_BASE),
+    **{name: ("the same, trained on its budget alone, with a fine-tuned champion", recipe) for name, recipe in PLUS.items()},
 }
 """Recipes by the name that the command line takes, each with one line of help."""

@@ -11,6 +11,11 @@ import pytest
 from benchmark_tables import benchmark, number, numbers, tables
 from search_script import ROOT, write_idx
 
+from raysearch.recipes.autoformer import FASHION_RECIPE
+from raysearch.space import SearchProblem
+from raysearch.spaces.autoformer import FAMILY
+from raysearch.tasks import Ends
+
 
 def test_algorithms() -> None:
     table, proxies, searches = tables(benchmark("algorithms"))
@@ -65,10 +70,16 @@ def test_imagenet_is_estimated_from_what_the_recipes_ask_for() -> None:
     (hours,) = tables(benchmark("imagenet"))
     trained = [number(hours[f"imagenet-{size}"][0]) for size in ("tiny", "small", "base")]
     assert trained == sorted(trained)
-    for train, search, closing, whole, days, money in (numbers(cells) for cells in hours.values()):
-        assert whole == pytest.approx(train + search + closing, abs=1)
+    for train, search, closing, tuning, whole, days, money in (numbers(cells) for cells in hours.values()):
+        assert whole == pytest.approx(train + search + closing + tuning, abs=1)
         assert days == pytest.approx(whole / 8 / 24, abs=0.06)
         assert money == pytest.approx(2 * whole, abs=2)
+    for size in ("tiny", "small", "base"):
+        assert number(hours[f"imagenet-{size}"][3]) == 0
+        train, *_, tuning, _, _, _ = numbers(hours[f"imagenet-{size}-plus"])
+        assert tuning == pytest.approx(
+            train * 2 * 30 / 500, abs=0.1
+        )  # two networks of the band that the supernet is trained on
 
 
 def test_own_images_pairs_networks_by_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +94,16 @@ def test_own_images_pairs_networks_by_image(monkeypatch: pytest.MonkeyPatch) -> 
     lead, low, high = (float(found) for found in re.findall(r"[+-][\d.]+", loop[-1]))
     assert lead == 5
     assert 0 < low < lead < high  # the same images are lost in both seeds: paired, the difference is plain
+
+
+def test_what_fashion_calls_uniform_is_what_one_would_write_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    uniform = importlib.import_module("fashion").uniform
+    geometry = FAMILY.build(FASHION_RECIPE.config, Ends((1, 28, 28), 10))
+    problem = SearchProblem(geometry.space, geometry.cost, FASHION_RECIPE.constraint)
+    for macs in (5.2e6, 6.5e6, 7.9e6):
+        arch = uniform(problem, macs)
+        assert problem.space.contains(arch)
+        assert len(set(arch.num_heads)) == len(set(arch.mlp_ratio)) == 1
+        assert problem.cost(arch).macs == pytest.approx(macs, rel=0.05)
+    assert uniform(problem, 16.7e6) == problem.space.largest()  # 64 wide, 4 heads of 16, four times as wide within

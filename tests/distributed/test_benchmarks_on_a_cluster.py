@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from benchmark_tables import benchmark, number, numbers, tables
 from forked_workers import plain_workers
 from ray.cluster_utils import Cluster
+from search_script import write_idx
 
 
 def test_orchestration(cluster: object) -> None:
@@ -62,3 +67,41 @@ def test_memory(cluster: Cluster) -> None:
     base, subnet, goal, measured, ratio = values
     assert goal == pytest.approx(base + subnet, abs=1.5)
     assert ratio == pytest.approx(measured / goal, abs=0.02)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_fashion(tmp_path: Path) -> None:
+    """From pictures to the table; one that was interrupted does what is left, and no more."""
+    data, run = write_idx(tmp_path / "data", train=240, test=40), tmp_path / "run"
+    arguments = ("fashion", "--data", str(data), "--output", str(run))
+    printed = benchmark(*arguments)
+    summary = json.loads((run / "summary.json").read_text())
+    tuning, networks = summary["tuning"], summary["networks"]
+    table, lines = (run / "fashion.md").read_text(), run / "fashion.jsonl"
+    assert table in printed
+    found = {
+        name: cells for name, *cells in (line.strip("|").split("|") for line in table.splitlines() if line.startswith("|"))
+    }
+    cells = {name.strip(): [cell.strip() for cell in values] for name, values in found.items()}
+    for name, network in (("champion", tuning["champion"]), ("random of equal cost", tuning["random"])):
+        params, macs, inherited, tuned, scratch = cells[name]
+        assert (number(params), macs) == (network["params"], f"{network['macs'] / 1e6:.2f} M")
+        assert float(inherited) == pytest.approx(100 * network["inherited_test"])
+        assert float(tuned) == pytest.approx(100 * network["test"])
+        assert 0 <= float(scratch) <= 100
+    assert float(cells["largest"][2]) == pytest.approx(100 * networks["largest"]["test_score"])
+    macs, uniform = (float(cells[name][1].rstrip(" M")) for name in ("champion", "uniform of equal cost"))
+    assert uniform == pytest.approx(macs, rel=0.06)
+    for i in (2, 3, 4):  # champion minus others: of the same images
+        gaps = [float(cells[name][i]) for name in ("champion", "largest")]
+        (stated,) = re.findall(r"^[+-][\d.]+", cells["champion minus largest"][i])
+        assert float(stated) == pytest.approx(gaps[0] - gaps[1], abs=0.02)
+    assert f"({tuning['deployed']} weights, subnet {tuning['champion']['id']})" in table
+
+    whole = lines.read_text().splitlines()
+    lines.write_text("\n".join(whole[:-1]) + "\n")
+    again = benchmark(*arguments)
+    assert "generation" not in again  # nothing of the search
+    resumed = lines.read_text().splitlines()
+    assert resumed[:-1] == whole[:-1]
+    assert [json.loads(rows[-1])["training"] for rows in (whole, resumed)] == [json.loads(whole[-1])["training"]] * 2

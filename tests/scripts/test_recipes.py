@@ -82,12 +82,23 @@ def test_every_recipe_fits_together(name: str) -> None:
     size = recipe.task.dataset.img_size
     geometry = recipe.family.build(recipe.config, Ends((recipe.task.dataset.in_chans, size, size), 10))
     space = geometry.space
-    least, most = geometry.cost(space.smallest()).params, geometry.cost(space.largest()).params
     band = recipe.constraint
-    assert band.max_params is not None
-    assert least < band.max_params
-    assert most > (band.min_params or band.max_params)  # the budget decides something
+    quantity = "params" if band.max_params is not None else "macs"
+    least, most = (getattr(geometry.cost(arch), quantity) for arch in (space.smallest(), space.largest()))
+    lower, upper = (getattr(band, f"{end}_{quantity}") for end in ("min", "max"))
+    assert upper is not None
+    assert least < upper
+    assert most > (lower or upper)  # the budget decides something
     assert recipe.search.population == 50
+
+
+@pytest.mark.parametrize("name", ["imagenet-tiny", "imagenet-small", "imagenet-base"])
+def test_plus_changes_what_a_step_trains_and_what_becomes_of_the_champion_alone(name: str) -> None:
+    published, plus = RECIPES[name][1], RECIPES[f"{name}-plus"][1]
+    assert (published.train.draw_from, published.champion.epochs) == ("space", 0)
+    assert (plus.train.draw_from, plus.champion.epochs) == ("band", 30)
+    assert replace(plus, name=name, train=published.train, champion=published.champion) == published
+    assert replace(plus.train, draw_from="space") == published.train
 
 
 def test_the_splits_of_digits_are_disjoint() -> None:

@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation, all of one finished search: ``python tests/ui/screenshots.py RUN [FOLDER]``.
 
-``RUN`` is its output folder. In ``FOLDER`` (``docs``): ``digits.png``, the report's picture of score against parameters;
+``RUN`` is its output folder. In ``FOLDER`` (``docs``): ``RECIPE.png``, the report's picture of score against size;
 ``mlflow-charts.png`` and ``mlflow-runs.png``, what MLflow's UI opens on, as charts and as a table.
 """
 
@@ -30,15 +30,15 @@ def main() -> None:
     address = ui_url(summary.mlflow_uri, summary.mlflow_experiment_id, search_id=summary.search_id, port=port)
     with UiServer(summary.mlflow_uri, port=port), sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        report(browser.new_page(viewport={"width": 1100, "height": 900}), run / "report.html", folder)
+        report(browser.new_page(viewport={"width": 1100, "height": 900}), run / "report.html", folder / f"{summary.recipe}.png")
         mlflow(browser.new_page(viewport={"width": 1600, "height": 1150}), address, folder)
 
 
-def report(page: Any, path: Path, folder: Path) -> None:
+def report(page: Any, path: Path, picture: Path) -> None:
     """The picture that README shows, as the page draws it."""
     page.goto(path.absolute().as_uri())
     page.wait_for_selector("#front svg.main-svg")
-    page.locator("#front").screenshot(path=folder / "digits.png")
+    page.locator("#front").screenshot(path=picture)
 
 
 def mlflow(page: Any, address: str, folder: Path) -> None:
