@@ -53,8 +53,9 @@ class EntangledQKV(nn.Module):
 class EntangledLayerNorm(nn.Module):
     """Layer normalisation over the leading features that its input has."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, eps: float = LAYER_NORM_EPS) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.empty(features))
         self.bias = nn.Parameter(torch.empty(features))
 
@@ -64,7 +65,7 @@ class EntangledLayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         """Normalise the last axis of ``x``."""
-        return F.layer_norm(x, x.shape[-1:], *self.prefix(x.shape[-1]), LAYER_NORM_EPS)
+        return F.layer_norm(x, x.shape[-1:], *self.prefix(x.shape[-1]), self.eps)
 
 
 class EntangledConv2d(nn.Module):

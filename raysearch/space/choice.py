@@ -27,13 +27,17 @@ class Choice:
     """The field of the Architecture that holds the value."""
     options: tuple[Option, ...] | tuple[tuple[Option, ...], ...]
     per: Literal["net", "stage", "block"] = "net"
+    tied: bool = False
+    """Of a choice per block: all blocks of the net take the same value, so it is decided once."""
 
     def __post_init__(self) -> None:
         """Sort and check the options; raises UserError when they are empty, repeated or per stage without stages."""
         if not self.name.isidentifier():
             raise UserError(f"choice name {self.name!r} is not an identifier")
+        if self.tied and self.per != "block":
+            raise UserError(f"{self.name} is tied, but taken per {self.per}: values of blocks alone can be tied")
         if self.options and all(isinstance(o, tuple) for o in self.options):
-            if self.per == "net":
+            if self.per == "net" or self.tied:
                 raise UserError(f"{self.name}: options per stage, but the choice is taken once per net")
             grouped = cast(tuple[tuple[Option, ...], ...], self.options)
             options: Any = tuple(ordered(self.name, group) for group in grouped)

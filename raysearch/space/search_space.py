@@ -60,9 +60,11 @@ class SearchSpace(Generic[A]):
             raise UserError(f"{stages} stages, but depth is given for {len(self._depths)}")
         self.stages = len(self._depths) if depth is not None else (stages or 1)
         self.skippable = frozenset(skippable)
-        self._net = [c for c in self.choices if c.per == "net"]
+        # A tied choice is decided as one of the whole net; only in an architecture it stands at each block.
+        self._net = [c for c in self.choices if c.per == "net" or c.tied]
         self._stage = [c for c in self.choices if c.per == "stage"]
-        self._block = [c for c in self.choices if c.per == "block"]
+        self._block = [c for c in self.choices if c.per == "block" and not c.tied]
+        self._at_blocks = [c for c in self.choices if c.per == "block"]
         self._check()
 
     def _check(self) -> None:
@@ -70,14 +72,14 @@ class SearchSpace(Generic[A]):
         expected = list(field_types(self.architecture))
         if sorted(names) != sorted(expected):
             raise UserError(f"choices {sorted(names)} are not the fields {sorted(expected)} of {self.architecture.__name__}")
-        if bool(self._depths) != bool(self._block):
+        if bool(self._depths) != bool(self._at_blocks):
             raise UserError("a depth and per-block choices go together: one is declared without the other")
         if self._stage and not self.staged:
             raise UserError(f"{self._stage[0].name} is taken per stage, but the space has no stages")
         for choice in self.choices:
             if choice.by_stage and len(choice.options) != self.stages:
                 raise UserError(f"{choice.name} has options for {len(choice.options)} stages, the space has {self.stages}")
-        if self._block and "depth" in names:
+        if self._at_blocks and "depth" in names:
             raise UserError("depth is the number of blocks here and no choice's name; choose another")
         if self.skippable and "skip" in names:
             raise UserError("skip tells of skippable blocks here and is no choice's name; choose another")
@@ -106,7 +108,9 @@ class SearchSpace(Generic[A]):
         """The declaration as JSON values, to be stored beside weights and results."""
         return {
             "architecture": self.architecture.__name__,
-            "choices": [{"name": c.name, "options": c.options, "per": c.per} for c in self.choices],
+            "choices": [
+                {"name": c.name, "options": c.options, "per": c.per, **({"tied": True} if c.tied else {})} for c in self.choices
+            ],
             "depth": self.depth,
             "stages": self.stages if self.staged else None,
             "skippable": sorted(self.skippable),
@@ -116,8 +120,11 @@ class SearchSpace(Generic[A]):
 
     def _build(self, genes: _Genes) -> A:
         values: dict[str, Any] = {**genes.net, **{name: tuple(v) for name, v in genes.stage.items()}}
-        for choice in self._block:
-            rows = tuple(tuple(None if b is None else b[choice.name] for b in blocks) for blocks in genes.blocks)
+        for choice in self._at_blocks:
+            rows = tuple(
+                tuple(None if b is None else (genes.net if choice.tied else b)[choice.name] for b in blocks)
+                for blocks in genes.blocks
+            )
             values[choice.name] = rows if self.staged else rows[0]
         return self.architecture(**values)
 
@@ -125,15 +132,16 @@ class SearchSpace(Generic[A]):
         """Raises UserError when the shape of ``arch`` is not this space's."""
         genes = _Genes()
         for choice in self._net:
-            genes.net[choice.name] = getattr(arch, choice.name)
+            if not choice.tied:
+                genes.net[choice.name] = getattr(arch, choice.name)
         for choice in self._stage:
             values = getattr(arch, choice.name)
             if len(values) != self.stages:
                 raise UserError(f"{choice.name} has {len(values)} stages, not {self.stages}")
             genes.stage[choice.name] = list(values)
-        if not self._block:
+        if not self._at_blocks:
             return genes
-        rows = {c.name: getattr(arch, c.name) if self.staged else (getattr(arch, c.name),) for c in self._block}
+        rows = {c.name: getattr(arch, c.name) if self.staged else (getattr(arch, c.name),) for c in self._at_blocks}
         for name, stages in rows.items():
             if len(stages) != self.stages:
                 raise UserError(f"{name} has {len(stages)} stages, not {self.stages}")
@@ -149,7 +157,17 @@ class SearchSpace(Generic[A]):
                     raise UserError(f"block {b} is left out by some choices only: {block}")
                 blocks.append(None if all(absent) else cast(dict[str, Option], block))
             genes.blocks.append(blocks)
+        for choice in self._at_blocks:
+            if choice.tied:
+                self._untie(choice, genes)
         return genes
+
+    def _untie(self, choice: Choice, genes: _Genes) -> None:
+        """Take the one value of a tied choice out of all blocks. Raises UserError where there is more than one."""
+        found = [block.pop(choice.name) for blocks in genes.blocks for block in blocks if block is not None]
+        if len({*found}) > 1:
+            raise UserError(f"{choice.name} is {', '.join(map(str, dict.fromkeys(found)))}, but tied: the same in all blocks")
+        genes.net[choice.name] = found[0] if found else choice.at(0)[0]
 
     def _random_block(self, stage: int, position: int, rng: Random) -> dict[str, Option] | None:
         if position in self.skippable and rng.random() < 0.5:

@@ -26,7 +26,9 @@ from raysearch.tasks.task import Ends
 A = TypeVar("A", bound=Architecture)
 C = TypeVar("C")
 
-BUILT_IN: Mapping[str, str] = MappingProxyType({"autoformer": "raysearch.spaces.autoformer"})
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {"autoformer": "raysearch.spaces.autoformer", "elastic_vit": "raysearch.spaces.elastic_vit"}
+)
 """The families of this package and their modules."""
 
 DEFAULT = "autoformer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -92,6 +93,9 @@ class LeadingSupernet(Supernet[A]):
         super().__init__()
         self._make, self._cost, self._settings = make, cost, dict(settings)
         self.net: Any = make(largest)
+        matcher: Any = getattr(self.net, "group_matcher", None)
+        if matcher is not None:
+            self.group_matcher = partial(layers_below, "net", matcher)
 
     def forward(self, images: Float[Tensor, "batch chans height width"], arch: A) -> Tensor:
         """Output of the subnet ``arch`` for ``images``."""
@@ -125,6 +129,18 @@ class LeadingSupernet(Supernet[A]):
     def settings(self) -> dict[str, Any]:
         """Constructor arguments as JSON values."""
         return dict(self._settings)
+
+
+def layers_below(place: str, group_matcher: Callable[..., Mapping[str, Any]], coarse: bool = False) -> dict[str, Any]:
+    """Timm's patterns of layers for a network whose parameters' names begin with ``place``."""
+
+    def longer(pattern: str) -> str:
+        return rf"^{place}\.{pattern.removeprefix('^')}"
+
+    found = dict(group_matcher(coarse=coarse))
+    blocks = found["blocks"]
+    found["blocks"] = longer(blocks) if isinstance(blocks, str) else [(longer(p), *rest) for p, *rest in blocks]
+    return {**found, "stem": longer(found["stem"])}
 
 
 NAMED = 3

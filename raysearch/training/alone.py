@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raysearch.space import Architecture
 from raysearch.spaces import Family, Subnet, build_subnet
+from raysearch.spaces.supernet import layers_below
 from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Splits, Task
 from raysearch.training.config import TrainingConfig
@@ -36,24 +37,12 @@ class Alone(nn.Module, Generic[A]):
 
         matcher: Any = getattr(subnet, "group_matcher", None)
         if matcher is not None:
-            self.group_matcher = partial(_below, "subnet", matcher)
+            self.group_matcher = partial(layers_below, "subnet", matcher)
 
     def forward(self, images: Tensor, arch: A) -> Tensor:
         """The subnet's output."""
         assert arch == self.arch
         return self.subnet(images)
-
-
-def _below(place: str, group_matcher: Callable[..., Mapping[str, Any]], coarse: bool = False) -> dict[str, Any]:
-    """Timm's patterns of layers for a network whose parameters' names begin with ``place``."""
-
-    def longer(pattern: str) -> str:
-        return rf"^{place}\.{pattern.removeprefix('^')}"
-
-    found = dict(group_matcher(coarse=coarse))
-    blocks = found["blocks"]
-    found["blocks"] = longer(blocks) if isinstance(blocks, str) else [(longer(p), *rest) for p, *rest in blocks]
-    return {**found, "stem": longer(found["stem"])}
 
 
 def network_to_train(
