@@ -12,7 +12,7 @@ import torch
 from raysearch.errors import UserError
 from raysearch.store.summary import EpochRecord
 from raysearch.training import checkpoint
-from raysearch.training.trainer import TrainingDivergedError
+from raysearch.training.trainer import TrainingDivergedError, Within
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TrainingState:
 
 
 class CheckpointKeeper:
-    """Writes each finished epoch to the output folder, on the driver's node: training nodes need no shared storage.
+    """Writes checkpoints to the output folder, on the driver's node: training nodes need no shared storage.
 
     It is also where training processes and driver meet: steps done, why training cannot go on, what was lost.
 
@@ -47,13 +47,19 @@ class CheckpointKeeper:
         self.path, self.epochs, self.continued = path, epochs, continued
         self.failure: Exception | None = None
         """What ended training for good: an image, a setting, a full disk, a bug. Starting processes again would not help."""
-        self.records = history_of(checkpoint.read(path)[1]) if path.exists() else []
+        metadata: dict[str, Any] = checkpoint.read(path)[1] if path.exists() else {"history": []}
+        self.records = history_of(metadata)
+        begun = within_of(metadata)
+        self.kept_steps = begun.step if begun else 0
+        """Steps of the unfinished epoch that are on disk."""
         self.step: tuple[int, int] | None = None
         """Steps done, and steps per epoch."""
         self.begun: set[int] = set()
         """Ranks of the present attempt that have begun."""
         self.said: list[str] = []
         self.losses = 0
+        self.noticed = False
+        """Whether nodes of the present attempt will be taken away, as was told before: no failure of theirs."""
         self.killed: dict[str, int] = {}
         """By node, how many processes its system had killed for lack of memory when training began there."""
 
@@ -62,23 +68,40 @@ class CheckpointKeeper:
 
         ``killed``: how many processes the system of its node killed for lack of memory so far; None where that is unknown.
         """
+        if rank in self.begun:  # Ray Train started all anew
+            self.begun.clear()
+        if self.noticed and not self.begun:
+            self.noticed = False
+            self.said.append(f"nodes of the training were taken away; it goes on from {self._place()}")
         self.begun.add(rank)
         if killed is not None and killed > self.killed.setdefault(node, killed) and self.losses:
             self.complain(out_of_memory("the system ended a training process"))
         return self.failure is None
 
     def latest(self) -> bytes | None:
-        """The last finished epoch's checkpoint; None before the first."""
+        """The last checkpoint; None before the first."""
         return self.path.read_bytes() if self.path.exists() else None
 
-    def save(self, content: np.ndarray, records: list[EpochRecord]) -> None:
-        """Keep a checkpoint (its bytes, as uint8) and the epochs so far; on disk when this returns."""
+    def save(self, content: np.ndarray, records: list[EpochRecord], steps: int = 0, *, notice: bool = False) -> None:
+        """Keep a checkpoint (its bytes, as uint8); on disk when this returns.
+
+        ``records``: the epochs so far. ``steps``: those of an unfinished one. ``notice``: it was told that nodes will be taken
+        away, as spot nodes are.
+        """
         try:
             checkpoint.write(self.path, content.data)
         except OSError as error:
             self.complain(error)
             raise
-        self.records = records
+        self.records, self.kept_steps = records, steps
+        if notice:
+            self.noticed = True
+            self.said.append(f"a node of the training will be taken away; all up to {self._place()} is saved")
+
+    def _place(self) -> str:
+        """Where training goes on after the last checkpoint."""
+        epoch = f"epoch {len(self.records) + 1}"
+        return f"step {self.kept_steps + 1} of {epoch}" if self.kept_steps else epoch
 
     def report(self, step: int, steps_per_epoch: int) -> bool:
         """Note how many steps are done. Whether to go on."""
@@ -98,14 +121,19 @@ class CheckpointKeeper:
         return len(self.records) >= self.epochs
 
     def lost(self, reasons: list[str], most: int) -> bool:
-        """Note that processes were lost; ``most``: how often that may be. Whether starting them again makes sense."""
-        self.losses += 1
+        """Note that processes were lost; ``most``: how often that may be. Whether starting them again makes sense.
+
+        Those that were told to go may be lost as often as it will.
+        """
         self.begun.clear()
+        if self.noticed:
+            return self.failure is None
+        self.losses += 1
         reason = reasons[0] if reasons else "no reason given"
         if any(sign in text.lower() for text in reasons for sign in _SHORT_OF_MEMORY):
             self.complain(out_of_memory("Ray ended a training process"))
         elif self.failure is None and self.losses <= most:
-            begins = f"training goes on from epoch {len(self.records) + 1} ({self.losses} of {most})"
+            begins = f"training goes on from {self._place()} ({self.losses} of {most})"
             self.said.append(f"a training process was lost; {begins}: {reason}")
         return self.failure is None
 
@@ -148,6 +176,11 @@ def killed_for_memory() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def within_of(metadata: dict[str, Any]) -> Within | None:
+    """How far a training checkpoint is in the epoch after those."""
+    return Within.read(metadata["within"]) if "within" in metadata else None
 
 
 def history_of(metadata: dict[str, Any]) -> list[EpochRecord]:

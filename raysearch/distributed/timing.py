@@ -25,10 +25,11 @@ log = logging.getLogger(__name__)
 def training_processes(train: TrainingConfig) -> tuple[int, int]:
     """How many training processes there will be in the connected cluster, and the processor threads of each."""
     room = share_of("training")
+    _, asked = train.worker_range or (None, None)
     if room.gpus >= 1:
-        return train.workers or int(room.gpus), 1
+        return asked or int(room.gpus), 1
     cores = max(1, int(room.cpus))
-    count = min(train.workers or 2, cores)
+    count = min(asked or 2, cores)
     return count, max(1, cores // count)
 
 

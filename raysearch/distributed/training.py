@@ -1,4 +1,4 @@
-"""Training by Ray Train, of a supernet or single networks: a process per GPU, or two on CPUs; no finished epoch is repeated."""
+"""Training by Ray Train, of a supernet or single networks: a process per GPU, or two on CPUs, or as many as find room."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from raysearch.training.trainer import trained
 
 log = logging.getLogger(__name__)
 
+RESIZE_EVERY = 60.0
+"""Seconds between two looks whether more processes of a training find room, or fewer."""
 STOPPING = 10.0
 """Seconds that training processes get to end, when the driver ends before them."""
 
@@ -80,15 +82,15 @@ def train_networks(trainings: Sequence[Training], *, say: Callable[[str], None] 
         show()
         config = trainings[0].job.train
         if not all(each.finished for each in watched):
-            count, need, threads = _scaling(config)
-            waiting = Waiting(need, say)
+            scale = _scaling(config, _shards_so_far(watched), say)
+            waiting = Waiting(scale.need, say)
             restarts = Restarts("Ray Train's controller", say)
             while True:
-                fit = _Fit(watched, count=count, need=need, threads=threads)
+                fit = _Fit(watched, scale)
                 try:
                     while fit.is_alive():
                         fit.join(0.5)
-                        waiting.look(max(0, count - show()), of=count)
+                        waiting.look(max(0, scale.least - show()), of=scale.least)
                 except BaseException:
                     for each in watched:
                         with suppress(RayError):
@@ -152,42 +154,62 @@ class _Watched:
         return state
 
 
-def _scaling(config: TrainingConfig) -> tuple[int, Need, int]:
-    """Number of the training processes, what each asks for, and the threads of each on a CPU.
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """How many processes train."""
+
+    least: int
+    most: int
+    shards: int
+    """Of a step that is not dealt yet."""
+    threads: int
+    """Of each process, on a CPU."""
+    need: Need
+    """What each asks for."""
+
+
+def _scaling(config: TrainingConfig, so_far: int | None, say: Callable[[str], None]) -> _Scale:
+    """How many processes train; ``so_far``: the shards of trainings that go on, which are not more than those.
 
     Raises UserError for more than the cluster could ever hold.
     """
     room = share_of("training")
-    if room.gpus >= 1:
-        count, threads, most = config.workers or int(room.gpus), 1, int(room.gpus)
-        need = Need("training process", {"GPU": 1, **room.per_gpu}, "")
-    else:
-        free = max(1, int(ray.available_resources().get("CPU", 1)))
-        count, most = config.workers or min(2, free), int(room.cpus)
-        threads = max(1, free // count)
-        need = Need("training process", {"CPU": 1}, "")
+    gpus = room.gpus >= 1
+    held = int(room.gpus if gpus else room.cpus)
+    least, most = config.worker_range or ((held, held) if gpus else (min(2, held), min(2, held)))
+    need = Need("training process", {"GPU": 1, **room.per_gpu} if gpus else {"CPU": 1}, "")
     check_room(need)
-    if count > most and not grows():
-        raise UserError(f"train.workers is {count}, but the cluster holds {most} training processes; give {most} or fewer")
-    if config.batch_size % count:
-        raise UserError(f"train.batch-size {config.batch_size} is not a multiple of {count} training workers")
-    return count, need, threads
+    if least > held and not grows():
+        raise UserError(f"train.workers is {least}, but the cluster holds {held} training processes; give {held} or fewer")
+    shards = config.dealt_into(most, gpus=gpus)
+    if so_far is not None and so_far < most:
+        say(f"this training deals its steps into {so_far} parts: at most so many processes go on with it")
+        least, most = min(least, so_far), so_far
+    if config.batch_size % shards:
+        raise UserError(f"train.batch-size {config.batch_size} is not a multiple of {shards} training workers")
+    free = max(1, int(ray.available_resources().get("CPU", 1)))
+    return _Scale(least, most, shards, 1 if gpus else max(1, free // most), need)
+
+
+def _shards_so_far(watched: Sequence[_Watched]) -> int | None:
+    """Those of a training that goes on; None where none does, or an earlier version began it."""
+    metadata = (checkpoint.read(path)[1] for each in watched if not each.finished and (path := each.training.path).exists())
+    return min((one["shards"] for one in metadata if "shards" in one), default=None)
 
 
 class _Fit(threading.Thread):
     """Ray Train at work. In a thread: in the main one it would keep Ctrl-C to itself, for the rest of the program."""
 
-    def __init__(self, watched: Sequence[_Watched], *, count: int, need: Need, threads: int) -> None:
+    def __init__(self, watched: Sequence[_Watched], scale: _Scale) -> None:
         super().__init__(name="training", daemon=True)
-        self.watched, self.count, self.need, self.threads = watched, count, need, threads
+        self.watched, self.scale = watched, scale
         self.failure: Exception | None = None
         self.start()
 
     def run(self) -> None:
         """Train; keeps the error."""
         job, keepers = self.watched[0].training.job, [each.keeper for each in self.watched]
-        most = job.train.max_failures
-        gpu = "GPU" in self.need.resources
+        most, scale = job.train.max_failures, self.scale
         try:
             with tempfile.TemporaryDirectory(prefix="raysearch-train-", ignore_cleanup_errors=True) as folder:
                 ray.train.torch.TorchTrainer(
@@ -195,10 +217,15 @@ class _Fit(threading.Thread):
                     train_loop_config={
                         "jobs": [each.training.job for each in self.watched],
                         "keepers": keepers,
-                        "threads": self.threads,
+                        "shards": scale.shards,
+                        "threads": scale.threads,
                     },
                     scaling_config=ray.train.ScalingConfig(
-                        num_workers=self.count, use_gpu=gpu, resources_per_worker=dict(self.need.resources)
+                        # A fixed number is Ray's own word for one that waits for all of them.
+                        num_workers=scale.most if scale.least == scale.most else (scale.least, scale.most),
+                        use_gpu="GPU" in scale.need.resources,
+                        resources_per_worker=dict(scale.need.resources),
+                        elastic_resize_monitor_interval_s=RESIZE_EVERY,
                     ),
                     run_config=ray.train.RunConfig(
                         name="training",

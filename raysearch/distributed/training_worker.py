@@ -19,19 +19,20 @@ from ray.exceptions import RayError, RayTaskError
 
 from raysearch.distributed.cluster import Actor, answer, brief, told
 from raysearch.distributed.files import NodeFile, local_path
-from raysearch.distributed.keeper import history_of, killed_for_memory, lacks_memory, out_of_memory
+from raysearch.distributed.keeper import history_of, killed_for_memory, lacks_memory, out_of_memory, within_of
 from raysearch.distributed.network_file import NetworkFile
 from raysearch.errors import UserError
 from raysearch.space import Architecture
 from raysearch.spaces import Family
 from raysearch.store.summary import EpochRecord
-from raysearch.tasks.task import Task
+from raysearch.tasks.task import Batches, Task
 from raysearch.training import checkpoint
 from raysearch.training.alone import for_one, network_to_train
 from raysearch.training.config import TrainingConfig
 from raysearch.training.draws import Draws, Only
+from raysearch.training.shards import Shards
 from raysearch.training.teacher import SoftLabels, TeacherFile, read_logits
-from raysearch.training.trainer import SupernetTrainer
+from raysearch.training.trainer import LOOK_EVERY, SupernetTrainer, Within
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +107,16 @@ def train_worker(config: dict[str, Any]) -> None:
     process in their next step. What would happen again is told to the keeper before, which then has none started again.
     """
     for job, keeper in zip(config["jobs"], config["keepers"], strict=True):
-        _train_one(job, keeper, threads=config["threads"])
+        _train_one(job, keeper, shards=config["shards"], threads=config["threads"])
 
 
-def _train_one(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
+def _train_one(job: TrainingJob, keeper: Actor, *, shards: int, threads: int) -> None:
     context = ray.train.get_context()
     node = ray.get_runtime_context().get_node_id()
     if not answer(keeper.begin.remote(context.get_world_rank(), node, killed_for_memory())):
         raise NoFurther
     try:
-        _train(job, keeper, threads=threads)
+        _train(job, keeper, shards=shards, threads=threads)
     except RayTaskError as error:
         failure = told(error)
     except (RayError, NoFurther):
@@ -151,28 +152,24 @@ _OF_OTHERS = (
 """Signs, in an error of PyTorch's, that another process is gone: it has no types for all of these."""
 
 
-def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
-    """Train from the last finished epoch to the end."""
+def _train(job: TrainingJob, keeper: Actor, *, shards: int, threads: int) -> None:
+    """Train from the last checkpoint to the end; one that begins deals its steps into ``shards``."""
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(threads)  # Ray's start commands export OMP_NUM_THREADS=1
+    tensors, metadata = _latest(keeper, first=rank == 0)
+    # What an earlier version began had as many shards as processes.
+    of: int = metadata.get("shards", world_size) if metadata else shards
     splits = job.task.splits(expected_digest=job.images)
-    batches = job.task.batches(
-        splits.train,
-        batch_size=job.train.batch_size // world_size,
-        rank=rank,
-        world_size=world_size,
-        seed=job.seed,
-        workers=job.train.loader_workers,
-    )
+    batches = Shards.dealt(partial(_batches_of, job, splits.train, of, world_size), of=of, rank=rank, world_size=world_size)
     start = None if job.start is None else checkpoint.read(local_path(job.start))[0]
     network: Any = network_to_train(job.family, job.settings, job.arch, train=job.train, seed=job.seed, start=start).to(device)
 
     teacher = soft_labels = None
     if job.soft_labels is not None:
-        soft_labels = SoftLabels(read_logits(local_path(job.soft_labels)), {rank: batches})
+        soft_labels = SoftLabels(read_logits(local_path(job.soft_labels)), batches.mine)
     elif isinstance(job.teacher, NetworkFile):
         teacher = job.teacher.open().to(device).eval()
     elif job.teacher is not None:
@@ -199,37 +196,128 @@ def _train(job: TrainingJob, keeper: Actor, *, threads: int) -> None:
         soft_labels=soft_labels,
     )
     history: list[EpochRecord] = []
-    # One process asks for the checkpoint, and all read what it was given: a save between two reads would divide them.
-    asked: list[Any] | None = [keeper.latest.remote()] if rank == 0 else None
+    begun: Within | None = None
+    if metadata:
+        trainer.load_state(tensors)
+        history = history_of(metadata)
+        begun = within_of(metadata)
+    del tensors
+    steps = _Steps(keeper, per_epoch=batches.steps_per_epoch) if rank == 0 else None
+    saves = _Saves(keeper, trainer, shards=of, minutes=job.train.save_minutes, first=rank == 0)
+    for epoch in range(len(history), job.train.epochs):
+        record = trainer.train_epoch(
+            epoch,
+            begun=begun,
+            on_step=partial(steps.report, epoch) if steps else lambda _: None,
+            wanted=saves.due,
+            keep=partial(saves.save, history),
+        )
+        history.append(record)
+        begun = None
+        last = epoch + 1 == job.train.epochs
+        # After skipped steps the weights may be those that all further steps fail with: then an earlier epoch is the last good.
+        if last or (trainer.steady and (epoch + 1) % job.train.save_epochs == 0):
+            saves.save(history)
+    saves.wait()
+
+
+def _latest(keeper: Actor, *, first: bool) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The checkpoint that training goes on from, the same in every process; empty where there is none.
+
+    The first process asks for it, and all read what it was given: a save between two reads would divide them.
+    """
+    asked: list[Any] | None = [keeper.latest.remote()] if first else None
     asked = ray.train.collective.broadcast_from_rank_zero(asked)
     assert asked is not None
     content: bytes | None = answer(asked[0])
     ray.train.collective.barrier()  # the first process owns the content until all have it
-    del asked
-    if content is not None:
-        tensors, metadata = checkpoint.unpack(content)
-        trainer.load_state(tensors)
-        history = history_of(metadata)
-    del content
-    steps = _Steps(keeper, per_epoch=batches.steps_per_epoch) if rank == 0 else None
-    saved = None
-    for epoch in range(len(history), job.train.epochs):
-        history.append(trainer.train_epoch(epoch, on_step=partial(steps.report, epoch) if steps else lambda _: None))
-        last = epoch + 1 == job.train.epochs
-        # After skipped steps the weights may be those that all further steps fail with: then an earlier epoch is the last good.
-        if not (trainer.steady or last):
-            continue
-        state = trainer.state()
-        if rank == 0:
-            metadata = {"kind": "training", "history": [asdict(r) for r in history]}
-            # As an array, which Ray hands over without a copy.
-            content_array = np.frombuffer(checkpoint.pack(state, metadata), dtype=np.uint8)
-            if saved is not None:
-                answer(saved)  # one epoch is written while the next is trained, never more
-            saved = keeper.save.remote(content_array, history)
-        del state
-    if saved is not None:
-        answer(saved)
+    return ({}, {}) if content is None else checkpoint.unpack(content)
+
+
+def _batches_of(job: TrainingJob, items: Any, of: int, world_size: int, shard: int) -> Batches:
+    """The images of one of ``of`` shards, of which a process has its part, as of the processes that prepare them."""
+    loaders = job.train.loader_workers
+    return job.task.batches(
+        items,
+        batch_size=job.train.batch_size // of,
+        rank=shard,
+        world_size=of,
+        seed=job.seed,
+        workers=loaders and -(-loaders * world_size // of),
+    )
+
+
+ASK_EVERY = 5.0
+"""Seconds between two questions whether nodes of the training will be taken away, for each of which processes wait."""
+AFTER_NOTICE = 0.25
+"""Minutes between two checkpoints once they will."""
+
+
+class _Saves:
+    """Checkpoints of a training, and when an unfinished epoch has one: after some minutes, and before a node is taken away.
+
+    Args:
+        keeper: who keeps them.
+        trainer: of this process.
+        shards: of a step.
+        minutes: between two.
+        first: whether this is the process whose clock decides.
+
+    """
+
+    def __init__(self, keeper: Actor, trainer: SupernetTrainer[Any], *, shards: int, minutes: float, first: bool) -> None:
+        self.keeper, self.trainer, self.shards, self.minutes, self.first = keeper, trainer, shards, minutes, first
+        self.last = self.asked = time.monotonic()
+        self.noticed = False
+        """Whether nodes will be taken away."""
+        self.urgent = False
+        """Whether the next checkpoint is the first since that was told."""
+        self.saved: Any = None
+
+    def due(self, step: int) -> bool:
+        """Whether to save after so many steps of an epoch. Every process asks after every step, and all get the same answer."""
+        if self.trainer.device.type != "cpu" and step % LOOK_EVERY:
+            return False  # as often as the device is waited for anyhow
+        now = time.monotonic()
+        save, ask = self._agreed([now - self.last >= 60 * self.minutes, now - self.asked >= ASK_EVERY])
+        if ask:
+            self.asked = now
+            if not self.noticed and ray.train.get_preemption_info() is not None:
+                self.noticed = self.urgent = True
+                self.minutes = min(self.minutes, AFTER_NOTICE)
+                return True
+        return save
+
+    def _agreed(self, signs: list[bool]) -> list[bool]:
+        """Those of the first process: clocks differ."""
+        if not torch.distributed.is_initialized():
+            return signs
+        told = torch.tensor(signs, dtype=torch.uint8, device=self.trainer.device)
+        torch.distributed.broadcast(told, src=0)
+        return [bool(sign) for sign in told.tolist()]
+
+    def save(self, history: Sequence[EpochRecord], within: Within | None = None) -> None:
+        """Have the state kept, after the epochs in ``history`` and what is done ``within`` another."""
+        state = self.trainer.state()
+        self.last = time.monotonic()
+        if not self.first:
+            return
+        metadata: dict[str, Any] = {"kind": "training", "shards": self.shards, "history": [asdict(r) for r in history]}
+        if within is not None:
+            metadata["within"] = asdict(within)
+        # As an array, which Ray hands over without a copy.
+        content = np.frombuffer(checkpoint.pack(state, metadata), dtype=np.uint8)
+        self.wait()  # one is written while training goes on, never more
+        done = 0 if within is None else within.step
+        self.saved = self.keeper.save.remote(content, list(history), done, notice=self.urgent)
+        if self.urgent:
+            self.urgent = False
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when the last is on disk."""
+        if self.saved is not None:
+            answer(self.saved)
 
 
 class _Steps:

@@ -87,12 +87,13 @@ def fitted_training(
 
     ``small``: the networks are, which begin with other weights and need no stochastic depth.
     """
-    processes = asked.workers or machine.gpus or min(2, machine.cores)
+    _, most = asked.worker_range or (1, machine.gpus or min(2, machine.cores))
     batch = asked.batch_size
     if "train.batch_size" not in given:
         # About thirty steps an epoch, so that a small set is still seen in steps that are worth one.
         batch = min(1024 if machine.gpus else 256, max(64, 2 ** round(math.log2(max(1, images / 30)))))
-        batch = max(1, round(batch / (2 * processes))) * 2 * processes  # every process gets an even number
+        shards = asked.shards or (most if machine.gpus else max(2, most))
+        batch = max(1, round(batch / (2 * shards))) * 2 * shards  # every part of a step gets an even number
     mixes = 0.0 if images < 100_000 else None
     chosen = {
         "batch_size": batch,

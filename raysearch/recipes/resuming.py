@@ -6,7 +6,7 @@ ANYWHERE = frozenset(
     (
         *("evaluators.batch_size", "evaluators.cpus", "evaluators.compile", "evaluators.max_evaluators"),
         *("train.workers", "train.loader_workers", "train.max_failures", "train.max_skipped_steps"),
-        "train.micro_batch",
+        *("train.micro_batch", "train.save_epochs", "train.save_minutes"),
         "report.register",
     )
 )

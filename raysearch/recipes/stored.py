@@ -38,7 +38,7 @@ _PUBLISHED = asdict(TrainingConfig())
 _SINCE_0_1_0 = frozenset(
     (
         *("strategy", "largest_first", "widen", "draw_from", "arch_per_rank", "distill", "ema", "layer_decay", "micro_batch"),
-        "fsdp",
+        *("fsdp", "shards", "save_epochs", "save_minutes"),
     )
 )
 """Settings of training that came later; their defaults are what it did before."""

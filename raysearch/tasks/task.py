@@ -78,8 +78,11 @@ class Batches(Protocol):
         """Steps of one epoch."""
         ...
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs (batch, ...), normalised, and targets (batch, ...) of each step; depends on the epoch only."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs (batch, ...), normalised, and targets (batch, ...) of each step from the ``start``-th on (0-based).
+
+        What a step has depends on its number and the epoch only, so that a training goes on from any.
+        """
         ...
 
 

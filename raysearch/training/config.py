@@ -96,8 +96,16 @@ class TrainingConfig:
     """Initial weights: timm's for ViT, or Xavier's, which starts small networks much faster."""
     pos_embed_std: NotNegative = 0.02
     """Standard deviation of the initial position embedding."""
-    workers: Count | None = None
-    """Training processes; as many as the cluster's GPUs, or 2 where there are none, when not given."""
+    workers: Count | tuple[Count, Count] | None = None
+    """Training processes; as many as the cluster's GPUs, or 2 where there are none, when not given. Two numbers: at least and
+    at most so many, as nodes come and go; results are the same to rounding."""
+    shards: Count | None = None
+    """Equal parts of a step's images, each with chance of its own, which the processes share: whatever their number, up to
+    this, results are the same to rounding. Default: the greatest number of processes; without GPUs at least 2."""
+    save_epochs: Count = 1
+    """Epochs between two checkpoints."""
+    save_minutes: Positive = 10.0
+    """Minutes after which an unfinished epoch is saved too."""
     loader_workers: CountOrNone | None = None
     """Processes that prepare images for each training process (folders only). Default: none where images are decoded in memory
     and small, or where there is no GPU; else what the cores allow."""
@@ -117,8 +125,31 @@ class TrainingConfig:
             if self.fsdp and clashes:
                 value = getattr(self, name)
                 raise SettingError(name, f"is {value}, which does not go with fsdp: processes that share weights compute alike")
+        least, most = self.worker_range or (1, 1)
+        if least > most:
+            raise SettingError("workers", f"is {least} {most}, must be the smaller number first")
+        if self.shards is not None and most > self.shards:
+            raise SettingError("shards", f"is {self.shards}, must be at least the {most} of train.workers")
+        name, parts = ("workers", most) if self.shards is None else ("shards", self.shards)
+        if self.batch_size % parts:
+            raise SettingError(name, f"is {parts}, must divide train.batch-size {self.batch_size}")
         if self.largest_first + self.widen > 1:
             raise SettingError("widen", f"is {self.widen:g}, must be at most {1 - self.largest_first:g} beside largest-first")
+
+    @property
+    def worker_range(self) -> tuple[int, int] | None:
+        """Least and greatest number of training processes; None where the cluster decides."""
+        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
+
+    def dealt_into(self, processes: int, *, gpus: bool) -> int:
+        """Shards of a step that at most so many processes share.
+
+        Twice as many shards are twice as many forward passes: little more time on a processor, where two make one process train
+        as two do, and much on a GPU with small networks. Mixup asks for an even number of images in each.
+        """
+        if self.shards is not None or gpus or processes > 1:
+            return self.shards or processes
+        return 1 if self.batch_size % (4 if self.mixup or self.cutmix else 2) else 2
 
     def learning_rate(self, step: int, *, steps_per_epoch: int) -> float:
         """Learning rate of a step (0-based): linear warm-up, then a cosine down to ``min_lr`` at the last step."""

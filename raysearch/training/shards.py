@@ -52,9 +52,9 @@ class Shards:
         """What the mean loss of a shard counts: processes average their gradients, of however many shards each has."""
         return self.world_size / self.of
 
-    def epoch(self, epoch: int) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
-        """Inputs and targets of each step, by shard."""
-        for parts in zip(*(batches.epoch(epoch) for batches in self.mine.values()), strict=True):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
+        """Inputs and targets of each step from the ``start``-th on, by shard."""
+        for parts in zip(*(batches.epoch(epoch, start) for batches in self.mine.values()), strict=True):
             yield dict(zip(self.mine, parts, strict=True))
 
 
@@ -72,10 +72,10 @@ class Chance:
         self._seed, self._shards, self._device = seed, list(shards), device
         self._left: dict[int, Any] = {}
 
-    def begin(self, epoch: int) -> None:
-        """Set at the begin of each epoch, so that a resumed one repeats itself."""
+    def begin(self, step: int) -> None:
+        """Set at the begin of each step of the training, so that it goes on from any as if it had never stopped."""
         for shard in reversed(self._shards):
-            chance = Random(f"{self._seed}/augment/{epoch}/{shard}")
+            chance = Random(f"{self._seed}/augment/{step}/{shard}")
             torch.manual_seed(chance.getrandbits(63))
             np.random.seed(chance.getrandbits(32))  # noqa: NPY002  (the generator that timm's Mixup draws from)
             random.seed(chance.getrandbits(63))

@@ -60,7 +60,7 @@ class _Place:
 
     steps_per_epoch: int = STEPS
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         raise NotImplementedError
 
 

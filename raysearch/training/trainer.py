@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 import torch.distributed
@@ -38,6 +38,26 @@ LOOK_EVERY = 10
 
 class TrainingDivergedError(UserError):
     """Loss or gradients are no longer finite, on all processes alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """How far an epoch is that is not finished."""
+
+    step: int
+    """Steps done of it."""
+    totals: list[tuple[float, float]]
+    """By process, sum of the losses and number of the images so far."""
+    skipped: int
+    """Steps that were skipped."""
+    seconds: float
+    """That it took so far."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of :func:`dataclasses.asdict`, through JSON."""
+        totals = [(losses, images) for losses, images in values["totals"]]
+        return cls(values["step"], totals, values["skipped"], values["seconds"])
 
 
 @dataclass(slots=True)
@@ -136,19 +156,38 @@ class SupernetTrainer(Generic[A]):
         """Whether the last step was taken: weights after skipped steps may be those that all further steps fail with."""
         return not self._in_a_row
 
-    def train_epoch(self, epoch: int, *, on_step: Callable[[int], object] = lambda _: None) -> EpochRecord:
-        """Train one epoch (0-based). ``on_step`` is called with the number of steps done after each.
+    def train_epoch(
+        self,
+        epoch: int,
+        *,
+        begun: Within | None = None,
+        on_step: Callable[[int], object] = lambda _: None,
+        wanted: Callable[[int], bool] = lambda _: False,
+        keep: Callable[[Within], object] = lambda _: None,
+    ) -> EpochRecord:
+        """Train one epoch (0-based).
 
         Raises TrainingDivergedError on every process when too many steps in a row were skipped, or all of the epoch.
+
+        Args:
+            epoch: its number.
+            begun: how far it is; None: it begins.
+            on_step: called with the number of steps done after each.
+            wanted: whether the training shall be able to go on after so many steps; the same answer in every process.
+            keep: called where it shall, unless the last step was skipped; :meth:`state` is then what belongs to it.
+
         """
-        started = time.perf_counter()
+        begun = begun or Within(0, [], 0, 0.0)
+        started = time.perf_counter() - begun.seconds
         self.model.train()
-        self.chance.begin(epoch)
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum of losses, number of images
-        skipped = torch.zeros((), device=self.device)
+        # Sum of losses and number of images; those of processes that are fewer now are added up by one each.
+        totals = begun.totals[self.rank :: processes()]
+        total = torch.tensor(totals or [(0.0, 0.0)], dtype=torch.float64).sum(0).to(self.device)
+        skipped = torch.tensor(float(begun.skipped), device=self.device)
         lr = 0.0
-        for i, batches in enumerate(self.shards.epoch(epoch)):
+        for i, batches in enumerate(self.shards.epoch(epoch, begun.step), begun.step):
             step = epoch * self.shards.steps_per_epoch + i
+            self.chance.begin(step)
             lr = self.config.learning_rate(step, steps_per_epoch=self.shards.steps_per_epoch)
             loss, bad = self._step({s: self._part(s, batch, epoch, i) for s, batch in batches.items()}, step=step, lr=lr)
             count = sum(len(images) for images, _ in batches.values())
@@ -159,6 +198,9 @@ class SupernetTrainer(Generic[A]):
             if self.device.type == "cpu" or (i + 1) % LOOK_EVERY == 0:
                 self._look(epoch, lr)
             on_step(i + 1)
+            if wanted(i + 1) and self.steady:
+                seconds = time.perf_counter() - started
+                keep(Within(i + 1, _of_all_processes(total), int(skipped), seconds))
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(total)
         self._look(epoch, lr)
@@ -369,6 +411,16 @@ def _load(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Whole weights into a network that may be divided."""
     held: Mapping[str, Tensor] = network.state_dict()
     network.load_state_dict({name: divided_as(held[name], value) if name in held else value for name, value in weights.items()})
+
+
+def _of_all_processes(total: Tensor) -> list[tuple[float, float]]:
+    """The two numbers of each process."""
+    if not torch.distributed.is_initialized():
+        gathered = [total]
+    else:
+        gathered = [torch.empty_like(total) for _ in range(processes())]
+        torch.distributed.all_gather(gathered, total)
+    return [(float(each[0]), float(each[1])) for each in gathered]
 
 
 def _averaged(network: nn.Module, decay: float) -> Any:

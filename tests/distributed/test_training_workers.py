@@ -36,6 +36,7 @@ from raysearch.store.summary import EpochRecord
 from raysearch.tasks.task import Batches
 from raysearch.training import checkpoint
 from raysearch.training.config import DistillConfig, TrainingConfig
+from raysearch.training.shards import Shards
 from raysearch.training.supernets import build_supernet
 from raysearch.training.trainer import SupernetTrainer
 
@@ -53,25 +54,24 @@ class Trained:
 
 
 def job(archs_per_step: int, **settings: Any) -> TrainingJob:
-    """Digits without shifts and stochastic depth: those are chance of each process, so two would train otherwise than one."""
+    """Digits, shifted by chance, with stochastic depth; each step is dealt into two shards, whoever trains them."""
     train = TrainingConfig(
         epochs=EPOCHS,
         batch_size=100,
         lr=1e-3,
         warmup_epochs=1,
-        drop_path=0.0,
+        drop_path=0.1,
         clip_grad=1.0,
         archs_per_step=archs_per_step,
         weight_init="xavier",
         pos_embed_std=0.2,
-        workers=2,
-        **settings,
+        **{"workers": 2, "shards": 2, **settings},
     )
-    task = replace(DIGITS_RECIPE.task, augment=replace(DIGITS_RECIPE.task.augment, shift=0))
+    task = DIGITS_RECIPE.task
     geometry = FAMILY.build(DIGITS_RECIPE.config, task.ends(SPLITS))
     return TrainingJob(
         family=FAMILY,
-        settings={**geometry.settings, "drop_path_rate": 0.0},
+        settings={**geometry.settings, "drop_path_rate": train.drop_path},
         space=geometry.space,
         train=train,
         task=task,
@@ -86,16 +86,19 @@ def rich() -> TrainingJob:
 
 
 def by_one(job: TrainingJob) -> Trained:
-    """In this process, which sees whole batches."""
+    """In this process, which has both shards."""
     train = job.train
     supernet = build_supernet(
         job.family, job.settings, weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, seed=job.seed
     )
-    batches = job.task.batches(SPLITS.train, batch_size=train.batch_size, seed=job.seed)
+
+    def dealt(shard: int) -> Batches:
+        return job.task.batches(SPLITS.train, batch_size=train.batch_size // 2, seed=job.seed, rank=shard, world_size=2)
+
     trainer = SupernetTrainer(
         supernet,
         job.space,
-        batches,
+        Shards.dealt(dealt, of=2, rank=0, world_size=1),
         train,
         task=job.task,
         outputs=10,
@@ -166,26 +169,30 @@ def wait_until_none() -> None:
         pulse.wait(0.05)
 
 
-def test_a_training_process_that_is_killed_costs_its_unfinished_epoch(
-    cluster: Cluster, trained: Trained, tmp_path: Path
-) -> None:
+def test_a_training_process_that_is_killed_costs_what_was_not_saved(cluster: Cluster, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
     finished: list[dict[str, Any]] = []
 
     def kill() -> None:
         pulse = threading.Event()
-        while not path.exists():
+        while not path.exists() or not {"within", "history"} <= {name for name, value in metadata().items() if value}:
             pulse.wait(0.005)
-        finished.extend(checkpoint.read(path)[1]["history"])
+        finished.extend(metadata()["history"])
         os.kill(training_processes()[-1].pid, signal.SIGKILL)
 
+    def metadata() -> dict[str, Any]:
+        return checkpoint.read(path)[1]
+
     steps, said = list[tuple[int, int]](), list[str]()
-    disturbed = by_two(rich(), path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
+    often = rich()
+    often = replace(often, train=replace(often.train, save_minutes=1e-6))
+    disturbed = by_two(often, path, meanwhile=kill, steps=lambda *each: steps.append(each), said=said.append)
     (line,) = said
-    assert re.match(rf"a training process was lost; training goes on from epoch {len(finished) + 1} \(1 of 3\): ", line)
+    assert re.match(r"a training process was lost; training goes on from (step \d of )?epoch \d \(1 of 3\): ", line)
     assert {total for _, total in steps} == {EPOCHS * (len(SPLITS.train) // 100)}
     assert steps[-1][0] == EPOCHS * (len(SPLITS.train) // 100)
     assert 1 <= len(finished) < EPOCHS
+    assert "within" not in metadata()  # the end is whole epochs
     assert [asdict(record) for record in disturbed.records][: len(finished)] == finished  # their seconds too: trained once
     assert [(r.epoch, r.loss, r.lr) for r in disturbed.records] == [(r.epoch, r.loss, r.lr) for r in trained.records]
     assert disturbed.state.keys() == trained.state.keys()
@@ -204,8 +211,8 @@ class SpoiledBatches:
     def __init__(self, batches: Batches, *, here: bool) -> None:
         self.batches, self.here, self.steps_per_epoch = batches, here, batches.steps_per_epoch
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for step, (images, labels) in enumerate(self.batches.epoch(epoch)):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, (images, labels) in enumerate(self.batches.epoch(epoch, start), start):
             yield images * (float("nan") if self.here and (epoch, step) == (1, 4) else 1.0), labels
 
 
@@ -257,8 +264,8 @@ class HalfBlindDigits(type(DIGITS_RECIPE.task)):  # pyright: ignore[reportUntype
 class UnreadableBatches(SpoiledBatches):
     """As their name says, in the process where ``here`` is true."""
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for step, batch in enumerate(self.batches.epoch(epoch)):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, batch in enumerate(self.batches.epoch(epoch, start), start):
             if self.here and (epoch, step) == (1, 4):
                 raise UserError("cannot read images/7.png")
             yield batch
@@ -310,7 +317,7 @@ def test_processes_continue_from_one_reading_of_the_checkpoint(cluster: Cluster,
     wait_until_idle()
     ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config={"jobs": [plain], "keepers": [keeper], "threads": 1},
+        train_loop_config={"jobs": [plain], "keepers": [keeper], "shards": 2, "threads": 1},
         scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
         run_config=ray.train.RunConfig(name="drifting", storage_path=str(tmp_path)),
     ).fit()

@@ -25,7 +25,7 @@ class OneStep:
     def __init__(self, shard: int) -> None:
         self.shard = shard
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int, start: int = 0):
         yield torch.tensor([self.shard]), torch.tensor([epoch])
 
 
@@ -57,6 +57,8 @@ def test_chance_of_a_shard_does_not_depend_on_who_trains_it() -> None:
         with chance.of(shard):
             alone[shard] = [drawn() for _ in range(4)]
     together = Chance(7, dict.fromkeys(range(3)), CPU)
+    together.begin(1)
+    assert drawn() not in [values[0] for values in alone.values()]  # another step
     together.begin(2)
     for turn in range(4):
         for shard in range(3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
@@ -17,7 +17,7 @@ from raysearch.tasks.images.classification import ImageClassification
 from raysearch.training import checkpoint
 from raysearch.training.config import DistillConfig, TrainingConfig
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError, trained
+from raysearch.training.trainer import SupernetTrainer, TrainingDivergedError, Within, trained
 
 SPACE = AutoFormerSpace(embed_dim=(16, 24), num_heads=(1, 2), mlp_ratio=(1.0, 2.0), depth=(1, 2, 3))
 SETTINGS: dict[str, Any] = {
@@ -44,10 +44,10 @@ class TwoSteps:
     def __init__(self, *, batch_size: int = 6, scale: float = 1.0) -> None:
         self.batch_size, self.scale = batch_size, scale
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(epoch)
-        for _ in range(self.steps_per_epoch):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(start, self.steps_per_epoch):
             labels = torch.arange(self.batch_size) % 3
+            generator = torch.Generator().manual_seed(100 * epoch + step)
             noise = torch.randn(self.batch_size, 1, 8, 8, generator=generator)
             yield self.scale * (noise + labels.view(-1, 1, 1, 1)), labels
 
@@ -75,11 +75,11 @@ def plainly(config: TrainingConfig, *, epochs: int) -> dict[str, Tensor]:
     network, optimizer, batches = one.supernet, one.optimizer, TwoSteps()
     for epoch in range(epochs):
         network.train()
-        chance = Random(f"3/augment/{epoch}/0")
-        torch.manual_seed(chance.getrandbits(63))
-        np.random.seed(chance.getrandbits(32))  # noqa: NPY002
         for i, (images, labels) in enumerate(batches.epoch(epoch)):
             step = 2 * epoch + i
+            chance = Random(f"3/augment/{step}/0")
+            torch.manual_seed(chance.getrandbits(63))
+            np.random.seed(chance.getrandbits(32))  # noqa: NPY002
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate(step, steps_per_epoch=2)
             optimizer.zero_grad()
@@ -121,14 +121,23 @@ LARGEST = DistillConfig("largest")
     ],
 )
 def test_a_resumed_training_is_bit_identical(config: TrainingConfig) -> None:
-    """Through the bytes of a checkpoint, in the middle, with stochastic depth and Mixup drawing from global generators."""
+    """Through the bytes of a checkpoint, in the middle of an epoch, where stochastic depth and Mixup draw."""
     whole, first, second = trainer(config), trainer(config), trainer(config)
     records = [whole.train_epoch(epoch) for epoch in range(4)]
+    kept: list[bytes] = []
+
+    def keep(within: Within) -> None:
+        kept.append(checkpoint.pack(first.state(), {"within": asdict(within)}))
+
     halves = [first.train_epoch(epoch) for epoch in range(2)]
-    tensors, _ = checkpoint.unpack(checkpoint.pack(first.state(), {}))
+    first.train_epoch(2, wanted=lambda step: step == 1, keep=keep)
+    (content,) = kept
+    tensors, metadata = checkpoint.unpack(content)
+    begun = Within.read(metadata["within"])
+    assert begun.step == 1
     torch.manual_seed(99)
     second.load_state(tensors)
-    halves += [second.train_epoch(epoch) for epoch in (2, 3)]
+    halves += [second.train_epoch(2, begun=begun), second.train_epoch(3)]
     assert [(r.epoch, r.loss, r.lr) for r in records] == [(r.epoch, r.loss, r.lr) for r in halves]
     assert equal(whole.state(), second.state())
     assert any(name.startswith("optimizer/") and name.endswith("/exp_avg_sq") for name in tensors)
@@ -334,8 +343,8 @@ class Spoiled(TwoSteps):
         super().__init__()
         self.spoiled, self.steps_per_epoch = spoiled, steps
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for i, (images, labels) in enumerate(super().epoch(epoch)):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for i, (images, labels) in enumerate(super().epoch(epoch, start), start):
             yield images * (float("nan") if epoch * self.steps_per_epoch + i in self.spoiled else 1.0), labels
 
 

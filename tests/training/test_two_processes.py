@@ -1,9 +1,9 @@
-"""Trainers of two processes, without Ray: weights that they divide, and architectures of their own."""
+"""Trainers of several processes, without Ray: the same by any number, weights that they divide, architectures of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from raysearch.errors import SettingError
+from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.spaces.autoformer import FAMILY, AutoFormerSpace
 from raysearch.tasks.images.classification import ImageClassification
+from raysearch.tasks.task import Batches
 from raysearch.training import checkpoint
 from raysearch.training.config import DistillConfig, TrainingConfig
+from raysearch.training.shards import Shards
 from raysearch.training.supernets import build_supernet
-from raysearch.training.trainer import SupernetTrainer
+from raysearch.training.trainer import SupernetTrainer, Within
 
 SPACE = AutoFormerSpace(embed_dim=(16, 24), num_heads=(1, 2), mlp_ratio=(1.0, 2.0), depth=(1, 2, 3))
 SETTINGS: dict[str, Any] = {
@@ -34,7 +37,15 @@ DIVIDED = TrainingConfig(
     ema=0.5,
     fsdp=True,
 )
+SHARED = TrainingConfig(
+    **{"epochs": 2, "batch_size": 48, "lr": 1e-3, "warmup_epochs": 0, "mixup": 0.8, "drop_path": 0.3},  # pyright: ignore
+    strategy="multi",
+    archs_per_step=2,
+)
 APART = TrainingConfig(epochs=1, batch_size=12, lr=1e-3, warmup_epochs=0, archs_per_step=3, arch_per_rank=True)
+
+
+SPLITS = DIGITS_RECIPE.task.splits()
 
 
 class Noise:
@@ -45,16 +56,22 @@ class Noise:
     def __init__(self, rank: int, world_size: int) -> None:
         self.mine = slice(rank, None, world_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(epoch)
-        for _ in range(self.steps_per_epoch):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step in range(start, self.steps_per_epoch):
+            generator = torch.Generator().manual_seed(10 * epoch + step)
             labels = torch.arange(12) % 3
             images = torch.randn(12, 1, 8, 8, generator=generator) + labels.view(-1, 1, 1, 1)
             yield images[self.mine], labels[self.mine]
 
 
-def trainer(config: TrainingConfig, rank: int = 0, world_size: int = 1) -> SupernetTrainer[Any]:
-    supernet = build_supernet(FAMILY, SETTINGS, weight_init="xavier", pos_embed_std=0.02, seed=3)
+def digits(shard: int) -> Batches:
+    """Of one of three shards, shifted by chance."""
+    return DIGITS_RECIPE.task.batches(SPLITS.train.subset(range(96)), batch_size=16, seed=3, rank=shard, world_size=3)
+
+
+def trainer(config: TrainingConfig, rank: int = 0, world_size: int = 1, *, dealt: bool = False) -> SupernetTrainer[Any]:
+    settings = SETTINGS if not dealt else {**SETTINGS, "num_classes": 10, "drop_path_rate": config.drop_path}
+    supernet = build_supernet(FAMILY, settings, weight_init="xavier", pos_embed_std=0.02, seed=3)
 
     def parallel(network: torch.nn.Module) -> torch.nn.Module:
         return DistributedDataParallel(network, find_unused_parameters=True)
@@ -62,10 +79,10 @@ def trainer(config: TrainingConfig, rank: int = 0, world_size: int = 1) -> Super
     return SupernetTrainer(
         supernet,
         SPACE,
-        Noise(rank, world_size),
+        Shards.dealt(digits, of=3, rank=rank, world_size=world_size) if dealt else Noise(rank, world_size),
         config,
         task=ImageClassification(),
-        outputs=3,
+        outputs=settings["num_classes"],
         undecayed=FAMILY.undecayed,
         seed=3,
         device=torch.device("cpu"),
@@ -91,13 +108,18 @@ def train_here(rank: int, folder: Path) -> None:
     states = [first.state(), second.state()]
     apart = trainer(APART, rank, 2)
     apart.train_epoch(0)
+    train_shared(rank, folder)
     torch.save({"held": held, "losses": losses, "states": states, "apart": apart.supernet.state_dict()}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("two")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def ended(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     torch.multiprocessing.spawn(train_here, args=(folder,), nprocs=2)
     first, second = (torch.load(folder / f"{rank}.pt") for rank in (0, 1))
     return first, second
@@ -131,6 +153,54 @@ def test_architectures_of_each_rank_leave_equal_weights(ended: Any) -> None:
     alike = trainer(replace(APART, arch_per_rank=False))
     alike.train_epoch(0)
     assert any(float((value - first[name]).abs().max()) > 1e-4 for name, value in alike.supernet.state_dict().items())
+
+
+def train_shared(rank: int, folder: Path) -> None:
+    """Two epochs, of which the second goes on in its middle by what was kept there."""
+    first, second = trainer(SHARED, rank, 2, dealt=True), trainer(SHARED, rank, 2, dealt=True)
+    kept: list[Within] = []
+
+    def keep(within: Within) -> None:
+        kept.append(within)
+        if rank == 0:
+            checkpoint.write(folder / "kept", checkpoint.pack(first.state(), {"within": asdict(within)}))
+
+    records = [first.train_epoch(0), first.train_epoch(1, wanted=lambda step: step == 1, keep=keep)]
+    torch.distributed.barrier()
+    second.load_state(checkpoint.read(folder / "kept")[0])
+    again = second.train_epoch(1, begun=kept[0]).loss
+    if rank == 0:
+        metadata = {"losses": [record.loss for record in records], "again": again}
+        checkpoint.write(folder / "end", checkpoint.pack(first.state(), metadata))
+        checkpoint.write(folder / "end again", checkpoint.pack(second.state(), {}))
+
+
+def test_any_number_of_processes_trains_alike_and_goes_on_with_what_others_kept(ended: Any, folder: Path) -> None:
+    """To rounding, which Adam enlarges: the first has two of three shards; shifts, depth and Mixup draw for each of them."""
+    alone = trainer(SHARED, dealt=True)
+    losses = [alone.train_epoch(epoch).loss for epoch in (0, 1)]
+    state, metadata = checkpoint.read(folder / "end")
+    assert metadata["losses"] == pytest.approx(losses, abs=5e-5)
+    assert metadata["again"] == metadata["losses"][1]
+    again, _ = checkpoint.read(folder / "end again")
+    assert all(torch.equal(value, again[name]) for name, value in state.items())
+    close_to(state, alone.state())
+
+    tensors, metadata = checkpoint.read(folder / "kept")
+    other = trainer(SHARED, dealt=True)
+    other.load_state(tensors)
+    assert other.train_epoch(1, begun=Within.read(metadata["within"])).loss == pytest.approx(losses[1], abs=5e-5)
+    close_to(other.state(), alone.state())
+
+
+def close_to(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Adam moves what is rounding and nothing else by up to a step."""
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        if name.endswith("exp_avg"):
+            torch.testing.assert_close(state[name], value, rtol=1e-2, atol=1e-5, msg=name)
+        if name.startswith("model/"):
+            torch.testing.assert_close(state[name], value, rtol=0, atol=5e-3, msg=name)
 
 
 @pytest.mark.parametrize(("name", "value"), [("arch_per_rank", True), ("precision", "float16")])

@@ -65,7 +65,9 @@ class TrainLoader:
         self._seed, self._rank, self._world_size = seed, rank, world_size
         share = self._count // world_size
         if share == 0:
-            raise UserError(f"{self._count} training images for {world_size} processes: use fewer processes")
+            raise UserError(
+                f"{self._count} training images for {world_size} parts of a step: lower train.shards or train.workers"
+            )
         # A share below the batch size is cut to an even number, which Mixup asks for.
         self.batch_size = batch_size if batch_size <= share else max(1, share // 2 * 2)
         self.steps_per_epoch = share // self.batch_size
@@ -78,9 +80,9 @@ class TrainLoader:
             count = loader_processes(workers, images, config, world_size=world_size)
             self._batches = _DecodedBatches(images, config, augment, stream=stream, workers=count)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The steps of one epoch (0-based). Raises UserError that names an unreadable image."""
-        return self._batches.epoch(self.order(epoch), epoch)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The steps of one epoch (0-based) from the ``start``-th on. Raises UserError that names an unreadable image."""
+        return self._batches.epoch(self.order(epoch), epoch, start)
 
     def order(self, epoch: int) -> Int64[Tensor, "steps batch"]:
         """Which image stands where in this process's epoch: indices into the training split."""
@@ -94,7 +96,7 @@ class TrainLoader:
 
 
 class _Batches(Protocol):
-    def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int) -> Iterator[Batch]: ...
+    def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int, start: int) -> Iterator[Batch]: ...
 
 
 class _ArrayBatches:
@@ -109,11 +111,11 @@ class _ArrayBatches:
         self._normalise = Normalisation(config.mean, config.std)
         self._stream = stream
 
-    def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int) -> Iterator[Batch]:
+    def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int, start: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(_bits(f"{self._stream}/{epoch}"))
         down, right = torch.randint(2 * self._augment.shift + 1, (2, *order.shape), generator=generator)
         flipped = torch.rand(order.shape, generator=generator) < self._augment.hflip
-        for step, index in enumerate(order):
+        for step, index in enumerate(order[start:], start):
             pixels = self._windows[index, :, down[step], right[step]]
             if self._augment.hflip:
                 pixels = torch.where(flipped[step].view(-1, 1, 1, 1), pixels.flip(-1), pixels)
@@ -138,8 +140,8 @@ class _DecodedBatches:
             generator=torch.Generator(),
         )
 
-    def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int) -> Iterator[Batch]:
-        self._keys.order, self._keys.epoch = order, epoch
+    def epoch(self, order: Int64[Tensor, "steps batch"], epoch: int, start: int) -> Iterator[Batch]:
+        self._keys.order, self._keys.epoch, self._keys.start = order, epoch, start
         try:
             yield from self._loader
         except UserError as error:
@@ -156,13 +158,12 @@ class _Keys:
 
     def __init__(self) -> None:
         self.order = torch.empty((0, 0), dtype=torch.int64)
-        self.epoch = 0
+        self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[list[Key]]:
-        position = 0
-        for indices in self.order.tolist():
-            yield [(self.epoch, position + offset, index) for offset, index in enumerate(indices)]
-            position += len(indices)
+        size = self.order.shape[1]
+        for step, indices in enumerate(self.order[self.start :].tolist(), self.start):
+            yield [(self.epoch, step * size + offset, index) for offset, index in enumerate(indices)]
 
 
 class _Varied(Dataset[tuple[Tensor, float]]):

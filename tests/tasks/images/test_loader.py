@@ -50,6 +50,21 @@ def test_an_epoch_depends_on_seed_and_number_alone() -> None:
     assert seen(loader, 5) != seen(other, 5)
 
 
+@pytest.mark.parametrize("augment", [AugmentConfig(shift=1, hflip=0.5), EVERYTHING])
+def test_an_epoch_is_the_same_from_any_step_on(augment: AugmentConfig) -> None:
+    """Of images in memory, and of those that are varied one by one."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    images = ArrayImages(pixels, np.arange(60, dtype=np.int64))
+    loader = TrainLoader(images, DIGITS, augment, batch_size=10, seed=0, rank=1, world_size=2)
+    whole = list(loader.epoch(2))
+    for start in (0, 1, 2, 3):
+        rest = list(loader.epoch(2, start))
+        assert len(rest) == 3 - start
+        for (images_now, labels_now), (images_then, labels_then) in zip(rest, whole[start:], strict=True):
+            assert torch.equal(images_now, images_then)
+            assert torch.equal(labels_now, labels_then)
+
+
 @pytest.mark.parametrize("count", [10, 100, 1000])
 def test_repeated_augmentation_gives_copies_to_small_sets_too(count: int) -> None:
     augment = AugmentConfig(repeated_augmentation=3)
@@ -65,7 +80,7 @@ def test_a_set_below_the_batch_size_makes_one_even_step() -> None:
     first, second = loaders(23, 2, batch_size=64)
     assert first.batch_size == second.batch_size == 10
     assert first.steps_per_epoch == len(seen(first, 0)) == 1
-    with pytest.raises(ValueError, match="3 training images for 4 processes"):
+    with pytest.raises(ValueError, match="3 training images for 4 parts of a step"):
         loaders(3, 4, batch_size=1)
 
 
