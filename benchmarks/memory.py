@@ -27,9 +27,10 @@ from PIL import Image
 from rich.console import Console
 from shared import console, print_heading, table
 
-from raysearch.distributed.cluster import connected, share_of
+from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, local_path, serve, share
+from raysearch.distributed.growth import share_of
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.distributed.supernet_scorer import SupernetScorer

@@ -23,9 +23,10 @@ import tyro
 from rich.console import Console
 from shared import console, print_heading, table
 
-from raysearch.distributed.cluster import connected, share_of
+from raysearch.distributed.cluster import connected
 from raysearch.distributed.evaluators import EvaluatorConfig, Scorer
 from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.growth import share_of
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer

@@ -1,4 +1,4 @@
-"""Connection to a Ray cluster, or to one started on this machine, and what it can hold."""
+"""Connection to a Ray cluster, or to one started on this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray import cloudpickle
 from ray._private import services
-from ray._private import state as ray_state
 from ray._private import utils as ray_utils
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -183,40 +181,6 @@ def brief(error: Exception) -> str:
     """What Ray says of a loss, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The part of a cluster that one kind of work may use."""
-
-    cpus: float
-    gpus: float
-    mark: str | None
-    """Custom resource to be asked for beside each GPU, where the cluster keeps nodes for this kind of work."""
-
-    @property
-    def per_gpu(self) -> dict[str, float]:
-        """Custom resources of a process that uses one GPU."""
-        return {self.mark: 1} if self.mark else {}
-
-
-def share_of(work: Literal["training", "evaluation"]) -> Share:
-    """What the cluster holds for ``work``: its present nodes, or what it can grow to where it scales.
-
-    Actors that wait for a node make a cluster grow, so its limits count. A cluster may keep GPU nodes for one kind of work: its
-    node types then declare a custom resource of that name, as many as GPUs (cluster/gpu.yaml).
-    """
-    # Ray offers the autoscaler's limits only here; without an autoscaler the answer is None.
-    limits = ray_state.state.get_max_resources_from_cluster_config() or {}
-    present = ray.cluster_resources()
-
-    def most(resource: str) -> float:
-        limit = limits.get(resource, 0)
-        # A node type without a limit answers sys.maxsize, which is no number of processes to start.
-        return max(present.get(resource, 0.0), float(limit) if limit < sys.maxsize else 0.0)
-
-    kept = most(work)
-    return Share(cpus=most("CPU"), gpus=kept or most("GPU"), mark=work if kept else None)
 
 
 def beside_caller(actor: type, *arguments: Any, **options: Any) -> Actor:

@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -20,12 +20,14 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from raysearch.bounds import Count, Positive, check_numbers
-from raysearch.distributed.cluster import Actor, beside_caller, brief, share_of, told
+from raysearch.distributed.cluster import Actor, beside_caller, brief, told
 from raysearch.distributed.files import NodeFile
-from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.distributed.growth import instead, share_of
+from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room, node_lives
 from raysearch.distributed.usage import Span, UsageLog
 from raysearch.errors import UserError
 from raysearch.nn.precision import Precision
+from raysearch.nodes import NodesConfig
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.search.racing import Race
 from raysearch.space import Architecture
@@ -56,7 +58,9 @@ class EvaluatorConfig:
     compile: bool = False
     """Compile the blocks of subnets (torch.compile): seconds per kind of block and evaluator, for long searches on GPUs."""
     max_evaluators: Count | None = None
-    """Most evaluators at a time; as many as the cluster holds when not given."""
+    """Most evaluators at a time; as many as the cluster holds, or starts nodes for, when not given."""
+    nodes: NodesConfig = field(default_factory=NodesConfig)
+    """Machines that a cluster starts for them."""
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes and counts that cannot be."""
@@ -64,15 +68,12 @@ class EvaluatorConfig:
 
 
 def plan_evaluators(config: EvaluatorConfig) -> tuple[int, Need]:
-    """How many evaluators the cluster holds, and what each asks for."""
-    room = share_of("evaluation")
-    if room.gpus >= 1:
-        count, resources = int(room.gpus), {"GPU": 1.0, **room.per_gpu}
-    else:
-        # Rounded down, so that as many as were counted find room.
-        count, resources = math.floor(room.cpus / config.cpus + 1e-9), {"CPU": math.floor(1e4 * config.cpus) / 1e4}
-    need = Need("evaluator", resources, "give --evaluators.cpus {most} or less")
-    return max(1, min(count, config.max_evaluators or count)), need
+    """How many evaluators there shall be in the cluster as it is and may grow, and what each asks for."""
+    share = share_of("evaluation", config.nodes)
+    # Rounded down, so that as many as were counted find room.
+    resources = share.asks(cpus=math.floor(1e4 * config.cpus) / 1e4)
+    remedy = "" if share.accelerated else "give --evaluators.cpus {most} or less"
+    return share.wanted(resources, given=config.max_evaluators), share.need("evaluator", resources, remedy)
 
 
 def check_evaluators(config: EvaluatorConfig) -> None:
@@ -105,8 +106,9 @@ class Evaluator:
         """Build the scorer. Not in the constructor: an error here is a bug to be shown, not a lost actor."""
         self.scorer = make_scorer()
 
-    def ping(self) -> None:
-        """Answer, if the process lives."""
+    def ping(self) -> str:
+        """Answer with the id of the node, if the process lives."""
+        return ray.get_runtime_context().get_node_id()
 
     def score(self, arch: Architecture, images: NodeFile, race: Race | None) -> dict[str, Any]:
         """The outcome as JSON values."""
@@ -194,19 +196,30 @@ class Pool:
                 self._watched(self._open(evaluator))
             if waiting is None or waiting.need != need:
                 waiting = Waiting(need, self.said.append)
-            await asyncio.to_thread(waiting.look, len(self.evaluators) - len(self.there), of=len(self.evaluators))
+            try:
+                await asyncio.to_thread(waiting.look, len(self.evaluators) - len(self.there), of=len(self.evaluators))
+            except NoNodeError as error:
+                self.config = replace(self.config, nodes=instead(self.config.nodes, error, self.said.append))
+                for evaluator in self.evaluators - self.there:
+                    self.evaluators.discard(evaluator)
+                    ray.kill(evaluator)
+                continue
             await asyncio.sleep(2)
 
     async def _open(self, evaluator: Actor) -> None:
+        node = None
         try:
-            await evaluator.ping.remote()
+            node = await evaluator.ping.remote()
             self.there.add(evaluator)
             await evaluator.open.remote(self.make_scorer)
         except RayTaskError as error:  # a bug, or what the user can mend; kept, and raised to every caller of result
             self._break(told(error))
         except RayError as error:
+            if evaluator not in self.evaluators:
+                return  # nobody waits for it any more
             self._lose(evaluator, error)
-            self._count_lost_start()
+            if node is None or await asyncio.to_thread(node_lives, node):
+                self._count_lost_start()  # else its node went away, which says nothing of memory
         else:
             self.usage_log.arrived(evaluator, time.monotonic())
             self.free.put_nowait(evaluator)

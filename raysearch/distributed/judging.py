@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -13,8 +13,9 @@ from ray.exceptions import RayError, RayTaskError
 from raysearch.distributed.cluster import answer, brief
 from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, plan_evaluators
 from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.growth import instead
 from raysearch.distributed.network_file import NetworkFile
-from raysearch.distributed.room import Waiting, check_room
+from raysearch.distributed.room import NoNodeError, Waiting, check_room, pending
 from raysearch.distributed.supernet_scorer import evaluator_device
 from raysearch.errors import UserError
 from raysearch.scoring.predictions import predict
@@ -90,7 +91,8 @@ def judge(jobs: Mapping[str, JudgingJob], *, say: Callable[[str], None] = log.wa
     found: dict[str, Judgement] = {}
     if not jobs:
         return found
-    _, need = plan_evaluators(next(iter(jobs.values())).config)
+    config = next(iter(jobs.values())).config
+    _, need = plan_evaluators(config)
     check_room(need)
     task = ray.remote(max_retries=0, **need.options)(_judge)
     waiting = Waiting(need, say)
@@ -99,7 +101,12 @@ def judge(jobs: Mapping[str, JudgingJob], *, say: Callable[[str], None] = log.wa
     try:
         while running:
             done, _ = ray.wait([*running], num_returns=1, timeout=1)
-            waiting.look(0 if done else len(running), of=len(jobs))
+            try:
+                waiting.look(0 if done else min(len(running), pending(need)), of=len(running))
+            except NoNodeError as error:
+                nodes = instead(config.nodes, error, say)
+                present = {name: replace(jobs[name], config=replace(config, nodes=nodes)) for name in running.values()}
+                return found | judge(present, say=say)
             for reference in done:
                 name = running.pop(reference)
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -15,12 +16,14 @@ import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from raysearch.distributed.board import Board, Reporter
-from raysearch.distributed.cluster import Actor, answer, beside_caller, brief, share_of
+from raysearch.distributed.cluster import Actor, answer, beside_caller, brief
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.growth import instead, share_of
 from raysearch.distributed.keeper import lacks_memory, out_of_memory
-from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room
 from raysearch.errors import UserError
+from raysearch.nodes import NodesConfig
 from raysearch.scoring.proxies import PROXIES
 from raysearch.scoring.score import score
 from raysearch.scoring.subnets import open_subnets
@@ -203,29 +206,44 @@ def retrain(
     """Do all of ``trainings``, as many at once as the cluster holds; yields each as it is done, in no order.
 
     A process takes one GPU of those kept for training, or one CPU where there are none; one that is lost starts its training
-    again. ``on_steps`` is called about once a second with how many trainings those in progress are worth together, as 1.5 for
-    one that is done by half and one that is nearly done; ``say`` with a line for processes that are lost or find no room.
+    again. Nodes are started for as many as ``job.train`` says, not for all trainings.
+
+    ``on_steps`` is called about once a second with how many trainings those in progress are worth together, as 1.5 for one that
+    is done by half and one that is nearly done; ``say`` with a line for processes that are lost or find no room.
 
     Raises UserError in one line when an image cannot be read, the splits are not those of the job, memory is too small, no node
     can hold such a process, or one was lost too often; OSError when there is no room to write to.
     """
-    room = share_of("training")
-    resources = {"GPU": 1.0, **room.per_gpu} if room.gpus >= 1 else {"CPU": 1.0}
-    need = Need("training process", resources, "")
+    nodes = job.train.nodes
+    _, need = _at_once(nodes)
     check_room(need)
-    # Ray itself would start one that is short of memory again for ever, without a word.
-    task = ray.remote(max_retries=0, **need.options)(_retrain)
     shared, board = ray.put(job), beside_caller(Board, max_restarts=-1, max_task_retries=-1)
-    running = {task.remote(shared, training, board): training for training in trainings}
+    queue, running = deque(trainings), dict[Any, Retraining[A]]()
     lost = dict.fromkeys((training.name for training in trainings), 0)
     waiting = Waiting(need, say)
     try:
-        while running:
+        while queue or running:
+            count, need = _at_once(nodes)
+            if need != waiting.need:
+                waiting = Waiting(need, say)
+            # Ray itself would start one that is short of memory again for ever, without a word.
+            task = ray.remote(max_retries=0, **need.options)(_retrain)
+            while queue and len(running) < count:
+                training = queue.popleft()
+                running[task.remote(shared, training, board)] = training
             done, _ = ray.wait([*running], num_returns=1, timeout=1)
             steps: dict[str, tuple[int, int]] = answer(board.read.remote())
             left = {training.name for training in running.values()}
             on_steps(sum(of / total for name, (of, total) in steps.items() if name in left))
-            waiting.look(len(left - steps.keys()) if not left & steps.keys() else 0, of=len(left))
+            try:
+                waiting.look(len(left - steps.keys()) if not left & steps.keys() else 0, of=len(left))
+            except NoNodeError as error:
+                nodes = instead(nodes, error, say)
+                for reference in running:
+                    ray.cancel(reference, force=True)
+                queue.extendleft(reversed(running.values()))
+                running.clear()
+                continue
             for reference in done:
                 training = running.pop(reference)
                 try:
@@ -236,7 +254,7 @@ def retrain(
                     lost[training.name] += 1
                     _check_loss(error, lost[training.name], most=job.train.max_failures)
                     say(f"a training process was lost; its subnet is trained again: {brief(error)}")
-                    running[task.remote(shared, training, board)] = training
+                    queue.append(training)
                     continue
                 outcome = outcome_from_dict(values["outcome"])
                 yield Retrained(training, outcome, values["loss"], values["seconds"], values["proxies"])
@@ -244,6 +262,13 @@ def retrain(
         for reference in running:
             ray.cancel(reference, force=True)
         ray.kill(board)
+
+
+def _at_once(nodes: NodesConfig) -> tuple[int, Need]:
+    """How many processes there shall be at a time, and what each asks for."""
+    share = share_of("training", nodes)
+    resources = share.asks()
+    return share.wanted(resources, given=None), share.need("training process", resources)
 
 
 def _check_loss(error: RayError, count: int, *, most: int) -> None:

@@ -5,6 +5,7 @@ Ray waits in silence for room that may never be: a process that asks for more th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ class Need:
     """Amounts by Ray's names: CPU, GPU, or a custom resource."""
     remedy: str
     """What the user may do; ``{most}`` in it is how much of the first lacking resource the largest node has."""
+    comes: bool | None = None
+    """Whether the cluster can start nodes that hold one; None: nobody knows."""
+    wait: float = math.inf
+    """Seconds that are waited for the first of those nodes."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -61,30 +66,53 @@ def present_nodes() -> list[Node]:
     return [Node(node["Resources"], free.get(node["NodeID"], {})) for node in nodes if node["Alive"]]
 
 
-def grows() -> bool:
+def node_lives(node_id: str) -> bool:
+    """Whether a node is part of the cluster still."""
+    return any(node["NodeID"] == node_id and node["Alive"] for node in cast("list[dict[str, Any]]", ray.nodes()))
+
+
+def has_head(node: Node) -> bool:
+    """Whether a node is the cluster's head."""
+    return "node:__internal_head__" in node.total
+
+
+def starts_nodes() -> bool:
     """Whether the cluster may get nodes that it does not have: an autoscaler or operator started one of those that it has."""
-    if ray_state.state.get_max_resources_from_cluster_config():
-        return True
     return any(node["Labels"].get("ray.io/node-group") for node in cast("list[dict[str, Any]]", ray.nodes()) if node["Alive"])
 
 
 def waits(need: Need) -> bool:
     """Whether the cluster has a request for such a process that it finds no room for; one that is starting has its room."""
+    state = _requests()
+    return pending(need) > 0 or bool(state.pending_gang_resource_requests)
+
+
+def pending(need: Need) -> int:
+    """How many such processes find no room."""
+    asked = _requests().pending_resource_requests
+    return sum(each.count for each in asked if dict(each.request.resources_bundle) == dict(need.resources))
+
+
+def _requests() -> Any:
     client: Any = cast("Any", global_worker).gcs_client
-    state = get_cluster_resource_state(client)  # what Ray's autoscaler goes by
-    alone = any(dict(r.request.resources_bundle) == dict(need.resources) for r in state.pending_resource_requests)
-    return alone or bool(state.pending_gang_resource_requests)
+    return get_cluster_resource_state(client)  # what Ray's autoscaler goes by
 
 
 def check_room(need: Need) -> None:
-    """Raises UserError when no node could ever hold such a process: none is large enough, and the cluster does not grow."""
+    """Raises UserError when no node could ever hold such a process: none is large enough, and none that is may come."""
     nodes = present_nodes()
-    if nodes and not any(_holds(node.total, need) for node in nodes) and not grows():
+    comes = starts_nodes() if need.comes is None else need.comes
+    if nodes and not comes and not any(_holds(node.total, need) for node in nodes):
         raise UserError(_refusal(need, nodes))
 
 
+def fitting(node: Mapping[str, float], resources: Mapping[str, float]) -> int:
+    """How many processes that ask for ``resources`` a node can hold."""
+    return min(int(node.get(name, 0.0) / amount + _SLACK) for name, amount in resources.items() if amount)
+
+
 def _holds(amounts: Mapping[str, float], need: Need) -> bool:
-    return all(amounts.get(name, 0.0) >= amount - _SLACK for name, amount in need.resources.items())
+    return fitting(amounts, need.resources) >= 1
 
 
 def _largest(nodes: list[Node], need: Need) -> tuple[Node, str]:
@@ -113,6 +141,28 @@ def _plural(what: str) -> str:
     return f"{what}es" if what.endswith("s") else f"{what}s"
 
 
+class NoNodeError(UserError):
+    """No node came for processes that wait for one.
+
+    Args:
+        message: for the user.
+        waited: what was waited for, and how long.
+
+    """
+
+    def __init__(self, message: str, *, waited: str) -> None:
+        super().__init__(message)
+        self.waited = waited
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes."""
+        return _no_node, (str(self), self.waited)
+
+
+def _no_node(message: str, waited: str) -> NoNodeError:
+    return NoNodeError(message, waited=waited)
+
+
 class Waiting:
     """Says what is waited for while processes find no room: after seconds, then once a minute until one of them runs.
 
@@ -127,20 +177,52 @@ class Waiting:
         self.need, self.say, self.clock = need, say, clock
         self._since: float | None = None
         self._next = FIRST
+        self._none_since: float | None = None
+        self._for_nodes = False
 
     def look(self, missing: int, *, of: int) -> None:
-        """Take note that ``missing`` of so many processes are not there; to be called every few seconds."""
-        if missing == 0 or not waits(self.need):
-            self._since, self._next = None, FIRST
-            return
+        """Take note that ``missing`` of so many processes are not there; to be called every few seconds.
+
+        Raises NoNodeError when none was there for as long as is waited for nodes that the cluster starts.
+        """
         now = self.clock()
+        nodes = present_nodes() if missing else []
+        for_nodes = bool(missing and self.need.comes and sum(fitting(n.total, self.need.resources) for n in nodes) < of)
+        if missing == 0 or not (for_nodes or waits(self.need)):
+            if self._for_nodes and missing == 0 and self._since is not None and self._next > FIRST:
+                self.say(f"all {of} {_plural(self.need.what)} have room, after {now - self._since:.0f} s")
+            self._since, self._next, self._none_since, self._for_nodes = None, FIRST, None, False
+            return
+        self._for_nodes = for_nodes
         if self._since is None:
             self._since = now
-        if now - self._since < self._next:
+        self._none_since = (self._none_since or now) if missing == of else None
+        waited = now - self._since
+        if for_nodes and self._none_since is not None and now - self._none_since >= self.need.wait:
+            raise self._over(now - self._none_since)
+        if waited < self._next:
             return
-        self.say(f"{self.line(missing, of=of)}; waiting for {now - self._since:.0f} s")
+        if for_nodes:
+            self.say(
+                f"{of - missing} of {of} {_plural(self.need.what)}: waiting for {self._kind} nodes (asked {waited:.0f} s ago)"
+            )
+        else:
+            self.say(f"{self.line(missing, of=of)}; waiting for {waited:.0f} s")
         # While others of them work, once is enough.
-        self._next = now - self._since + EVERY if missing == of else float("inf")
+        self._next = waited + EVERY if missing == of else float("inf")
+
+    @property
+    def _kind(self) -> str:
+        """Of the nodes that are waited for, as ``GPU``."""
+        return next((name for name in self.need.resources if name != "CPU"), "more")
+
+    def _over(self, seconds: float) -> NoNodeError:
+        waited = f"no {self._kind} node came within {seconds:.0f} s for {_plural(self.need.what)}"
+        return NoNodeError(
+            f"{waited}: `ray status` on the head says why. nodes.wait waits longer, nodes.otherwise present goes on with the "
+            "nodes that are there (--train.nodes... and --evaluators.nodes...); --resume continues what has begun",
+            waited=waited,
+        )
 
     def line(self, missing: int, *, of: int) -> str:
         """What is waited for, and what the largest node has."""

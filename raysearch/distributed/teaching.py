@@ -10,30 +10,38 @@ import ray
 import torch
 from torch import Tensor
 
-from raysearch.distributed.cluster import answer, share_of
+from raysearch.distributed.cluster import answer
 from raysearch.distributed.files import NodeFile, local_path
-from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.distributed.growth import instead, share_of
+from raysearch.distributed.room import NoNodeError, Waiting, check_room
+from raysearch.nodes import NodesConfig
 from raysearch.tasks.task import Task
 from raysearch.training.teacher import TeacherFile, logits_of
 
 log = logging.getLogger(__name__)
 
 
-def teacher_logits(teacher: NodeFile, task: Task, *, images: str, say: Callable[[str], None] = log.warning) -> Tensor:
+def teacher_logits(
+    teacher: NodeFile, task: Task, *, images: str, nodes: NodesConfig | None = None, say: Callable[[str], None] = log.warning
+) -> Tensor:
     """Logits of every training image without augmentation, (items, classes) in float16.
 
     Computed on a GPU of those kept for training, else in this process. ``images`` is the digest of the splits that must be
-    found there. ``say`` gets a line a minute while no GPU is free.
+    found there, ``nodes`` what a cluster may start for training. ``say`` gets a line a minute while no GPU is free.
     """
-    room = share_of("training")
-    if room.gpus < 1:
+    share = share_of("training", nodes)
+    if not share.accelerated:
         return torch.from_numpy(_logits(teacher, task, images))
-    need = Need("teacher", {"GPU": 1.0, **room.per_gpu}, "")
+    need = share.need("teacher", share.asks())
     check_room(need)
     computed = ray.remote(**need.options)(_logits).remote(teacher, task, images)
     waiting = Waiting(need, say)
-    while not ray.wait([computed], timeout=1)[0]:
-        waiting.look(1, of=1)
+    try:
+        while not ray.wait([computed], timeout=1)[0]:
+            waiting.look(1, of=1)
+    except NoNodeError as error:
+        ray.cancel(computed)
+        return teacher_logits(teacher, task, images=images, nodes=instead(share.config, error, say), say=say)
     return torch.from_numpy(np.array(answer(computed)))
 
 

@@ -10,8 +10,9 @@ import ray
 import torch
 from torch import Tensor
 
-from raysearch.distributed.cluster import answer, share_of
-from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.distributed.cluster import answer
+from raysearch.distributed.growth import share_of
+from raysearch.distributed.room import NoNodeError, Waiting, check_room
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
@@ -24,11 +25,11 @@ log = logging.getLogger(__name__)
 
 def training_processes(train: TrainingConfig) -> tuple[int, int]:
     """How many training processes there will be in the connected cluster, and the processor threads of each."""
-    room = share_of("training")
+    share = share_of("training", train.nodes)
     _, asked = train.worker_range or (None, None)
-    if room.gpus >= 1:
-        return asked or int(room.gpus), 1
-    cores = max(1, int(room.cpus))
+    if share.accelerated:
+        return asked or share.wanted(share.asks(), given=None), 1
+    cores = max(1, int(share.cpus))
     count = min(asked or 2, cores)
     return count, max(1, cores // count)
 
@@ -46,19 +47,24 @@ def timed_steps(
 ) -> Timing | None:
     """See :func:`~raysearch.training.timing.time_steps`: on a GPU of those kept for training, else in this process.
 
-    None where the GPU has too little memory. ``say`` gets a line a minute while no GPU is free.
+    None where the GPU has too little memory. ``say`` gets a line a minute while no GPU is free. Raises NoNodeError when no node
+    came that has one.
     """
     processes, threads = training_processes(train)
     batch = max(1, train.batch_size // processes)
-    room = share_of("training")
-    if room.gpus >= 1:
-        need = Need("timed training step", {"GPU": 1.0, **room.per_gpu}, "")
+    share = share_of("training", train.nodes)
+    if share.accelerated:
+        need = share.need("timed training step", share.asks())
         check_room(need)
         remote = ray.remote(**need.options, max_retries=0)(on_gpu)
         timed = remote.remote(family, settings, draws, sample, task, train, batch, teacher)
         waiting = Waiting(need, say)
-        while not ray.wait([timed], timeout=1)[0]:
-            waiting.look(1, of=1)
+        try:
+            while not ray.wait([timed], timeout=1)[0]:
+                waiting.look(1, of=1)
+        except NoNodeError:
+            ray.cancel(timed)
+            raise
         return answer(timed)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,10 +19,11 @@ import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from raysearch.distributed.cluster import LOST, Actor, answer, beside_caller, brief, share_of
+from raysearch.distributed.cluster import LOST, Actor, answer, beside_caller, brief
+from raysearch.distributed.growth import ask_for_nodes, instead, share_of
 from raysearch.distributed.keeper import CheckpointKeeper, TrainingState, history_of, out_of_memory
 from raysearch.distributed.restarts import RESTARTS, Restarts
-from raysearch.distributed.room import Need, Waiting, check_room, grows
+from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room, starts_nodes
 from raysearch.distributed.training_worker import Losses, NoFurther, TrainingBugError, TrainingJob, train_worker
 from raysearch.errors import UserError
 from raysearch.store.summary import EpochRecord
@@ -65,12 +67,23 @@ def train_network(
 def train_networks(trainings: Sequence[Training], *, say: Callable[[str], None] = log.warning) -> list[list[EpochRecord]]:
     """Train each supernet or subnet, at least one, in the order given, by one group of processes; all epochs' records of each.
 
-    How many processes there are follows from the first. ``say`` gets a line for processes that are lost or find no room.
+    How many processes there are follows from the first, as does whether a cluster starts nodes for them, and what follows
+    where none come. ``say`` gets a line for processes that are lost or find no room.
 
     Raises UserError when a training diverged, an image could not be read, memory was too small, or processes were lost more
     often than the recipe allows; OSError when there is no room to write to; TrainingBugError at once for a bug. What was
     trained before stays in its file.
     """
+    try:
+        return _train_networks(trainings, say=say)
+    except NoNodeError as error:
+        config = trainings[0].job.train
+        present = replace(config, nodes=instead(config.nodes, error, say))
+        first = replace(trainings[0], job=replace(trainings[0].job, train=present))
+        return _train_networks([first, *trainings[1:]], say=say)
+
+
+def _train_networks(trainings: Sequence[Training], *, say: Callable[[str], None]) -> list[list[EpochRecord]]:
     watched = [_Watched(training) for training in trainings]
 
     def show() -> int:
@@ -83,7 +96,9 @@ def train_networks(trainings: Sequence[Training], *, say: Callable[[str], None] 
         config = trainings[0].job.train
         if not all(each.finished for each in watched):
             scale = _scaling(config, _shards_so_far(watched), say)
-            waiting = Waiting(scale.need, say)
+            ask_for_nodes(scale.need, scale.least, say=say)
+            # One that is lost later, and not replaced, is waited for: Ray Train has no end for that.
+            waiting = Waiting(replace(scale.need, wait=math.inf), say)
             restarts = Restarts("Ray Train's controller", say)
             while True:
                 fit = _Fit(watched, scale)
@@ -173,13 +188,13 @@ def _scaling(config: TrainingConfig, so_far: int | None, say: Callable[[str], No
 
     Raises UserError for more than the cluster could ever hold.
     """
-    room = share_of("training")
-    gpus = room.gpus >= 1
-    held = int(room.gpus if gpus else room.cpus)
-    least, most = config.worker_range or ((held, held) if gpus else (min(2, held), min(2, held)))
-    need = Need("training process", {"GPU": 1, **room.per_gpu} if gpus else {"CPU": 1}, "")
+    share = share_of("training", config.nodes)
+    gpus, resources = share.accelerated, share.asks()
+    need = share.need("training process", resources)
+    held, wanted = share.ever(resources), share.wanted(resources, given=None) if gpus else min(2, share.now(resources))
+    least, most = config.worker_range or (max(1, wanted), max(1, wanted))
     check_room(need)
-    if least > held and not grows():
+    if least > held and not (share.unknown or (need.comes is None and starts_nodes())):
         raise UserError(f"train.workers is {least}, but the cluster holds {held} training processes; give {held} or fewer")
     shards = config.dealt_into(most, gpus=gpus)
     if so_far is not None and so_far < most:

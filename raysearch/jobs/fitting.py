@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from raysearch.distributed.cluster import share_of
 from raysearch.distributed.evaluators import plan_evaluators
+from raysearch.distributed.growth import instead, share_of
+from raysearch.distributed.room import NoNodeError
 from raysearch.distributed.timing import timed_steps, training_processes
 from raysearch.errors import UserError
 from raysearch.jobs.expected import Load, Measured, check_days, check_memory, expected, parse_duration, smaller_passes, within
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.jobs.progress import activity, say_on
 from raysearch.jobs.teaching import named_teacher
+from raysearch.nodes import NodesConfig
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
@@ -35,10 +37,11 @@ PREPARED_S = 1.0
 """Seconds for which the preparation of training images is timed at most."""
 
 
-def machine_of_cluster() -> Machine:
-    """What the connected cluster, or this machine, offers a training."""
-    room = share_of("training")
-    return Machine(cores=max(1, int(room.cpus)), gpus=int(room.gpus), memory_bytes=free_memory_here())
+def machine_of_cluster(nodes: NodesConfig) -> Machine:
+    """What the connected cluster, or this machine, offers a training for which nodes may be started."""
+    share = share_of("training", nodes)
+    gpus = share.wanted(share.asks(), given=None) if share.accelerated else 0
+    return Machine(cores=max(1, int(share.cpus)), gpus=gpus, memory_bytes=free_memory_here())
 
 
 def say_plan(command: SearchCommand[Any, Any], plan: Plan, output: Path, console: Console) -> None:
@@ -89,8 +92,17 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
     before = recipe.train.micro_batch
     with activity(console, "timing a step of training on a few images"):
         sample, prepare_s = _prepared(plan)
-        while (timing := _timed(plan, recipe.train, sample, teacher, say=say_on(console))) is None:
-            recipe = smaller_passes(recipe, load, given)
+        timing = None
+        while timing is None:
+            try:
+                timing = _timed(plan, recipe.train, sample, teacher, say=say_on(console))
+            except NoNodeError as error:
+                nodes = instead(recipe.train.nodes, error, say_on(console))
+                recipe = replace(recipe, train=replace(recipe.train, nodes=nodes))
+                on = machine_of_cluster(nodes)
+                load = _load(replace(plan, recipe=recipe), on)
+            else:
+                recipe = recipe if timing is not None else smaller_passes(recipe, load, given)
     measured = Measured(timing, prepare_s, on)
     trains = plan.given is None
     if trains:

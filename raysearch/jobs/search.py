@@ -18,6 +18,7 @@ from torch import Tensor
 from raysearch.distributed.cluster import carry
 from raysearch.distributed.evaluators import check_evaluators
 from raysearch.distributed.files import NodeFile, serve, share
+from raysearch.distributed.growth import remarks
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.distributed.supernet_scorer import SupernetScorer
@@ -86,7 +87,7 @@ def run(
 
         def cluster() -> Machine:
             stack.enter_context(connected_to_ray(command.ray_address, console))
-            return machine_of_cluster()
+            return machine_of_cluster(command.recipe.train.nodes)
 
         reading = activity(console, "reading the images")
         plan = plan_search(command, machine=cluster if is_new else None, reading=reading)
@@ -112,6 +113,8 @@ def run(
         check_held(folder, recipe.family)
         with open_tracker(command, plan, folder) as tracker, connected_to_ray(command.ray_address, console):
             check_evaluators(recipe.evaluators)  # a search that could never be scored is not trained for
+            for words in remarks(recipe.name, recipe.train.nodes, recipe.evaluators.nodes):
+                say_on(console)(words)
             if not is_new:
                 say_plan(command, plan, output, console)
             prepared = time.perf_counter()

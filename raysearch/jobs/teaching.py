@@ -71,5 +71,6 @@ def kept_teacher(
         return file, None
     if not logits.exists():
         with activity(console, f"the teacher judges {len(splits.train):,} training images"):
-            write_logits(logits, teacher_logits(file, recipe.task, images=splits.digest, say=say_on(console)))
+            nodes, say = recipe.train.nodes, say_on(console)
+            write_logits(logits, teacher_logits(file, recipe.task, images=splits.digest, nodes=nodes, say=say))
     return file, share(logits, server=server)

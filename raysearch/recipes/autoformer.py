@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from raysearch.distributed.evaluators import EvaluatorConfig
+from raysearch.nodes import NodesConfig
 from raysearch.recipes.recipe import FinalistsConfig, Recipe, ReportConfig
 from raysearch.search import AgeingConfig, EvolutionConfig, NSGA2Config, PredictorConfig, RacingConfig
 from raysearch.space import Constraint
@@ -13,6 +14,9 @@ from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.config import DIGITS, FASHION_MNIST, IMAGENET, IMAGES
 from raysearch.tasks.images.transforms import AugmentConfig
 from raysearch.training.config import TrainingConfig
+
+NONE = NodesConfig(most=0)
+"""Of a search of minutes: whatever is there will do."""
 
 Search = Recipe[ImageClassification, AutoFormerConfig]
 """An image classifier's search."""
@@ -34,7 +38,9 @@ DIGITS_RECIPE: Search = Recipe(
         drop_path=0.0,
         weight_init="xavier",
         pos_embed_std=0.2,
+        nodes=NONE,
     ),
+    evaluators=EvaluatorConfig(nodes=NONE),
     search=EvolutionConfig(generations=10),
     ageing=AgeingConfig(candidates=500),
     nsga2=NSGA2Config(generations=10),
@@ -60,7 +66,9 @@ FASHION_MNIST_RECIPE: Search = Recipe(
         drop_path=0.05,
         weight_init="xavier",
         pos_embed_std=0.2,
+        nodes=NodesConfig(most=1),
     ),
+    evaluators=EvaluatorConfig(nodes=NodesConfig(most=2)),
     constraint=Constraint(min_params=0.6e6, max_params=0.9e6),
 )
 """``experiments/search.py fashion-mnist``: 60,000 pictures of clothes. Made for one GPU; hours on a CPU. Not run to its end."""
@@ -99,7 +107,9 @@ FASHION_RECIPE: Search = plus(
             drop_path=0.0,
             weight_init="xavier",
             pos_embed_std=0.2,
+            nodes=NodesConfig(most=1),
         ),
+        evaluators=EvaluatorConfig(nodes=NodesConfig(most=2)),
         predictor=PredictorConfig(generations=8),
         constraint=Constraint(min_macs=5e6, max_macs=8e6),
         finalists=FinalistsConfig(search_images=2_000),
@@ -143,7 +153,8 @@ IMAGES_RECIPE: Search = Recipe(
     task=ImageClassification(IMAGES, AugmentConfig.published()),
     family=FAMILY,
     config=IMAGENET_TINY.config,
-    train=TrainingConfig(epochs=300, batch_size=256, lr=5e-4),
+    train=TrainingConfig(epochs=300, batch_size=256, lr=5e-4, nodes=NodesConfig(most=1)),
+    evaluators=EvaluatorConfig(nodes=NodesConfig(most=2)),
     predictor=PredictorConfig(generations=20),
     fits=True,
 )

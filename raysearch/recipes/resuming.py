@@ -7,6 +7,7 @@ ANYWHERE = frozenset(
         *("evaluators.batch_size", "evaluators.cpus", "evaluators.compile", "evaluators.max_evaluators"),
         *("train.workers", "train.loader_workers", "train.max_failures", "train.max_skipped_steps"),
         *("train.micro_batch", "train.save_epochs", "train.save_minutes"),
+        *(f"{work}.nodes.{name}" for work in ("train", "evaluators") for name in ("most", "offer", "wait", "otherwise")),
         "report.register",
     )
 )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from raysearch.errors import SettingError, UserError
+from raysearch.nodes import NodesConfig
 from raysearch.recipes.recipe import BESIDE, ChampionConfig, Recipe, flat_settings
 from raysearch.spaces import Family
 from raysearch.spaces.family import DEFAULT, family_of_files
@@ -38,7 +39,7 @@ _PUBLISHED = asdict(TrainingConfig())
 _SINCE_0_1_0 = frozenset(
     (
         *("strategy", "largest_first", "widen", "draw_from", "arch_per_rank", "distill", "ema", "layer_decay", "micro_batch"),
-        *("fsdp", "shards", "save_epochs", "save_minutes"),
+        *("fsdp", "shards", "save_epochs", "save_minutes", "nodes"),
     )
 )
 """Settings of training that came later; their defaults are what it did before."""
@@ -69,6 +70,8 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(train := left.get("train"), Mapping):
         of_train = {name: value for name, value in _PUBLISHED.items() if name in _SINCE_0_1_0}
         left["train"] = {"max_skipped_steps": 0, **of_train, **cast(Mapping[str, Any], train)}
+    if isinstance(evaluators := left.get("evaluators"), Mapping):
+        left["evaluators"] = {"nodes": asdict(NodesConfig()), **cast(Mapping[str, Any], evaluators)}
     left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}

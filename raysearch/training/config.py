@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from raysearch.bounds import Bounds, Count, CountOrNone, NotNegative, Positive, Share, check_numbers
 from raysearch.errors import SettingError
 from raysearch.nn.precision import Precision
+from raysearch.nodes import NodesConfig
 
 ShareBelowOne = Annotated[float, Bounds(least=0, below=1)]
 ShareAboveNone = Annotated[float, Bounds(above=0, most=1)]
@@ -99,6 +100,8 @@ class TrainingConfig:
     workers: Count | tuple[Count, Count] | None = None
     """Training processes; as many as the cluster's GPUs, or 2 where there are none, when not given. Two numbers: at least and
     at most so many, as nodes come and go; results are the same to rounding."""
+    nodes: NodesConfig = field(default_factory=NodesConfig)
+    """Machines that a cluster starts for them."""
     shards: Count | None = None
     """Equal parts of a step's images, each with chance of its own, which the processes share: whatever their number, up to
     this, results are the same to rounding. Default: the greatest number of processes; without GPUs at least 2."""
