@@ -191,8 +191,8 @@ def _scaling(config: TrainingConfig, so_far: int | None, say: Callable[[str], No
     share = share_of("training", config.nodes)
     gpus, resources = share.accelerated, share.asks()
     need = share.need("training process", resources)
-    held, wanted = share.ever(resources), share.wanted(resources, given=None) if gpus else min(2, share.now(resources))
-    least, most = config.worker_range or (max(1, wanted), max(1, wanted))
+    held = share.ever(resources)
+    least, most = config.worker_range or 2 * (share.wanted(resources, given=None) if gpus else min(2, max(1, held)),)
     check_room(need)
     if least > held and not (share.unknown or (need.comes is None and starts_nodes())):
         raise UserError(f"train.workers is {least}, but the cluster holds {held} training processes; give {held} or fewer")

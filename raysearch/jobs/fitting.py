@@ -20,7 +20,6 @@ from raysearch.jobs.expected import Load, Measured, check_days, check_memory, ex
 from raysearch.jobs.plan import Plan, SearchCommand
 from raysearch.jobs.progress import activity, say_on
 from raysearch.jobs.teaching import named_teacher
-from raysearch.nodes import NodesConfig
 from raysearch.recipes.fitted import Machine
 from raysearch.report.tables import duration_text
 from raysearch.search import make_algorithm
@@ -37,10 +36,11 @@ PREPARED_S = 1.0
 """Seconds for which the preparation of training images is timed at most."""
 
 
-def machine_of_cluster(nodes: NodesConfig) -> Machine:
+def machine_of_cluster(train: TrainingConfig) -> Machine:
     """What the connected cluster, or this machine, offers a training for which nodes may be started."""
-    share = share_of("training", nodes)
-    gpus = share.wanted(share.asks(), given=None) if share.accelerated else 0
+    share = share_of("training", train.nodes)
+    _, given = train.worker_range or (None, None)
+    gpus = share.wanted(share.asks(), given=given) if share.accelerated else 0
     return Machine(cores=max(1, int(share.cpus)), gpus=gpus, memory_bytes=free_memory_here())
 
 
@@ -99,7 +99,7 @@ def fit_to_time(command: SearchCommand[Any, Any], plan: Plan, on: Machine, conso
             except NoNodeError as error:
                 nodes = instead(recipe.train.nodes, error, say_on(console))
                 recipe = replace(recipe, train=replace(recipe.train, nodes=nodes))
-                on = machine_of_cluster(nodes)
+                on = machine_of_cluster(recipe.train)
                 load = _load(replace(plan, recipe=recipe), on)
             else:
                 recipe = recipe if timing is not None else smaller_passes(recipe, load, given)

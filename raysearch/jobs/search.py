@@ -87,7 +87,7 @@ def run(
 
         def cluster() -> Machine:
             stack.enter_context(connected_to_ray(command.ray_address, console))
-            return machine_of_cluster(command.recipe.train.nodes)
+            return machine_of_cluster(command.recipe.train)
 
         reading = activity(console, "reading the images")
         plan = plan_search(command, machine=cluster if is_new else None, reading=reading)

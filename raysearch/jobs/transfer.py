@@ -54,7 +54,7 @@ def transfer(command: TransferCommand, *, line: str, console: Console) -> Path:
     with activity(console, "reading the images"):
         splits = task.splits()
     with connected_to_ray(command.ray_address, console):
-        machine = machine_of_cluster(command.train.nodes)
+        machine = machine_of_cluster(command.train)
         task = replace(task, augment=task.fitted(splits, accelerated=machine.gpus > 0, given=_sized(command.given)).augment)
         ends, arch = task.ends(splits), network.family.architecture.from_dict(network.card.arch)
         if network.card.data is not None and network.card.data.digest == splits.digest:

@@ -48,7 +48,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     monkeypatch.chdir(tmp_path)
     # A search that is begun times its training on Ray first.
     monkeypatch.setattr(search, "connected_to_ray", lambda *_: nullcontext())
-    monkeypatch.setattr(search, "machine_of_cluster", lambda nodes: None)
+    monkeypatch.setattr(search, "machine_of_cluster", lambda train: None)
     monkeypatch.setattr(search, "fit_to_time", lambda command, plan, *_, **__: plan)
 
     def interrupt(*_: Any, **__: Any) -> None:
