@@ -21,11 +21,13 @@ from raysearch.training.supernets import SupernetFile
 class Start:
     """Weights that the supernet's training begins with."""
 
-    path: Path
-    """The file that was given."""
+    source: str
+    """The file or the name that was given."""
     weights: Mapping[str, Tensor]
     words: str
     """What is said of it before the search begins."""
+    unordered: bool = False
+    """Whether the family prepares it first: trains its head, and orders its parts by what they are worth."""
 
     @property
     def seen(self) -> str:
@@ -73,4 +75,4 @@ def start_of(
         f"--supernet {path}: {why}, so its body is the start of a training of {train.epochs} epochs, with a new head "
         f"({', '.join(made.fresh)})"
     )
-    return Start(path, made.weights, words)
+    return Start(str(path), made.weights, words)

@@ -37,9 +37,18 @@ def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> di
             "warm_start": [arch.id for arch in plan.initial],
             "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
             **({} if plan.start is None else {"supernet_is": "a start"}),
+            **_timm(command),
             **own,
         },
     }
+
+
+def _timm(command: SearchCommand[Any, Any]) -> dict[str, str]:
+    """The pretrained network that a search begins with."""
+    if command.from_timm is None:
+        return {}
+    file = command.from_timm_weights
+    return {"from_timm": command.from_timm + ("" if file is None else f", weights {content_digest(file)[:12]}")}
 
 
 def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:

@@ -18,6 +18,7 @@ from raysearch.bounds import Count
 from raysearch.errors import SettingError, UserError
 from raysearch.jobs.given import sized_by_supernet
 from raysearch.jobs.given_start import Start, other_classes, start_of
+from raysearch.jobs.pretrained import pretrained_start, read_pretrained, seen_as
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.jobs.teaching import check_cached, taught
 from raysearch.recipes import Recipe
@@ -60,6 +61,11 @@ class SearchCommand(Generic[T, C]):
     supernet: Path | None = None
     """A trained supernet: our own checkpoint, or a file of another program that the family reads. Training is skipped; where
     its classes are others than those of the images, it is where training begins, with a new head."""
+    from_timm: str | None = None
+    """Begin with a pretrained vision transformer of timm's, as vit_small_patch16_224.augreg_in21k, or local-dir:FOLDER as timm
+    saves one: it is made elastic and searched for its best subnet (docs/elastic.md)."""
+    from_timm_weights: Path | None = None
+    """File of its weights, as timm, PyTorch and transformers save them. Default: timm's own, from the hub or its cache."""
     new_head: bool = False
     """Begin the training with the supernet of --supernet and a new head, also where it seems to know the same classes."""
     warm_start: str | None = None
@@ -81,7 +87,7 @@ class SearchCommand(Generic[T, C]):
         """Paths that travel, to other processes or into the record, become absolute; ``~`` is the home in all of them."""
         if self.data is not None:
             object.__setattr__(self, "data", absolute_unless_uri(str(self.data)))
-        travelling = {"output": expanded, "supernet": expanded}
+        travelling = {"output": expanded, "supernet": expanded, "from_timm_weights": expanded}
         for name, made in travelling.items():
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, made(path))
@@ -168,6 +174,14 @@ def plan_search(
     ``reading`` is entered for as long as the images are read, which takes minutes where they are many.
     """
     file = None if command.supernet is None else read_supernet(command.supernet, command.recipe.family)
+    pretrained = (
+        None if command.from_timm is None else read_pretrained(command.recipe, command.from_timm, command.from_timm_weights)
+    )
+    if pretrained is not None:
+        recipe, taken = seen_as(pretrained, command.recipe, command.given)
+        command = replace(command, recipe=recipe, given=command.given | taken)
+    elif command.from_timm_weights is not None:
+        raise UserError("--from-timm-weights needs --from-timm NAME, the network that they are of")
     if file is not None:
         recipe, taken = sized_by_supernet(command.recipe, file, command.given)
         command = replace(command, recipe=recipe, given=command.given | taken)
@@ -201,6 +215,8 @@ def plan_search(
         else:
             start = start_of(command.supernet, file, recipe, geometry, ends, why=why)
             file = None
+    elif pretrained is not None:
+        start = pretrained_start(pretrained, recipe, geometry, recipe.task.ends(splits))
     elif command.new_head:
         raise UserError("--new-head needs --supernet FILE, whose body it takes")
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
@@ -268,7 +284,8 @@ def continued(command: SearchCommand[Any, Any], output: Path) -> SearchCommand[A
     family, stored = command.recipe.family, upgraded(held["recipe"])
     if stored["family"] != family.name:
         return command
-    if not (command.recipe.fits or command.time is not None or of_0_1_0(held["recipe"])):
+    follows = command.recipe.fits or command.time is not None or command.from_timm is not None
+    if not (follows or of_0_1_0(held["recipe"])):
         if "champion.epochs" in command.given or stored["champion"]["epochs"]:
             return command
         # It may have begun when no champion was trained further, whatever its recipe says today.

@@ -44,6 +44,7 @@ from raysearch.jobs.fitting import fit_to_time, machine_of_cluster, say_plan
 from raysearch.jobs.latency_table import plan_latency
 from raysearch.jobs.opening import check_held, configuration, open_tracker
 from raysearch.jobs.plan import Plan, SearchCommand, continued, output_path, plan_search
+from raysearch.jobs.pretrained import prepared_plan
 from raysearch.jobs.progress import TrainingProgress, activity, phase, say_on
 from raysearch.jobs.teaching import kept_teacher
 from raysearch.jobs.watching import Watcher
@@ -124,6 +125,9 @@ def run(
             folder.add_seconds("prepare", prepared - started)
             if recipe.measures_latency:
                 folder.add_seconds("latency", time.perf_counter() - prepared)
+            if plan.start is not None and plan.start.unordered:
+                with folder.timed("prepare"):
+                    plan = prepared_plan(plan, folder, console)
             history = train(plan, folder, tracker, console)
             summary = search(plan, folder, tracker, console, history=history)
             folder.finish()
@@ -185,7 +189,8 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
         )
         file.write(folder.supernet)
         folder.training.unlink()
-        (folder.path / "start.safetensors").unlink(missing_ok=True)
+        for name in ("start.safetensors", "pretrained.safetensors"):
+            (folder.path / name).unlink(missing_ok=True)
     for record in history:
         log_epoch(tracker, record, run="supernet")  # those that an earlier run trained and did not come to log
     if history:

@@ -12,6 +12,7 @@ from raysearch.recipes import RECIPES, Recipe
 EXAMPLES = (
     ("digits", "the demo: 1,797 handwritten digits, minutes on 2 CPU cores"),
     ("images --data DIR --constraint.max-params 6M", "your folder, one sub-folder of images per class"),
+    ("images --data DIR --from-timm NAME --constraint.max-macs 2G", "the same from a pretrained vision transformer of timm's"),
     ("images --data DIR --constraint.max-latency-ms 20", "a budget in milliseconds on this machine"),
     ("digits --output runs/one --resume", "go on where a search stopped"),
 )
@@ -24,6 +25,7 @@ FLAGS = (
     ("--dataset.img-size 64", "side of the images that the network sees, in pixels"),
     ("--train.epochs 100", "training of the supernet, most of the time that a search takes"),
     ("--algorithm NAME", "evolution, ageing, nsga2, predictor or random; its settings have flags of its own"),
+    ("--from-timm NAME", "begin with a pretrained vision transformer; its weights: --from-timm-weights FILE"),
     ("--supernet FILE", "use a trained supernet: no training"),
     ("--warm-start SEARCH", "begin with the best of an earlier search"),
     ("--family FILE.py", "networks of your own"),

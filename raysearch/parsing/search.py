@@ -14,8 +14,9 @@ from raysearch.jobs.plan import SearchCommand
 from raysearch.parsing.help import search_help
 from raysearch.parsing.one_dataclass import one_line
 from raysearch.parsing.settings import registry
-from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe
+from raysearch.recipes import RECIPES, SETTINGS_OF, Recipe, of_pretrained
 from raysearch.spaces import find_family
+from raysearch.spaces.family import pretrained_family
 
 ALL_FLAGS = "--help-all"
 """What lists every flag with its meaning and default; ``--help`` shows those that matter."""
@@ -31,12 +32,15 @@ def parse_search(arguments: Sequence[str]) -> SearchCommand[Any, Any]:
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     if not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         raise UserError(f"unknown recipe {arguments[0]!r}; recipes: {', '.join(RECIPES)}")
-    recipes = {name: recipe for name, (_, recipe) in RECIPES.items()}
+    recipes: dict[str, Recipe[Any, Any]] = {name: recipe for name, (_, recipe) in RECIPES.items()}
     # Looked at first: which flags there are depends on the family.
-    if (reference := _family_named(arguments)) is not None:
-        family = find_family(reference)
+    said = _said(arguments)
+    if said.family is not None or said.from_timm is not None:
+        family = pretrained_family() if said.family is None else find_family(said.family)
         flags = [f.name for f in fields(SearchCommand)]
         recipes = {name: recipe.of_family(family, taken=flags) for name, recipe in recipes.items()}
+    if said.from_timm is not None:
+        recipes = {name: of_pretrained(recipe) for name, recipe in recipes.items()}
     if {"-h", "--help"} & {*arguments}:
         print(search_help(recipes.get(named or "", recipes["digits"])))
         raise SystemExit(0)
@@ -58,17 +62,18 @@ def parse_search(arguments: Sequence[str]) -> SearchCommand[Any, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """The flag that decides which others there are."""
+class _Said:
+    """The flags that decide which others there are, and their defaults."""
 
     family: str | None = None
+    from_timm: str | None = None
 
 
-def _family_named(arguments: Sequence[str]) -> str | None:
-    """The value of ``--family`` as the parser finds it; None without one."""
+def _said(arguments: Sequence[str]) -> _Said:
+    """Their values as the parser finds them."""
     with one_line():
-        found, _ = tyro.cli(_Family, args=list(arguments), return_unknown_args=True, add_help=False)
-    return found.family
+        found, _ = tyro.cli(_Said, args=list(arguments), return_unknown_args=True, add_help=False)
+    return found
 
 
 def _with_algorithm(recipe: Recipe[Any, Any], given: frozenset[str]) -> Recipe[Any, Any]:

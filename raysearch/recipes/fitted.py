@@ -97,7 +97,7 @@ def fitted_training(
     mixes = 0.0 if images < 100_000 else None
     chosen = {
         "batch_size": batch,
-        "epochs": MOST_EPOCHS,
+        "epochs": min(MOST_EPOCHS, asked.epochs),
         "lr": 1e-3 * math.sqrt(max(1.0, batch / 128)),
         "warmup_lr": 1e-5,
         "weight_init": "xavier" if small else "trunc_normal",

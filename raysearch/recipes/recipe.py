@@ -32,7 +32,7 @@ T = TypeVar("T", bound=Task)
 C = TypeVar("C")
 
 
-BESIDE = frozenset(("images", "supernet", "supernet_is", "warm_start", "family_source"))
+BESIDE = frozenset(("images", "supernet", "supernet_is", "warm_start", "family_source", "from_timm"))
 """What stands beside a recipe's settings in ``config.json``, so that a search cannot be resumed with other images, weights or
 code."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from raysearch.errors import UserError
 from raysearch.space import Architecture, Constraint, Cost, SearchSpace
+from raysearch.spaces.pretrained import Pretraining
 from raysearch.spaces.supernet import Subnet, Supernet
 from raysearch.store.paths import expanded
 from raysearch.tasks.task import Ends
@@ -142,6 +143,8 @@ class Family(Generic[C, A]):
     resized: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Mapping[str, Tensor]] | None = None
     """From weights, of the supernet or of a subnet, and the constructor arguments for other inputs to weights that fit these,
     as position tables that are interpolated. None: the sizes of weights do not follow from those of inputs."""
+    pretrained: Pretraining | None = None
+    """How its supernet begins as a network that timm has pretrained; None: it cannot."""
     timm: TimmNames | None = None
     """How timm knows the family's networks; None: it does not."""
     source: Path | None = None
@@ -169,6 +172,11 @@ def family(name: str) -> Family[Any, Any]:
             f"unknown space family {name!r}; known: {', '.join(BUILT_IN)}. For one of your own give its file: --family FILE.py"
         )
     return _exported(importlib.import_module(BUILT_IN[name]), name)
+
+
+def pretrained_family() -> Family[Any, Any]:
+    """The family of this package whose supernets begin as pretrained networks of timm's."""
+    return next(known for name in BUILT_IN if (known := family(name)).pretrained is not None)
 
 
 def find_family(reference: str) -> Family[Any, Any]:

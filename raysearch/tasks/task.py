@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,6 +135,13 @@ class Task(Protocol):
     def sized(self, side: int) -> Self:
         """The same task on images of another side, in pixels. Raises UserError where inputs are no images."""
         raise UserError(f"the inputs of {self.data_name} have no side: another image size cannot be given")
+
+    def seen_as(self, preprocessing: Mapping[str, Any], *, given: Collection[str]) -> tuple[Self, frozenset[str]]:
+        """The same task with inputs prepared as ``preprocessing`` says, but for settings in ``given``; and the names of these.
+
+        By the names of :meth:`preprocessing`; what a task does not know changes nothing.
+        """
+        return self, frozenset()
 
     @property
     def described(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from raysearch.spaces.elastic_vit.network import ElasticNet
 from raysearch.spaces.elastic_vit.sizes import ElasticSizes
 from raysearch.spaces.elastic_vit.space import ElasticArchitecture
 from raysearch.spaces.family import Family, Geometry
+from raysearch.spaces.pretrained import Loss, Prepared, PretrainedNetwork, Pretraining
 from raysearch.spaces.supernet import LeadingSupernet
 from raysearch.tasks.task import Ends
 
@@ -80,6 +82,22 @@ def resized(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[
     return made
 
 
+def read_pretrained(name: str, file: Path | None) -> PretrainedNetwork:
+    """See :func:`raysearch.spaces.elastic_vit.pretrained.read_pretrained`."""
+    from raysearch.spaces.elastic_vit import pretrained  # here, as evaluators need nothing of it
+
+    return pretrained.read_pretrained(name, file)
+
+
+def prepare(
+    settings: Mapping[str, Any], weights: Mapping[str, Tensor], batches: Sequence[tuple[Tensor, Tensor]], loss: Loss
+) -> Prepared:
+    """See :func:`raysearch.spaces.elastic_vit.pretrained.prepare`."""
+    from raysearch.spaces.elastic_vit import pretrained
+
+    return pretrained.prepare(settings, weights, batches, loss)
+
+
 FAMILY = Family(
     name="elastic_vit",
     config=ElasticConfig,
@@ -91,5 +109,6 @@ FAMILY = Family(
     undecayed=("cls_token", "reg_token", "pos_embed", "q_bias"),
     for_ends=for_ends,
     resized=resized,
+    pretrained=Pretraining(read_pretrained, prepare, decides=("order",)),
 )
 """What ``--family elastic_vit`` means."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -77,6 +77,14 @@ class ImageClassification(Task):
     def sized(self, side: int) -> Self:
         """The same images, given to the network in another size."""
         return replace(self, dataset=replace(self.dataset, img_size=side))
+
+    def seen_as(self, preprocessing: Mapping[str, Any], *, given: Collection[str]) -> tuple[Self, frozenset[str]]:
+        """With size, channels, mean, standard deviation, interpolation and crop of ``preprocessing``."""
+        known = {f.name for f in fields(self.dataset)}
+        new = {name: value for name, value in preprocessing.items() if name in known and f"dataset.{name}" not in given}
+        if new.get("in_chans", self.dataset.in_chans) != preprocessing.get("in_chans"):  # given, with a mean of their own
+            new = {name: value for name, value in new.items() if name not in ("mean", "std")}
+        return replace(self, dataset=replace(self.dataset, **new)), frozenset(f"dataset.{name}" for name in new)
 
     @property
     def described(self) -> str:

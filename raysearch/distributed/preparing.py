@@ -1,0 +1,63 @@
+"""A pretrained supernet prepared where training will run: its head trained, its parts put in the order of their worth."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+import torch
+
+from raysearch.distributed.cluster import answer, share_of
+from raysearch.distributed.files import NodeFile, local_path
+from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.spaces import Family
+from raysearch.spaces.pretrained import Prepared
+from raysearch.tasks.images.cache import open_cache
+from raysearch.tasks.images.device import DeviceImages
+from raysearch.tasks.task import Task
+from raysearch.training import checkpoint
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Images of a pass with gradients."""
+
+
+def prepared(
+    family: Family[Any, Any],
+    settings: Mapping[str, Any],
+    weights: NodeFile,
+    images: NodeFile,
+    *,
+    task: Task,
+    say: Callable[[str], None] = log.warning,
+) -> Prepared:
+    """What the family's preparation gives for these weights and cached training images.
+
+    On a GPU of those kept for training, else in this process. ``say`` gets a line a minute while no GPU is free.
+    """
+    room = share_of("training")
+    if room.gpus < 1:
+        return _prepare(family, settings, weights, images, task)
+    need = Need("preparation of the supernet", {"GPU": 1.0, **room.per_gpu}, "")
+    check_room(need)
+    made = ray.remote(**need.options)(_prepare).remote(family, settings, weights, images, task)
+    waiting = Waiting(need, say)
+    while not ray.wait([made], timeout=1)[0]:
+        waiting.look(1, of=1)
+    return answer(made)
+
+
+def _prepare(
+    family: Family[Any, Any], settings: Mapping[str, Any], weights: NodeFile, images: NodeFile, task: Task
+) -> Prepared:
+    assert family.pretrained is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    held = DeviceImages(open_cache(local_path(images)), device, room_bytes=0)
+    batches = [held.batch(slice(start, start + BATCH)) for start in range(0, len(held), BATCH)]
+    tensors, _ = checkpoint.read(local_path(weights))
+    return family.pretrained.prepare(
+        settings, tensors, [(task.normalise(inputs), targets) for inputs, targets in batches], task.loss
+    )
