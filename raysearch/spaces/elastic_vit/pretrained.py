@@ -91,6 +91,8 @@ def _by_file(name: str, file: Path) -> nn.Module:
     """With the weights of a file: channels, classes and image size are its own. Raises UserError for another network's."""
     import timm
 
+    from raysearch.spaces.elastic_vit.timm_vit import read_net
+
     if ":" in name:
         raise UserError(f"--from-timm {name} brings its own weights; leave out --from-timm-weights")
     _known(name)
@@ -99,6 +101,10 @@ def _by_file(name: str, file: Path) -> nn.Module:
     if (patches := weights.get("patch_embed.proj.weight")) is not None and patches.ndim == 4:
         arguments["in_chans"] = patches.shape[1]
     model: Any = timm.create_model(name, pretrained=False, **arguments)
+    try:
+        read_net(model)  # another kind of network is told so, not that the file is another's
+    except UserError as error:
+        raise UserError(f"--from-timm {name}: {error}") from None
     table, own = weights.get("pos_embed"), getattr(model, "pos_embed", None)
     if table is not None and own is not None and table.ndim == 3 and table.shape[1] != own.shape[1]:
         # Of another image size than the name's: the table says which, where its grid is square.
