@@ -61,11 +61,20 @@ def connected(address: str | None, *, say: Callable[[str], None] = log.warning) 
     except (ConnectionError, RuntimeError, ValueError) as error:
         at = services.find_bootstrap_address(None) if resolved is None else resolved
         trouble = "Ray could not be started on this machine" if at in (None, "local") else f"no Ray cluster at {at}"
-        raise UserError(f"{trouble}: {_first_line(error)}") from error
+        raise UserError(f"{trouble}: {_first_line(error)}{_of_token(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _of_token(error: Exception) -> str:
+    """What may be the reason where something answers and is no cluster for us: Ray tells the log alone."""
+    if "Failed to connect" not in str(error):
+        return ""
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        return "; is the token (RAY_AUTH_TOKEN, or the file ~/.ray/auth_token) the cluster's?"
+    return "; if it asks for a token, set RAY_AUTH_MODE=token and have that in ~/.ray/auth_token or RAY_AUTH_TOKEN"
 
 
 def resolve(address: str | None, *, say: Callable[[str], None] = log.warning) -> str | None:

@@ -170,9 +170,11 @@ def configured_growth() -> Growth | None:
         return None
     try:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return growth_of(values)
+        growth = growth_of(values)
     except (OSError, ValueError, yaml.YAMLError):
         return None
+    # Machines that are named by their addresses have resources which nobody wrote down.
+    return growth if any(kind.resources for kind in growth.types) or not growth.types else None
 
 
 def growth_of(config: Mapping[str, Any]) -> Growth:
