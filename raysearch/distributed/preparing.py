@@ -9,9 +9,11 @@ from typing import Any
 import ray
 import torch
 
-from raysearch.distributed.cluster import answer, share_of
+from raysearch.distributed.cluster import answer
 from raysearch.distributed.files import NodeFile, local_path
-from raysearch.distributed.room import Need, Waiting, check_room
+from raysearch.distributed.growth import instead, share_of
+from raysearch.distributed.room import NoNodeError, Waiting, check_room
+from raysearch.nodes import NodesConfig
 from raysearch.spaces import Family
 from raysearch.spaces.pretrained import Prepared
 from raysearch.tasks.images.cache import open_cache
@@ -32,21 +34,27 @@ def prepared(
     images: NodeFile,
     *,
     task: Task,
+    nodes: NodesConfig | None = None,
     say: Callable[[str], None] = log.warning,
 ) -> Prepared:
     """What the family's preparation gives for these weights and cached training images.
 
-    On a GPU of those kept for training, else in this process. ``say`` gets a line a minute while no GPU is free.
+    On a GPU of those kept for training, else in this process; ``nodes``: what a cluster may start for it. ``say`` gets a
+    line a minute while no GPU is free.
     """
-    room = share_of("training")
-    if room.gpus < 1:
+    share = share_of("training", nodes)
+    if not share.accelerated:
         return _prepare(family, settings, weights, images, task)
-    need = Need("preparation of the supernet", {"GPU": 1.0, **room.per_gpu}, "")
+    need = share.need("preparation of the supernet", share.asks())
     check_room(need)
     made = ray.remote(**need.options)(_prepare).remote(family, settings, weights, images, task)
     waiting = Waiting(need, say)
-    while not ray.wait([made], timeout=1)[0]:
-        waiting.look(1, of=1)
+    try:
+        while not ray.wait([made], timeout=1)[0]:
+            waiting.look(1, of=1)
+    except NoNodeError as error:
+        ray.cancel(made)
+        return prepared(family, settings, weights, images, task=task, nodes=instead(share.config, error, say), say=say)
     return answer(made)
 
 

@@ -95,6 +95,7 @@ def prepared_plan(plan: Any, folder: OutputFolder, console: Console) -> Any:
                 share(raw, server=server),
                 share(cache, server=server),
                 task=recipe.task,
+                nodes=recipe.train.nodes,
                 say=say_on(console),
             )
         raw.unlink()
