@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from raysearch.export.programs import (
 )
 from raysearch.export.subnet_file import read_card, save_subnet
 from raysearch.jobs.found_network import find_network
+from raysearch.store.files import folder_written_whole
 from raysearch.store.folder import write_json
 from raysearch.store.model_card import ModelCard
 from raysearch.store.names import check_text
@@ -74,7 +76,7 @@ def export(command: ExportCommand, *, console: Console) -> Path:
         check_onnx_installed()
     found = find_network(command.source, subnet=command.subnet, family=command.family)
     family, card, subnet = found.family, found.card, found.module
-    if family.timm is None and command.format == ("timm",):
+    if family.timm is None and family.timm_files is None and command.format == ("timm",):
         raise UserError(f"--format timm: networks of the family {family.name} have no names in timm; choose another format")
     if command.uint8:
         preprocessing_of_images(card)
@@ -95,6 +97,8 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     if "timm" in command.format and family.timm is not None:
         write_json(output / "config.json", family.timm.folder_config(card.to_dict()))
         _say(console, output / "config.json", 'for timm.create_model("local-dir:FOLDER")')
+    if "timm" in command.format and family.timm_files is not None:
+        _write_timm(output / "timm", family.timm_files(subnet, card.to_dict()), console)
     if command.uint8:
         _write_uint8(command, output, subnet, card, console)
     else:
@@ -107,6 +111,21 @@ def export(command: ExportCommand, *, console: Console) -> Path:
     written: list[Form] = [form for form, name in FILES.items() if (output / name).exists()]
     write_markdown(output / "model.md", card, family=family, forms=written)
     return output
+
+
+def _write_timm(folder: Path, files: Mapping[str, bytes], console: Console) -> None:
+    """A folder that timm opens without this package."""
+    with folder_written_whole(folder) as made:
+        made.mkdir()
+        for name, content in files.items():
+            (made / name).write_bytes(content)
+    stock = "config.json" in files
+    call = (
+        f'timm.create_model("local-dir:{folder}", pretrained=True)'
+        if stock
+        else "model.py: load(); imports timm and torch alone"
+    )
+    _say(console, folder, f"{'a plain network of timm, ' if stock else ''}{call}; compared with the network")
 
 
 def _write_uint8(command: ExportCommand, output: Path, subnet: nn.Module, card: ModelCard, console: Console) -> None:

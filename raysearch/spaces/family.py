@@ -147,6 +147,9 @@ class Family(Generic[C, A]):
     """How its supernet begins as a network that timm has pretrained; None: it cannot."""
     timm: TimmNames | None = None
     """How timm knows the family's networks; None: it does not."""
+    timm_files: Callable[[Any, Mapping[str, Any]], Mapping[str, bytes]] | None = None
+    """From a subnet and its model card's values: files of a folder, by name, that timm opens without this package. They were
+    compared with the subnet. None: there are none."""
     source: Path | None = None
     """The file of a family of your own; set when it is found. None: of this package, so every process finds it by its name."""
 

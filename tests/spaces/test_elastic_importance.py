@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from test_elastic_parity import LAYOUTS, images, vit
 from timm.models.vision_transformer import VisionTransformer
+from timm_layouts import LAYOUTS, images, vit
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 

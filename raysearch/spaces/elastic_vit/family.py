@@ -98,6 +98,13 @@ def prepare(
     return pretrained.prepare(settings, weights, batches, loss)
 
 
+def timm_files(subnet: ElasticNet, card: Mapping[str, Any]) -> Mapping[str, bytes]:
+    """See :func:`raysearch.spaces.elastic_vit.timm_files.timm_files`."""
+    from raysearch.spaces.elastic_vit import timm_files as files
+
+    return files.timm_files(subnet, card)
+
+
 FAMILY = Family(
     name="elastic_vit",
     config=ElasticConfig,
@@ -109,6 +116,7 @@ FAMILY = Family(
     undecayed=("cls_token", "reg_token", "pos_embed", "q_bias"),
     for_ends=for_ends,
     resized=resized,
+    timm_files=timm_files,
     pretrained=Pretraining(read_pretrained, prepare, decides=("order",)),
 )
 """What ``--family elastic_vit`` means."""
