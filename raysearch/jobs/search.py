@@ -325,7 +325,7 @@ def _candidates(
     recipe = plan.recipe
     algorithm = make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
     with phase(console, "search", algorithm.total, at_first="evaluators start") as shown:
-        watcher = Watcher(plan, folder, tracker, shown, history=history, total=algorithm.total)
+        watcher = Watcher(plan, folder, tracker, shown, history=history, total=algorithm.total, say=say_on(console))
         run = SearchRun(
             algorithm,
             cost=plan.problem.cost,

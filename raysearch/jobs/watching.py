@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from raysearch.jobs.plan import Plan
 from raysearch.jobs.progress import Phase
 from raysearch.report import write_report
-from raysearch.search import Candidate, planned_generations
+from raysearch.search import Candidate, Failure, Result, planned_generations
 from raysearch.store.folder import OutputFolder
 from raysearch.store.summary import Counts, EpochRecord, Progress, Summary, Training
 from raysearch.store.versions import package_versions
@@ -69,6 +69,7 @@ class Watcher:
         shown: the progress line.
         history: records of the supernet's epochs.
         total: how many candidates are planned.
+        say: gets a line for each generation in which candidates failed.
 
     """
 
@@ -81,8 +82,10 @@ class Watcher:
         *,
         history: Sequence[EpochRecord],
         total: int,
+        say: Callable[[str], None],
     ) -> None:
         self._plan, self._tracker, self._shown = plan, tracker, shown
+        self._failures = Failures(say)
         self._generations = planned_generations(total, plan.recipe.algorithm_config)
         self._report = _InterimReport(plan, folder, tracker, history=history, generations=self._generations, total=total)
         self._candidates: list[Candidate] = []
@@ -100,6 +103,7 @@ class Watcher:
             self._report.write(self._candidates, generation=proposal.generation + 1)
             self._generation = proposal.generation
         self._candidates.append(candidate)
+        self._failures.take(candidate.outcome)
         if result is not None and candidate.status == "scored":  # a raced one has the score of a few images
             self._scores.append(result.score)
             self._best = result.score if self._best is None else max(self._best, result.score)
@@ -111,11 +115,39 @@ class Watcher:
         )
 
     def end_generation(self) -> None:
-        """Record the generation's point of each curve."""
+        """Record the generation's point of each curve, and say how many have no score."""
+        self._failures.end_generation(self._generation + 1)
         if self._scores and self._best is not None:
             values = {"search/best": self._best, "search/median": statistics.median(self._scores)}
             self._tracker.log_metrics(values, step=self._generation)
         self._scores = []
+
+
+class Failures:
+    """Says after each generation how many of its candidates have no score, and why, where some have none.
+
+    Args:
+        say: gets the lines.
+
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._reasons, self._candidates = Counter[str](), 0
+
+    def take(self, outcome: Result | Failure) -> None:
+        """Count a candidate of the generation in progress."""
+        self._candidates += 1
+        if isinstance(outcome, Failure):
+            self._reasons[outcome.reason] += 1
+
+    def end_generation(self, number: int) -> None:
+        """Say what came of the generation of this number."""
+        if self._reasons:
+            reasons = "; ".join(f"{reason}: {count}" for reason, count in self._reasons.most_common(3))
+            of = f"{self._reasons.total()} of {self._candidates} candidates of generation {number}"
+            self._say(f"{of} have no score ({reasons})")
+        self._reasons, self._candidates = Counter[str](), 0
 
 
 class _InterimReport:
