@@ -117,6 +117,13 @@ JOBS = {
         "raysearch.jobs.check_data:CheckDataCommand",
         missing="give the images as --data of a search takes them, as a folder",
     ),
+    "status": Job(
+        "how far a search is: phase, epochs or candidates, best score",
+        "runs/digits-20260101-120000",
+        "raysearch.jobs.status:status",
+        "raysearch.jobs.status:StatusCommand",
+        missing="give the output folder of a search",
+    ),
     "ui": Job(
         "open the record of all searches in MLflow's UI",
         "--port 5001",

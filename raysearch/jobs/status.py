@@ -1,0 +1,109 @@
+"""How far a search is, read from its output folder: nothing is changed, locked or connected to."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import tyro
+from rich.console import Console
+
+from raysearch.errors import UserError
+from raysearch.report.tables import duration_text
+from raysearch.store.folder import CONFIG, LOCK, OutputFolder, read_json
+
+PHASES = ("prepare", "latency", "train", "search", "report", "fine-tune")
+"""As the folder counts their seconds, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCommand:
+    """Tell how far a search is: its phase, epochs or candidates done, the best score, and whether a process works on it."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Output folder of a search, also while it runs, on any machine that sees the folder."""
+
+
+def status(command: StatusCommand, *, console: Console) -> None:
+    """Print how far a search is. Raises UserError where the folder holds none."""
+    for line in status_of(command.folder):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def status_of(path: Path) -> list[str]:
+    """Lines for a person. Raises UserError where the folder holds no search."""
+    if not (path / CONFIG).exists():
+        raise UserError(f"{path} holds no search; give an output folder, as one in runs/")
+    config = read_json(path / CONFIG)
+    folder, recipe = OutputFolder(path, config), cast("dict[str, Any]", config.get("recipe", {}))
+    took = [f"{name} {duration_text(folder.seconds[name])}" for name in PHASES if name in folder.seconds]
+    spent = f"; so far: {', '.join(took)}" if took else ""
+    begun = config.get("created", "")
+    head = f"{recipe.get('name', 'a search')}, {path}, begun {begun}" if begun else f"{recipe.get('name', 'a search')}, {path}"
+    if folder.finished:
+        champion = folder.read_summary().networks
+        found = "" if champion is None else f"; champion {champion.champion.id}"
+        return [head, f"finished{found}{spent}"]
+    works = _works(path)
+    state = (
+        "a process works on it" if works else "nothing works on it on this machine: the same command with --resume continues"
+    )
+    written = max(file.stat().st_mtime for file in path.iterdir())
+    return [head, *_phase(folder, recipe), f"{state}; last written {duration_text(time.time() - written)} ago{spent}"]
+
+
+def _works(path: Path) -> bool:
+    """Whether a process of this machine, or of another where the file system tells, holds the folder."""
+    with suppress(OSError), (path / LOCK).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _phase(folder: OutputFolder, recipe: dict[str, Any]) -> list[str]:
+    if not folder.supernet.exists():
+        epochs = cast("dict[str, Any]", recipe.get("train", {})).get("epochs", "?")
+        history = _history(folder.training) if folder.training.exists() else []
+        loss = f", loss {history[-1]['loss']:.3f}" if history else ""
+        return [f"training: {len(history)} of {epochs} epochs saved{loss}"]
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for line in _lines(folder.journal):
+        if "split" in line:
+            splits.setdefault(line["split"], []).append(line["outcome"])
+    outcomes = splits.pop("search", [])
+    scores = [o["score"] for o in outcomes if "score" in o and not o.get("excluded")]
+    best = f", best score {max(scores):.6g}" if scores else ""
+    failed = sum("score" not in o for o in outcomes)
+    told = f", {failed} without a score" if failed else ""
+    lines = [f"search by {recipe.get('algorithm', '?')}: {len(outcomes)} candidates scored{best}{told}"]
+    if later := {split: len(of) for split, of in splits.items()}:
+        lines.append(f"after it: {', '.join(f'{count} networks on {split}' for split, count in later.items())}")
+    return lines
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """Records of the epochs in a training checkpoint, from the head of its file: the tensors stay where they are."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entries: dict[str, Any] = json.loads(file.read(size)).get("__metadata__", {})
+    for content in entries.values():
+        values: Any = json.loads(content)
+        if isinstance(values, dict) and "history" in values:
+            return cast("list[dict[str, Any]]", values["history"])
+    return []
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Whole lines of a journal that another process may be writing."""
+    if path.exists():
+        for line in path.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                yield json.loads(line)
