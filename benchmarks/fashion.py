@@ -118,11 +118,11 @@ def uniform(problem: SearchProblem[AutoFormerArchitecture], macs: int) -> AutoFo
     :data:`RATIO` times the width, then with heads nearest to one for every 16 features, then nearest in cost.
     """
     options: dict[str, Any] = {choice.name: choice.options for choice in problem.space.choices}
-    depths = problem.space.depth
+    depths: Any = problem.space.depth
     alike = [
         AutoFormerArchitecture(width, (heads,) * depth, (ratio,) * depth)
         for width, heads, ratio, depth in itertools.product(
-            options["embed_dim"], options["num_heads"], options["mlp_ratio"], (depths,) if isinstance(depths, int) else depths
+            options["embed_dim"], options["num_heads"], options["mlp_ratio"], depths
         )
     ]
 
