@@ -1,4 +1,4 @@
-# `make search` is the demo of two minutes, `make fashion` the one of half an hour, `make test` runs the tests.
+# `make search` is the demo of two minutes, `make fashion` a longer one with a trained champion, `make test` runs the tests.
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 search: $(STAMP)  ## search the best small transformer for handwritten digits; ARGS="--seed 1" adds options
 	$(BIN)/python experiments/search.py digits $(ARGS)
 
-fashion: $(STAMP)  ## clothes: search within 5-8 M MACs, champion fine-tuned, beside random, uniform and largest; half an hour on 2 cores; goes on
+fashion: $(STAMP)  ## clothes: search within 5-8 M MACs, champion fine-tuned, beside random, uniform and largest; an hour or so; goes on
 	$(BIN)/python benchmarks/fashion.py $(ARGS)
 
 test: $(STAMP)  ## run the tests; ARGS="-k space" selects
