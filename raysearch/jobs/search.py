@@ -48,6 +48,7 @@ from raysearch.jobs.pretrained import prepared_plan
 from raysearch.jobs.progress import TrainingProgress, activity, phase, say_on
 from raysearch.jobs.teaching import kept_teacher
 from raysearch.jobs.watching import Watcher
+from raysearch.jobs.whole_first import FILES, whole_first
 from raysearch.recipes import flat_settings
 from raysearch.recipes.fitted import Machine
 from raysearch.recipes.resuming import may_change
@@ -154,8 +155,14 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
             for split, items in (("search", plan.splits.search), (FINALISTS_SPLIT, plan.splits.finalists)):
                 if len(items):
                     _write_cache(split, items, plan, folder, console)
-        with folder.timed("train"), phase(console, "train", recipe.train.epochs, at_first="processes start") as shown:
-            progress = TrainingProgress(shown, epochs=recipe.train.epochs)
+        start = None if plan.start is None else _shared(plan.start.weights, folder.path / "start.safetensors")
+        fine_tuned = None
+        if start is not None and plan.start is not None and plan.start.unordered:
+            with folder.timed("train"):
+                fine_tuned = whole_first(plan, start, folder, tracker, console)
+        epochs = recipe.train.epochs if fine_tuned is None else fine_tuned.then.epochs
+        with folder.timed("train"), phase(console, "train", epochs, at_first="processes start") as shown:
+            progress = TrainingProgress(shown, epochs=epochs)
 
             def on_epoch(record: EpochRecord) -> None:
                 log_epoch(tracker, record, run="supernet")
@@ -166,13 +173,13 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
                 family=recipe.family,
                 settings=plan.settings,
                 space=plan.draws,
-                train=recipe.train,
+                train=recipe.train if fine_tuned is None else fine_tuned.then,
                 task=recipe.task,
                 seed=recipe.seed,
                 images=plan.splits.digest,
-                teacher=teacher,
+                teacher=fine_tuned.teacher if fine_tuned is not None and teacher is None else teacher,
                 soft_labels=soft_labels,
-                start=None if plan.start is None else _shared(plan.start.weights, folder.path / "start.safetensors"),
+                start=start if fine_tuned is None else fine_tuned.start,
             )
             with tracker.training(flat_settings({"train": asdict(recipe.train), "net": plan.settings})):
                 history = train_network(job, folder.training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
@@ -189,7 +196,7 @@ def train(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console) 
         )
         file.write(folder.supernet)
         folder.training.unlink()
-        for name in ("start.safetensors", "pretrained.safetensors"):
+        for name in ("start.safetensors", "pretrained.safetensors", *FILES):
             (folder.path / name).unlink(missing_ok=True)
     for record in history:
         log_epoch(tracker, record, run="supernet")  # those that an earlier run trained and did not come to log

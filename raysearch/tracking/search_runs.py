@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 _PAGE = 500
 
-Training = Literal["supernet", "champion", "random"]
-"""What is trained in a search, each in a run of this role: the supernet, the champion, and a random subnet beside it."""
+Training = Literal["whole", "supernet", "champion", "random"]
+"""What is trained in a search, each in a run of this role: of a pretrained supernet first the whole network, the supernet, the
+champion, and a random subnet beside it."""
 
 SYSTEM = "system/"
 """What begins the names of system metrics: MLflow shows these on a page of their own."""

@@ -79,6 +79,19 @@ def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:
     return replace(config, epochs=epochs, warmup_epochs=config.warmup_epochs * epochs / config.epochs)
 
 
+def phases(config: TrainingConfig) -> tuple[TrainingConfig | None, TrainingConfig]:
+    """The schedule as two: of the largest subnet alone for ``largest_first`` of the epochs, then of all subnets.
+
+    Each warms up and cools down by itself; choices widen over as many epochs as before. None: no whole epoch is the largest's.
+    """
+    first = round(config.largest_first * config.epochs)
+    if not 0 < first < config.epochs:
+        return None, config
+    rest = shortened(config, config.epochs - first)
+    widen = min(config.widen * config.epochs / rest.epochs, 1 - 1e-9)
+    return for_one(shortened(config, first)), replace(rest, largest_first=0.0, widen=widen)
+
+
 def for_one(config: TrainingConfig) -> TrainingConfig:
     """The same training of a single architecture: without what says which architectures a step trains, and who teaches them.
 

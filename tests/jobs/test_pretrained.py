@@ -1,15 +1,14 @@
 """Searches that begin with a pretrained network of timm's: what is read, what follows, and what is refused in a line."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
+from timm_layouts import SIZES, model_of, pretrained_folder
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -18,30 +17,14 @@ from raysearch.jobs.plan import plan_search
 from raysearch.parsing.search import parse_search
 from raysearch.spaces.family import pretrained_family
 
-SIZES: dict[str, Any] = {"img_size": 8, "patch_size": 4, "embed_dim": 24, "depth": 3, "num_heads": 3, "in_chans": 1}
 FAMILY = pretrained_family()
 assert FAMILY.pretrained is not None
 read, prepare = FAMILY.pretrained.read, FAMILY.pretrained.prepare
 
 
-def model_of(name: str = "vit_tiny_patch16_224", **sizes: Any) -> Any:
-    torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=False, **sizes)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.05 * torch.randn(weight.shape))
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small vision transformer as timm saves one for its hub."""
-    made: Path = tmp_path_factory.mktemp("pretrained")
-    save_file(dict(model_of(**SIZES, num_classes=5).state_dict()), made / "model.safetensors")
-    seen = {"mean": [0.25], "std": [0.5], "interpolation": "bilinear", "crop_pct": 0.9, "input_size": [1, 8, 8]}
-    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "model_args": SIZES, "pretrained_cfg": seen}
-    (made / "config.json").write_text(json.dumps(config))
-    return made
+    return pretrained_folder(tmp_path_factory.mktemp("pretrained"))
 
 
 def planned(*arguments: object) -> Any:

@@ -1,8 +1,12 @@
 """Small seeded vision transformers of timm's, of every layout that is made elastic."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": 7}
@@ -34,3 +38,25 @@ def vit(**layout: Any) -> VisionTransformer:
 
 def images(model: Any) -> torch.Tensor:
     return torch.randn(2, model.in_chans, *model.patch_embed.img_size, generator=torch.Generator().manual_seed(1))
+
+
+SIZES: dict[str, Any] = {"img_size": 8, "patch_size": 4, "embed_dim": 24, "depth": 3, "num_heads": 3, "in_chans": 1}
+"""For digits."""
+
+
+def model_of(name: str = "vit_tiny_patch16_224", **sizes: Any) -> Any:
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=False, **sizes)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape))
+    return model.eval()
+
+
+def pretrained_folder(folder: Path) -> Path:
+    """A small vision transformer of five classes as timm saves one for its hub."""
+    save_file(dict(model_of(**SIZES, num_classes=5).state_dict()), folder / "model.safetensors")
+    seen = {"mean": [0.25], "std": [0.5], "interpolation": "bilinear", "crop_pct": 0.9, "input_size": [1, 8, 8]}
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "model_args": SIZES, "pretrained_cfg": seen}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

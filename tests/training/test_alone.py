@@ -14,7 +14,7 @@ from raysearch.spaces.autoformer import FAMILY, AutoFormerArchitecture, AutoForm
 from raysearch.tasks.images.classification import ImageClassification
 from raysearch.tasks.images.images import ArrayImages
 from raysearch.tasks.task import Splits
-from raysearch.training.alone import Alone, Only, shortened, train_alone
+from raysearch.training.alone import Alone, Only, phases, shortened, train_alone
 from raysearch.training.config import TrainingConfig
 from raysearch.training.trainer import SupernetTrainer
 
@@ -113,3 +113,18 @@ def test_a_shorter_schedule_keeps_its_shape() -> None:
     assert (short.epochs, short.warmup_epochs) == (100, 10)
     assert shortened(config, 300) == config
     assert shortened(config, 1).learning_rate(9, steps_per_epoch=10) == pytest.approx(config.min_lr)
+
+
+def test_the_schedule_of_a_pretrained_supernet_is_two():
+    """The whole network first, for its share of the epochs, then all: choices widen over as many epochs as they would."""
+    config = TrainingConfig(
+        epochs=20, warmup_epochs=2, largest_first=0.25, widen=0.3, strategy="sandwich", archs_per_step=2, draw_from="band"
+    )
+    first, then = phases(config)
+    assert first is not None
+    assert (first.epochs, then.epochs) == (5, 15)
+    assert (first.strategy, first.largest_first, first.widen) == ("single-path", 0, 0)
+    assert (then.strategy, then.archs_per_step, then.draw_from, then.largest_first) == ("sandwich", 2, "band", 0)
+    assert then.widen * then.epochs == pytest.approx(config.widen * config.epochs)
+    assert first.warmup_epochs + then.warmup_epochs == pytest.approx(2)
+    assert phases(replace(config, epochs=1, warmup_epochs=0)) == (None, replace(config, epochs=1, warmup_epochs=0))
