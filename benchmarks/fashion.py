@@ -15,6 +15,7 @@ line says how to get them.
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -76,8 +77,8 @@ class Settings:
     """Folder with torchvision's files of Fashion-MNIST. Default: those of Debian's package dataset-fashion-mnist."""
     epochs: Count = 5
     """Of each training from scratch."""
-    search: tuple[str, ...] = ()
-    """Flags of the search, besides those of its recipe, as --search --train.epochs 60."""
+    search: str = ""
+    """Flags of the search besides those of its recipe, in one word, as --search='--train.epochs 60'."""
     quick: bool = False
     """Next to no training and few candidates: shows that the script works."""
 
@@ -108,7 +109,7 @@ def searched(settings: Settings) -> None:
     flags = ["fashion", "--output", str(settings.output), "--report.no-register", "--resume"]
     flags += ["--data", settings.data] if settings.data else []
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    cli.search([*flags, *(QUICK if settings.quick else ()), *settings.search])
+    cli.search([*flags, *(QUICK if settings.quick else ()), *shlex.split(settings.search)])
 
 
 def uniform(problem: SearchProblem[AutoFormerArchitecture], macs: int) -> AutoFormerArchitecture:

@@ -73,10 +73,11 @@ def test_memory(cluster: Cluster) -> None:
 def test_fashion(tmp_path: Path) -> None:
     """From pictures to the table; one that was interrupted does what is left, and no more."""
     data, run = write_idx(tmp_path / "data", train=240, test=40), tmp_path / "run"
-    arguments = ("fashion", "--data", str(data), "--output", str(run))
+    arguments = ("fashion", "--data", str(data), "--output", str(run), "--search=--train.batch-size 40")
     printed = benchmark(*arguments)
     summary = json.loads((run / "summary.json").read_text())
     tuning, networks = summary["tuning"], summary["networks"]
+    assert json.loads((run / "config.json").read_text())["recipe"]["train"]["batch_size"] == 40
     table, lines = (run / "fashion.md").read_text(), run / "fashion.jsonl"
     assert table in printed
     found = {
