@@ -129,14 +129,10 @@ class Rounds:
         self._in_epoch = batches.steps_per_epoch // STEPS_PER_ROUND
         self.steps_per_epoch = STEPS_PER_ROUND
 
-    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The steps of one round."""
         of, part = divmod(epoch, self._in_epoch)
-        for i, batch in enumerate(self._batches.epoch(of)):
-            if i >= (part + 1) * STEPS_PER_ROUND:
-                return
-            if i >= part * STEPS_PER_ROUND:
-                yield batch
+        yield from islice(self._batches.epoch(of, part * STEPS_PER_ROUND + start), STEPS_PER_ROUND - start)
 
 
 class Experiment:

@@ -86,19 +86,19 @@ def rich() -> TrainingJob:
 
 
 def by_one(job: TrainingJob) -> Trained:
-    """In this process, which has both shards."""
-    train = job.train
+    """In this process, which has all shards."""
+    train, of = job.train, job.train.shards or 1
     supernet = build_supernet(
         job.family, job.settings, weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, seed=job.seed
     )
 
     def dealt(shard: int) -> Batches:
-        return job.task.batches(SPLITS.train, batch_size=train.batch_size // 2, seed=job.seed, rank=shard, world_size=2)
+        return job.task.batches(SPLITS.train, batch_size=train.batch_size // of, seed=job.seed, rank=shard, world_size=of)
 
     trainer = SupernetTrainer(
         supernet,
         job.space,
-        Shards.dealt(dealt, of=2, rank=0, world_size=1),
+        Shards.dealt(dealt, of=of, rank=0, world_size=1),
         train,
         task=job.task,
         outputs=10,
@@ -197,6 +197,25 @@ def test_a_training_process_that_is_killed_costs_what_was_not_saved(cluster: Clu
     assert [(r.epoch, r.loss, r.lr) for r in disturbed.records] == [(r.epoch, r.loss, r.lr) for r in trained.records]
     assert disturbed.state.keys() == trained.state.keys()
     assert all(torch.equal(disturbed.state[name], trained.state[name]) for name in trained.state)
+
+
+def test_another_number_of_processes_goes_on_within_an_epoch_and_trains_alike(
+    cluster: Cluster, trained: Trained, tmp_path: Path
+) -> None:
+    """One has both shards of the steps that two began: the same to rounding."""
+    path, often = tmp_path / "training.safetensors", rich()
+    often = replace(often, train=replace(often.train, save_minutes=1e-6))
+
+    def leave(done: int, total: int) -> None:
+        if path.exists() and {"within", "history"} <= {name for name, value in checkpoint.read(path)[1].items() if value}:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        by_two(often, path, steps=leave)
+    begun = checkpoint.read(path)[1]
+    fewer = replace(often, train=replace(often.train, workers=1, shards=None))  # the training keeps those that it has
+    check_equal(by_two(fewer, path), trained)
+    assert begun["shards"] == checkpoint.read(path)[1]["shards"] == 2
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +367,26 @@ def test_a_full_disk_ends_training_with_the_path_and_keeps_the_last_epoch(tmp_pa
         keeper.check()
     assert CheckpointKeeper(path, epochs=EPOCHS).records == first  # what --resume finds
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_nodes_whose_end_is_announced_are_no_failure(tmp_path: Path) -> None:
+    """As those of spot instances: they may go as often as they will."""
+    keeper = CheckpointKeeper(tmp_path / "training.safetensors", epochs=EPOCHS)
+    assert all(keeper.begin(rank, "node", None) for rank in (0, 1, 2))
+    within = {"step": 5, "totals": [[1.0, 2.0]], "skipped": 0, "seconds": 1.0}
+    metadata = {"kind": "training", "history": [], "within": within}
+    keeper.save(np.frombuffer(checkpoint.pack({"w": torch.zeros(4)}, metadata), np.uint8), [], 5, notice=True)
+    assert keeper.lost(["Connection reset by peer"], 0)
+    assert keeper.begin(1, "node", None)
+    assert keeper.begin(0, "node", None)
+    assert keeper.said == [
+        "a node of the training will be taken away; all up to step 6 of epoch 1 is saved",
+        "nodes of the training were taken away; it goes on from step 6 of epoch 1",
+    ]
+    assert keeper.losses == 0
+    assert CheckpointKeeper(keeper.path, epochs=EPOCHS).kept_steps == 5  # also after the driver's end
+    assert keeper.lost(["Connection reset by peer"], 3)
+    assert keeper.said[-1].startswith("a training process was lost; training goes on from step 6 of epoch 1 (1 of 3): ")
 
 
 @pytest.mark.parametrize(
