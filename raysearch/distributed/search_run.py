@@ -52,6 +52,7 @@ class SearchRun(Generic[A]):
         on_candidate: called with every candidate, in the order asked.
         racing: whether candidates race, and how; they do not when not given.
         seed: of the order in which racing candidates see the images.
+        enough: whether to ask for no more candidates than those that were asked for, of which there are some then.
 
     """
 
@@ -64,7 +65,9 @@ class SearchRun(Generic[A]):
         on_candidate: Callable[[Candidate], None],
         racing: RacingConfig | None = None,
         seed: int = 0,
+        enough: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.enough, self._ended = enough, False
         self.algorithm, self.cost, self.known, self.on_candidate = algorithm, cost, known, on_candidate
         self.racing, self.seed = racing or RacingConfig(enabled=False), seed
         self.candidates: list[Candidate] = []
@@ -79,13 +82,14 @@ class SearchRun(Generic[A]):
 
     @property
     def finished(self) -> bool:
-        """True when the algorithm asks nothing more."""
-        return self.algorithm.finished and not self._waiting
+        """True when the algorithm asks nothing more, or it is enough."""
+        return (self.algorithm.finished or self._ended) and not self._waiting
 
     def advance(self) -> dict[A, Race | None]:
         """Ask for all candidates that can be asked now. Returns those that must be scored, in order, and their races."""
         fresh: dict[A, Race | None] = {}
-        asked = True
+        self._ended = self._ended or (bool(self.candidates or self._waiting) and self.enough())
+        asked = not self._ended
         while asked:
             asked = False
             # An algorithm asks members of its own space, which its protocol does not name.

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from raysearch.bounds import Count
+from raysearch.bounds import Count, Positive, check_numbers
 from raysearch.errors import SettingError, UserError
 from raysearch.jobs.given import sized_by_supernet
 from raysearch.jobs.given_start import Start, other_classes, start_of
@@ -75,6 +75,9 @@ class SearchCommand(Generic[T, C]):
     """How many of them."""
     time: str | None = None
     """How long the whole search may take here, as 30m or 4h: epochs and candidates that are not given follow from it."""
+    max_hours: Positive | None = None
+    """Hours of all its runs after which no more candidates are proposed: the champion is chosen among those that there are.
+    Training is not cut short."""
     tracking_uri: str | None = None
     """MLflow store. Default: MLFLOW_TRACKING_URI, or SQLite beside the output folders."""
     ray_address: str | None = None
@@ -84,7 +87,11 @@ class SearchCommand(Generic[T, C]):
     """Names of the settings that stood on the command line, as ``train.epochs`` and ``dataset.img_size``."""
 
     def __post_init__(self) -> None:
-        """Paths that travel, to other processes or into the record, become absolute; ``~`` is the home in all of them."""
+        """Paths that travel, to other processes or into the record, become absolute; ``~`` is the home in all of them.
+
+        Raises UserError for a number that cannot be.
+        """
+        check_numbers(self)
         if self.data is not None:
             object.__setattr__(self, "data", absolute_unless_uri(str(self.data)))
         travelling = {"output": expanded, "supernet": expanded, "from_timm_weights": expanded}

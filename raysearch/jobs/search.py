@@ -130,12 +130,30 @@ def run(
                 with folder.timed("prepare"):
                     plan = prepared_plan(plan, folder, console)
             history = train(plan, folder, tracker, console)
-            summary = search(plan, folder, tracker, console, history=history)
+            enough = _enough(command.max_hours, folder, say_on(console))
+            summary = search(plan, folder, tracker, console, history=history, enough=enough)
             folder.finish()
             if folder.unregistered.exists():
                 summary = register(plan, folder, tracker, summary, console)
     show_summary(summary, folder, console)
     return summary
+
+
+def _enough(hours: float | None, folder: OutputFolder, say: Callable[[str], None]) -> Callable[[], bool]:
+    """Whether the hours are over that all runs of a search may take together; says so once, when they are."""
+    if hours is None:
+        return lambda: False
+    end = time.monotonic() + 3600 * hours - sum(folder.seconds.values())
+    told: list[str] = []
+
+    def enough() -> bool:
+        over = time.monotonic() >= end
+        if over and not told:
+            told.append(f"--max-hours {hours:g} are over: no more candidates are proposed, the champion is one of those so far")
+            say(told[0])
+        return over
+
+    return enough
 
 
 # --- the supernet -----------------------------------------------------------------------------------------------------
@@ -214,8 +232,16 @@ def _shared(weights: Mapping[str, Tensor], path: Path) -> NodeFile:
 # --- the search, and what comes of it ---------------------------------------------------------------------------------
 
 
-def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console, *, history: Sequence[EpochRecord]) -> Summary:
-    """Score candidates, choose the champion among the best, compare it, and close."""
+def search(
+    plan: Plan,
+    folder: OutputFolder,
+    tracker: Tracker,
+    console: Console,
+    *,
+    history: Sequence[EpochRecord],
+    enough: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """Score candidates until it is ``enough``, choose the champion among the best, compare it, and close."""
     recipe = plan.recipe
     server = serve()
 
@@ -259,7 +285,7 @@ def search(plan: Plan, folder: OutputFolder, tracker: Tracker, console: Console,
                 service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
                 rest = sorted({*range(len(plan.splits.search))} - {*chosen})
                 fresh[REST_OF_SEARCH_SPLIT] = plan.splits.search.subset(rest)
-            candidates = _candidates(plan, folder, tracker, console, service, history=history)
+            candidates = _candidates(plan, folder, tracker, console, service, history=history, enough=enough)
             utilisation = service.usage(SEARCH_SPLIT)
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
@@ -327,6 +353,7 @@ def _candidates(
     service: ScoringService,
     *,
     history: Sequence[EpochRecord],
+    enough: Callable[[], bool],
 ) -> Sequence[Candidate]:
     """Every candidate of the search, in the order asked. Raises UserError when none could be scored."""
     recipe = plan.recipe
@@ -340,6 +367,7 @@ def _candidates(
             on_candidate=watcher,
             racing=recipe.racing,
             seed=recipe.seed,
+            enough=enough,
         )
         run_search(run, service, say=say_on(console))
         watcher.end_generation()
