@@ -73,6 +73,9 @@ class SearchCommand(Generic[T, C]):
     what a zero-cost proxy likes of random subnets: snip, dss or grad_norm."""
     warm_start_count: Count = 10
     """How many of them."""
+    storage: str | None = None
+    """A second place for all results, as they are written: an address, as s3://bucket/prefix, or a shared folder. With --resume
+    any machine goes on from there."""
     time: str | None = None
     """How long the whole search may take here, as 30m or 4h: epochs and candidates that are not given follow from it."""
     max_hours: Positive | None = None
@@ -100,6 +103,8 @@ class SearchCommand(Generic[T, C]):
                 object.__setattr__(self, name, made(path))
         if self.warm_start is not None:
             object.__setattr__(self, "warm_start", of_home(self.warm_start))
+        if self.storage is not None:
+            object.__setattr__(self, "storage", absolute_unless_uri(self.storage))
         if self.tracking_uri is not None:
             object.__setattr__(self, "tracking_uri", absolute_uri(self.tracking_uri))
 

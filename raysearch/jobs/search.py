@@ -46,6 +46,7 @@ from raysearch.jobs.opening import check_held, configuration, open_tracker
 from raysearch.jobs.plan import Plan, SearchCommand, continued, output_path, plan_search
 from raysearch.jobs.pretrained import prepared_plan
 from raysearch.jobs.progress import TrainingProgress, activity, phase, say_on
+from raysearch.jobs.storage import fetched, mirrored
 from raysearch.jobs.teaching import kept_teacher
 from raysearch.jobs.watching import Watcher
 from raysearch.jobs.whole_first import FILES, whole_first
@@ -74,6 +75,7 @@ def run(
     Raises UserError, in one line with the remedy, for what the user can mend; nothing of an earlier search is changed then.
     """
     started = time.perf_counter()
+    command = fetched(command, console)
     output = output_path(command)
     here = [] if command.output is not None else ["--output", str(output)]  # without it, --resume finds the newest
 
@@ -103,6 +105,7 @@ def run(
             open_folder(output, settings, resume=command.resume, upgrade=upgraded, may_change=changeable)
         )
         may_be_continued()
+        stack.enter_context(mirrored(folder.path, command.storage, say_on(console)))
         if folder.finished:
             summary = folder.read_summary()
             if folder.spool.exists() or folder.unregistered.exists():

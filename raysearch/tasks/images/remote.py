@@ -164,6 +164,11 @@ class Remote:
         with store_errors(self):
             return cast(BinaryIO, self._system().open_input_file(self.path))
 
+    @property
+    def file_system(self) -> Any:
+        """Pyarrow's file system that holds it."""
+        return self._system()
+
     def _system(self) -> Any:
         return _file_system(self.scheme, self.path.partition("/")[0], self.query)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from kept import KEPT, Kept
 from pyarrow import fs
+from s3_server import SECRET, s3_server, system, to_reach
 
 from raysearch.errors import UserError
 from raysearch.tasks.images import IMAGES, AugmentConfig, DataConfig, ImageClassification, TrainLoader, decoded, load_splits
@@ -19,33 +20,22 @@ from raysearch.tasks.task import Splits
 
 OWN = replace(IMAGES, img_size=16, search_images=0.2, finalist_images=0.1, test_images=0.2)
 COUNTS = {"ant": 5, "bee": 6}
-SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """A new bucket, which the environment says how to reach."""
-    settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET}
-    for name, value in {**settings, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+    for name, value in to_reach(endpoint).items():
         monkeypatch.setenv(name, value)
     name = f"photos-{abs(hash(request.node.name)) % 10**9}"
     system(endpoint).create_dir(name)
     return name
-
-
-def system(endpoint: str) -> fs.S3FileSystem:
-    return fs.S3FileSystem(endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True)
 
 
 def upload(folder: Path, bucket: str) -> None:
