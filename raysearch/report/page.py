@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from raysearch.errors import UserError
 from raysearch.report.classes import Classes
@@ -26,7 +28,9 @@ from raysearch.report.pictures import (
     score_against_size,
     score_by_generation,
     training_curve,
+    worth_by_block,
 )
+from raysearch.report.pictures import worth as worth_alone
 from raysearch.report.places import Blocks, Place, Value, in_tables, ordered
 from raysearch.report.results import closing, finalists
 from raysearch.report.sheet import picture, render, sentence
@@ -53,6 +57,8 @@ from raysearch.store.scores import Scale
 from raysearch.store.summary import Summary
 from raysearch.store.validation import VALIDATION, Validation
 
+IMPORTANCE = "importance.safetensors"
+"""What the parts of a pretrained network are worth, where a search began with one."""
 PHASE_COLORS = ("#b8c2cc", MIDDLE, LATE, "#e0c38a", "#7b8794")
 
 
@@ -80,7 +86,8 @@ def write_report(folder: Path, summary: Summary | None = None, *, candidates: Se
     said = folder / PREDICTIONS
     classes = Classes.of(read_predictions(said)) if summary.networks is not None and said.exists() else None
     path = folder / "report.html"
-    write_whole(path, render("report.html", **_contents(summary, rows, sizes=sizes, validation=known, classes=classes)))
+    contents = _contents(summary, rows, sizes=sizes, validation=known, classes=classes, worth=_worth(folder / IMPORTANCE))
+    write_whole(path, render("report.html", **contents))
     return path
 
 
@@ -105,6 +112,7 @@ def _contents(
     sizes: Sequence[str],
     validation: Validation | None,
     classes: Classes | None,
+    worth: Mapping[str, Sequence[Any]],
 ) -> dict[str, object]:
     """Everything that the template prints, by its names there."""
     scored = best_rows(rows)
@@ -125,7 +133,7 @@ def _contents(
         "classes": classes,
         "fronts": [_front(summary, scored, size) for size in sizes] if scored else [],
         "common": None if found is None else _Common.of(found),
-        "parts": [*_parts(summary, rows, scored, validation)],
+        "parts": [*_parts(summary, rows, scored, validation), *_importance(worth)],
         "phases": [
             _Phase(name, seconds, PHASE_COLORS[i % len(PHASE_COLORS)])
             for i, (name, seconds) in enumerate(summary.seconds.items())
@@ -331,6 +339,31 @@ def _validation(validation: Validation) -> _Part:
         "joins the two trainings of a subnet that was trained twice."
     )
     return _Part(title, picture(retrained_against_inherited(validation), name="validation"), [*lines, caption])
+
+
+def _worth(path: Path) -> Mapping[str, Sequence[Any]]:
+    """By kind of part, what each is worth, a list for each block or one for all; empty where nothing was measured.
+
+    Raises UserError that names a damaged file.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return {name: values.tolist() for name, values in sorted(load_file(path).items())}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or move it away") from None
+
+
+def _importance(worth: Mapping[str, Sequence[Any]]) -> Iterator[_Part]:
+    """What the parts of a pretrained network are worth, before any of it was cut."""
+    for part, values in worth.items():
+        by_block = isinstance(values[0], list)
+        figure = worth_by_block(values, part) if by_block else worth_alone(values, part)
+        caption = (
+            f"Measured on training images, before the whole network was fine-tuned: subnets keep the best {part}. Numbers of "
+            f"{part} compare with one another, not with those of other parts."
+        )
+        yield _Part(f"What {part} are worth", picture(figure, name=f"worth_{part}"), [caption])
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,6 +346,44 @@ def training_curve(history: Sequence[EpochRecord]) -> go.Figure:
     return figure
 
 
+MOST_CELLS = 96
+"""Columns of a picture of what parts are worth: more are averaged, neighbours in their order."""
+
+
+def worth_by_block(values: Sequence[Sequence[float]], part: str) -> go.Figure:
+    """What the parts of each block are worth, the best of each first: a row per block, from the input on."""
+    rows = [_averaged(sorted(row, reverse=True)) for row in values]
+    figure = plain_figure(x_title=f"{part} of a block, best first", y_title="block", y_percent=False)
+    figure.update_layout(
+        height=140 + 26 * len(rows), yaxis={"autorange": "reversed", "dtick": 1}, xaxis={"showticklabels": len(values[0]) < 20}
+    )
+    figure.add_heatmap(
+        z=rows,
+        x=[*range(1, len(rows[0]) + 1)],
+        y=[*range(1, len(rows) + 1)],
+        colorscale=BLUES,
+        colorbar={**BAR, "tickformat": ".2~g"},
+        hovertemplate="block %{y}: %{z:.3g}<extra></extra>",
+    )
+    return figure
+
+
+def worth(values: Sequence[float], part: str) -> go.Figure:
+    """What single parts are worth: few as they stand in the network, many in their order."""
+    few = len(values) <= MOST_CELLS
+    shown = [*values] if few else _averaged(sorted(values, reverse=True))
+    figure = plain_figure(x_title=part if few else f"{part}, best first", y_title="worth", y_percent=False)
+    figure.update_layout(height=300, yaxis={"tickformat": ".2~g"}, xaxis={"showticklabels": few})
+    figure.add_bar(x=[*range(1, len(shown) + 1)], y=shown, marker_color=LATE, hovertemplate="%{y:.3g}<extra></extra>")
+    return figure
+
+
+def _averaged(values: Sequence[float]) -> list[float]:
+    """At most :data:`MOST_CELLS` means of neighbours."""
+    size = -(-len(values) // MOST_CELLS)
+    return [statistics.fmean(values[i : i + size]) for i in range(0, len(values), size)]
+
+
 def retrained_against_inherited(validation: Validation) -> go.Figure:
     """Each retrained subnet by the score it inherits and the score of its own training."""
     subnets, scale, score = validation.subnets, validation.scale, validation.score_name

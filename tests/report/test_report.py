@@ -5,11 +5,13 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from finished_search import candidates_of, finish
 from page_reader import Page, figures
 from plotly.offline import get_plotlyjs
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from raysearch.report import (
     closing_table,
@@ -302,3 +304,22 @@ def test_what_further_training_changed_is_told_beside_what_is_inherited(tmp_path
     assert told.endswith("deployed are the inherited weights")
     text = write_report(tmp_path, replace(known, tuning=failed)).read_text(encoding="utf-8")
     assert "champion, fine-tuned" not in text
+
+
+def test_what_the_parts_of_a_pretrained_network_are_worth_is_shown_by_block_and_best_first(tmp_path):
+    """Many parts as means of neighbours, so that the page stays small."""
+    finish(tmp_path, generations=1, population=4)
+    path = tmp_path / "importance.safetensors"
+    neurons = np.arange(2 * 960, dtype=np.float32).reshape(2, 960)
+    save_file({"heads": np.float32([[1, 3, 2], [6, 4, 5]]), "neurons": neurons, "blocks": np.float32([0.5, -0.25])}, path)
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert {"What heads are worth", "What neurons are worth", "What blocks are worth"} <= {
+        *re.findall(r"What \w+ are worth", html)
+    }
+    shown = figures(html)
+    assert shown["worth_heads"][""]["z"] == [[3, 2, 1], [6, 5, 4]]
+    assert [(len(row), row[0], row[-1]) for row in shown["worth_neurons"][""]["z"]] == [(96, 954.5, 4.5), (96, 1914.5, 964.5)]
+    assert shown["worth_blocks"][""]["y"] == [0.5, -0.25]
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"importance\.safetensors is damaged"):
+        write_report(tmp_path)
