@@ -45,7 +45,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Refused:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("cifar", ["unknown recipe 'cifar'", "digits, fashion-mnist, images"]),
+        ("cifar", ["unknown recipe 'cifar'", "digits, fashion, fashion-mnist, images"]),
         ("", ["give a recipe", "digits"]),
         ("digits --trian.epochs 3", ["--trian.epochs", "did you mean --train.epochs?"]),
         ("digits --train.epochs many", ["--train.epochs: 'many' is no whole number", "; --help-all lists all options"]),

@@ -42,7 +42,17 @@ def test_a_fine_tuning_that_was_killed_goes_on_and_leaves_a_better_known_network
     champion = read(finished_search, "champion.json")["id"]
     rows = [row for row in best_rows(read_candidates(finished_search / "candidates.parquet")) if row.id != champion]
     chosen = rows[0].id
-    flags = (str(finished_search), "--subnet", chosen[:7], "--epochs", str(EPOCHS), "--train.workers", "1")
+    flags = (
+        str(finished_search),
+        "--subnet",
+        chosen[:7],
+        "--epochs",
+        str(EPOCHS),
+        "--train.workers",
+        "1",
+        "--train.lr",
+        "2e-3",
+    )
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "experiments" / "finetune.py"), *flags],
         env={**os.environ, "RAY_ADDRESS": cluster.address},

@@ -11,6 +11,7 @@ import os
 import runpy
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -163,12 +164,20 @@ def start(folder: Path, *arguments: str, stderr: int = subprocess.PIPE) -> subpr
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file below ``folder``."""
+    """Digest of every file below ``folder``; of a database, of what SQLite says it holds."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): hashlib.sha256(_content(path)).hexdigest()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.name.startswith("mlflow.db-")
     }
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".db":
+        return path.read_bytes()
+    # Closing the file would drop the locks of this process's open connections (see copies.copied_store).
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return "\n".join(database.iterdump()).encode()
 
 
 def write_tones(folder: Path, *, count: int, size: int = 16) -> Path:
