@@ -247,7 +247,7 @@ def _batches_of(job: TrainingJob, items: Any, of: int, world_size: int, shard: i
     )
 
 
-ASK_EVERY = 2.0
+ASK_EVERY = 5.0
 """Seconds between two questions whether nodes of the training will be taken away, for each of which processes wait."""
 AFTER_NOTICE = 0.25
 """Minutes between two checkpoints once they will."""
