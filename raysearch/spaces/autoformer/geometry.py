@@ -13,6 +13,7 @@ from raysearch.bounds import Count, CountOrNone, Positive
 from raysearch.errors import UserError
 from raysearch.space import SearchSpace
 from raysearch.space.cost import Cost
+from raysearch.spaces import latency
 from raysearch.spaces.autoformer.space import AutoFormerArchitecture
 
 
@@ -174,32 +175,16 @@ class AutoFormerGeometry(SupernetSizes):
 
     def latency_features(self, arch: AutoFormerArchitecture) -> dict[str, float]:
         """What the latency of the extracted subnet is made of: its ends, which depend on embed_dim, and its blocks."""
-        total = self._ends(arch.embed_dim)
-        for block, heads in enumerate(arch.num_heads):
-            for name, value in self._block(arch.embed_dim, heads, arch.hidden_features(block)).items():
-                total[name] += value
-        return total
+        blocks = ((heads * self.head_dim, arch.hidden_features(block)) for block, heads in enumerate(arch.num_heads))
+        return latency.of_network(arch.embed_dim, blocks)
 
     def latency_parts(self, space: SearchSpace[AutoFormerArchitecture]) -> list[tuple[dict[str, Any], dict[str, float]]]:
         """Every part that subnets of ``space`` are made of: its choices, and its share of :meth:`latency_features`."""
         options: dict[str, Any] = {choice.name: choice.options for choice in space.choices}
         parts: list[tuple[dict[str, Any], dict[str, float]]] = []
         for width in options["embed_dim"]:
-            parts.append(({"part": "ends", "embed_dim": width}, self._ends(width)))
+            parts.append(({"part": "ends", "embed_dim": width}, latency.of_ends(width)))
             for heads, ratio in product(options["num_heads"], options["mlp_ratio"]):
                 choices = {"part": "block", "embed_dim": width, "num_heads": heads, "mlp_ratio": ratio}
-                parts.append((choices, self._block(width, heads, int(width * ratio))))
+                parts.append((choices, latency.of_block(width, heads * self.head_dim, int(width * ratio))))
         return parts
-
-    def _ends(self, embed_dim: int) -> dict[str, float]:
-        """Patch projection, position embedding, final norm and head; a dictionary of all features."""
-        return {"net": 1.0, "embed": float(embed_dim)} | dict.fromkeys(_BLOCK_FEATURES, 0.0)
-
-    def _block(self, embed_dim: int, heads: int, hidden: int) -> dict[str, float]:
-        """A block's fixed part, what grows with its widths (norms, softmax, GELU) and with their products (linear layers)."""
-        width = heads * self.head_dim
-        values = (1, embed_dim, width, width * embed_dim, hidden, hidden * embed_dim)
-        return {name: float(value) for name, value in zip(_BLOCK_FEATURES, values, strict=True)}
-
-
-_BLOCK_FEATURES = ("block", "block embed", "width", "width embed", "hidden", "hidden embed")

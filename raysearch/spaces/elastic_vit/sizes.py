@@ -12,6 +12,7 @@ from torch import Tensor
 from raysearch.bounds import Count, CountOrNone, Positive
 from raysearch.errors import UserError
 from raysearch.space import Cost, SearchSpace
+from raysearch.spaces import latency
 from raysearch.spaces.elastic_vit.space import ElasticArchitecture
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
@@ -177,34 +178,19 @@ class ElasticSizes(NetConfig):
 
     def latency_features(self, arch: ElasticArchitecture) -> dict[str, float]:
         """What the latency of the extracted subnet is made of: its ends, which depend on the channels, and its blocks."""
-        total = self._ends(arch.embed_dim)
-        for _, heads, hidden in self.blocks(arch):
-            for name, value in self._block(arch.embed_dim, heads, hidden).items():
-                total[name] += value
-        return total
+        blocks = ((heads * self.head_dim, hidden) for _, heads, hidden in self.blocks(arch))
+        return latency.of_network(arch.embed_dim, blocks)
 
     def latency_parts(self, space: SearchSpace[ElasticArchitecture]) -> list[tuple[dict[str, Any], dict[str, float]]]:
         """Every part that subnets of ``space`` are made of: its choices, and its share of :meth:`latency_features`."""
         options: dict[str, Any] = {choice.name: choice.options for choice in space.choices}
         parts: list[tuple[dict[str, Any], dict[str, float]]] = []
         for e in options["embed_dim"]:
-            parts.append(({"part": "ends", "embed_dim": e}, self._ends(e)))
+            parts.append(({"part": "ends", "embed_dim": e}, latency.of_ends(e)))
             for heads, hidden in product(options["num_heads"], options["hidden_features"]):
                 choices = {"part": "block", "embed_dim": e, "num_heads": heads, "hidden_features": hidden}
-                parts.append((choices, self._block(e, heads, hidden)))
+                parts.append((choices, latency.of_block(e, heads * self.head_dim, hidden)))
         return parts
-
-    def _ends(self, embed_dim: int) -> dict[str, float]:
-        return {"net": 1.0, "embed": float(embed_dim)} | dict.fromkeys(_BLOCK_FEATURES, 0.0)
-
-    def _block(self, embed_dim: int, heads: int, hidden: int) -> dict[str, float]:
-        """A block's fixed part, what grows with its widths (norms, softmax, GELU) and with their products (linear layers)."""
-        width = heads * self.head_dim
-        values = (1, embed_dim, width, width * embed_dim, hidden, hidden * embed_dim)
-        return {name: float(value) for name, value in zip(_BLOCK_FEATURES, values, strict=True)}
-
-
-_BLOCK_FEATURES = ("block", "block embed", "width", "width embed", "hidden", "hidden embed")
 
 
 def _by(sides: Any) -> str:
