@@ -35,7 +35,7 @@ COMMANDS = (
 def growing_cluster(types: dict[str, dict[str, Any]], *, v2: bool, head: dict[str, float]) -> Iterator[str]:
     """The address of a cluster that has a head alone and may start nodes of ``types``; all its processes end with the block."""
     # Sockets of Ray have long paths: no folder of pytest's.
-    with tempfile.TemporaryDirectory(prefix="rg", dir="/tmp", ignore_cleanup_errors=True) as name, socket.socket() as taken:
+    with tempfile.TemporaryDirectory(prefix="rg", ignore_cleanup_errors=True) as name, socket.socket() as taken:
         folder = Path(name)
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

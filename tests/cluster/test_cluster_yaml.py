@@ -4,9 +4,11 @@ import copy
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jsonschema
@@ -146,8 +148,8 @@ with connected(sys.argv[1]):
 def test_the_head_s_commands_leave_a_ray_that_runs_alone_and_who_has_no_token_is_told(tmp_path_factory):
     """The commands of gpu.yaml as they stand, but for ports, dashboard and autoscaler; `ray stop` would end every Ray here."""
     home = tmp_path_factory.mktemp("home")
-    folder = Path(f"/tmp/rt{os.getpid()}")  # sockets of Ray have long paths
-    (folder / "ray").mkdir(parents=True)
+    folder = Path(tempfile.mkdtemp(prefix="rt"))  # sockets of Ray have long paths: no folder of pytest's
+    (folder / "ray").mkdir()
     (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("a" * 64)
     (home / "bin").mkdir()
@@ -182,7 +184,7 @@ def test_the_head_s_commands_leave_a_ray_that_runs_alone_and_who_has_no_token_is
     finally:
         for process in processes(folder):
             psutil.Process(process).kill()
-        subprocess.run(["rm", "-rf", folder], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes(folder):

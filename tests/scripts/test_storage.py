@@ -10,6 +10,7 @@ from copies import copied_search
 from s3_server import s3_server, system, to_reach
 from search_script import succeed
 
+from raysearch.jobs.storage import mirrored
 from raysearch.store.candidates import read_candidates
 
 
@@ -25,8 +26,6 @@ def test_a_search_goes_on_from_an_object_store_where_its_folder_is_lost(
         for name, value in to_reach(endpoint).items():
             monkeypatch.setenv(name, value)
         system(endpoint).create_dir("searches")
-        from raysearch.jobs.storage import mirrored
-
         with mirrored(output, "s3://searches/all", print):
             pass
         shutil.rmtree(output)
