@@ -9,10 +9,9 @@ from typing import Any
 import ray
 import torch
 
-from raysearch.distributed.cluster import answer
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.growth import instead, share_of
-from raysearch.distributed.room import NoNodeError, Waiting, check_room
+from raysearch.distributed.room import NoNodeError, awaited, check_room
 from raysearch.nodes import NodesConfig
 from raysearch.spaces import Family
 from raysearch.spaces.pretrained import Prepared
@@ -48,14 +47,10 @@ def prepared(
     need = share.need("preparation of the supernet", share.asks())
     check_room(need)
     made = ray.remote(**need.options)(_prepare).remote(family, settings, weights, images, task)
-    waiting = Waiting(need, say)
     try:
-        while not ray.wait([made], timeout=1)[0]:
-            waiting.look(1, of=1)
+        return awaited(made, need, say)
     except NoNodeError as error:
-        ray.cancel(made)
         return prepared(family, settings, weights, images, task=task, nodes=instead(share.config, error, say), say=say)
-    return answer(made)
 
 
 def _prepare(

@@ -16,6 +16,7 @@ from ray._private import state as ray_state
 from ray._private.worker import global_worker
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
+from raysearch.distributed.cluster import answer
 from raysearch.errors import UserError
 
 FIRST = 5.0
@@ -237,3 +238,18 @@ class Waiting:
             f"{missing} of {of} {_plural(self.need.what)} find no room yet: each asks for {_amounts(self.need.resources)}, "
             f"the largest node has {offer}, and {left} are free on one node"
         )
+
+
+def awaited(asked: Any, need: Need, say: Callable[[str], None]) -> Any:
+    """What one remote call gives that asked for ``need``. ``say`` gets a line a minute while it finds no room.
+
+    Raises NoNodeError when no node came that has some; the call is cancelled then.
+    """
+    waiting = Waiting(need, say)
+    try:
+        while not ray.wait([asked], timeout=1)[0]:
+            waiting.look(1, of=1)
+    except NoNodeError:
+        ray.cancel(asked)
+        raise
+    return answer(asked)

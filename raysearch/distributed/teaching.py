@@ -10,10 +10,9 @@ import ray
 import torch
 from torch import Tensor
 
-from raysearch.distributed.cluster import answer
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.growth import instead, share_of
-from raysearch.distributed.room import NoNodeError, Waiting, check_room
+from raysearch.distributed.room import NoNodeError, awaited, check_room
 from raysearch.nodes import NodesConfig
 from raysearch.tasks.task import Task
 from raysearch.training.teacher import TeacherFile, logits_of
@@ -35,14 +34,10 @@ def teacher_logits(
     need = share.need("teacher", share.asks())
     check_room(need)
     computed = ray.remote(**need.options)(_logits).remote(teacher, task, images)
-    waiting = Waiting(need, say)
     try:
-        while not ray.wait([computed], timeout=1)[0]:
-            waiting.look(1, of=1)
+        return torch.from_numpy(np.array(awaited(computed, need, say)))
     except NoNodeError as error:
-        ray.cancel(computed)
         return teacher_logits(teacher, task, images=images, nodes=instead(share.config, error, say), say=say)
-    return torch.from_numpy(np.array(answer(computed)))
 
 
 def _logits(teacher: NodeFile, task: Task, images: str) -> np.ndarray:

@@ -10,9 +10,8 @@ import ray
 import torch
 from torch import Tensor
 
-from raysearch.distributed.cluster import answer
 from raysearch.distributed.growth import share_of
-from raysearch.distributed.room import NoNodeError, Waiting, check_room
+from raysearch.distributed.room import awaited, check_room
 from raysearch.spaces import Family
 from raysearch.tasks.task import Task
 from raysearch.training.config import TrainingConfig
@@ -58,14 +57,7 @@ def timed_steps(
         check_room(need)
         remote = ray.remote(**need.options, max_retries=0)(on_gpu)
         timed = remote.remote(family, settings, draws, sample, task, train, batch, teacher)
-        waiting = Waiting(need, say)
-        try:
-            while not ray.wait([timed], timeout=1)[0]:
-                waiting.look(1, of=1)
-        except NoNodeError:
-            ray.cancel(timed)
-            raise
-        return answer(timed)
+        return awaited(timed, need, say)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from raysearch.distributed.cluster import connected, resolve
 from raysearch.distributed.evaluators import Evaluator
-from raysearch.distributed.room import FIRST, Need, Waiting, check_room, waits
+from raysearch.distributed.room import FIRST, Need, NoNodeError, Waiting, awaited, check_room, waits
 from raysearch.errors import UserError
 
 
@@ -40,6 +40,20 @@ def test_what_finds_no_room_is_said_within_seconds_and_once_a_minute(cluster: Cl
     waiting.look(1, of=2)  # one that starts, and has its room
     assert len(said) == 2
     ray.kill(ours)
+
+
+def test_one_call_is_waited_for_and_cancelled_when_no_node_comes(cluster: Cluster) -> None:
+    def answer_of_all() -> int:
+        return 42
+
+    there = Need("timed step", {"CPU": 1.0}, "")
+    assert awaited(ray.remote(**there.options)(answer_of_all).remote(), there, print) == 42
+    nowhere = Need("timed step", {"GPU": 1.0}, "", comes=True, wait=0.5)
+    asked = ray.remote(**nowhere.options)(answer_of_all).remote()
+    with pytest.raises(NoNodeError, match="no GPU node came within"):
+        awaited(asked, nowhere, print)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(asked, timeout=60)
 
 
 def test_what_no_node_could_ever_hold_is_refused(cluster: Cluster) -> None:
