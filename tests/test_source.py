@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -97,3 +98,9 @@ def test_the_rules_of_imports_know_every_room() -> None:
     for library, home in (("ray", "distributed"), ("mlflow", "tracking")):
         (sources,) = (rule["source_modules"] for rule in rules if rule.get("forbidden_modules") == [library])
         assert set(sources) == {f"raysearch.{name}" for name in rooms - {home}}
+
+
+def test_no_two_modules_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone: of two that share one, the second is never run."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
