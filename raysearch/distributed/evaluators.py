@@ -10,8 +10,8 @@ import ctypes
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -21,8 +21,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from raysearch.bounds import Count, Positive, check_numbers
 from raysearch.distributed.cluster import Actor, beside_caller, brief, told
+from raysearch.distributed.deadline import DeadlineConfig, Deadlines, OverdueError
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.growth import instead, share_of
+from raysearch.distributed.losses import LOST_STARTS, LOST_WITHIN, LostStarts, ended_by_itself, node_of
 from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room, node_lives
 from raysearch.distributed.usage import Span, UsageLog
 from raysearch.errors import UserError
@@ -40,10 +42,12 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How many evaluators may be lost while scoring a candidate until that is its fault."""
-LOST_STARTS = 8
-"""How many evaluators may be lost while they start, or three times as many as there shall be, within :data:`LOST_WITHIN`."""
-LOST_WITHIN = 600.0
-"""Seconds. Lost starts are counted in time, not in turn: machines that go away take several at once, and others come."""
+TRIES = 10
+"""How many evaluators may be lost in all: with nodes that go away, too, which is no candidate's fault."""
+HANGS = 2
+"""How many evaluators may take too long over a candidate until that is its fault."""
+LOOK = 5.0
+"""Seconds between two looks at how long a candidate takes: what is usual changes meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class EvaluatorConfig:
     """Most evaluators at a time; as many as the cluster holds, or starts nodes for, when not given."""
     nodes: NodesConfig = field(default_factory=NodesConfig)
     """Machines that a cluster starts for them."""
+    deadline: DeadlineConfig = field(default_factory=DeadlineConfig)
+    """How long a candidate may take."""
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes and counts that cannot be."""
@@ -159,9 +165,19 @@ class Pool:
         self.evaluators: set[Actor] = set()
         self.there: set[Actor] = set()
         """Of ``evaluators`` those that found room and answer."""
+        self.fewer = asyncio.Event()
+        """That one was lost."""
+        self.working: set[Actor] = set()
+        """Of these those that can score."""
         self.usage_log = UsageLog()
-        self.lost_starts: deque[float] = deque()
-        """When evaluators were lost while they started."""
+        self.lost_starts = LostStarts()
+        self.no_more_until = float("-inf")
+        """Until when no more evaluators are started than there are, as too many ended while they started."""
+        self.deadlines = Deadlines(config.deadline)
+        self.hung = 0
+        """Evaluators that were ended over a candidate since one was scored."""
+        self.unknown: set[str] = set()
+        """Splits of which it was said that nobody knows how long a candidate takes."""
         self.said: list[str] = []
         """Lines for the user, in order."""
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -189,6 +205,8 @@ class Pool:
         waiting: Waiting | None = None
         while True:
             wanted, need = await asyncio.to_thread(plan_evaluators, self.config)
+            if time.monotonic() < self.no_more_until:
+                wanted = min(wanted, max(1, len(self.evaluators)))
             await asyncio.to_thread(check_room, need)
             for _ in range(wanted - len(self.evaluators)):
                 evaluator: Actor = ray.remote(**need.options)(Evaluator).remote()
@@ -204,12 +222,13 @@ class Pool:
                     self.evaluators.discard(evaluator)
                     ray.kill(evaluator)
                 continue
-            await asyncio.sleep(2)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.fewer.wait(), 2)
+            self.fewer.clear()
 
     async def _open(self, evaluator: Actor) -> None:
-        node = None
         try:
-            node = await evaluator.ping.remote()
+            await evaluator.ping.remote()
             self.there.add(evaluator)
             await evaluator.open.remote(self.make_scorer)
         except RayTaskError as error:  # a bug, or what the user can mend; kept, and raised to every caller of result
@@ -217,37 +236,74 @@ class Pool:
         except RayError as error:
             if evaluator not in self.evaluators:
                 return  # nobody waits for it any more
-            self._lose(evaluator, error)
-            if node is None or await asyncio.to_thread(node_lives, node):
-                self._count_lost_start()  # else its node went away, which says nothing of memory
+            if await self._lose(evaluator, error, starting=True):
+                self._count_lost_start()
         else:
             self.usage_log.arrived(evaluator, time.monotonic())
+            self.working.add(evaluator)
             self.free.put_nowait(evaluator)
 
     def _count_lost_start(self) -> None:
         now = time.monotonic()
-        self.lost_starts.append(now)
-        while now - self.lost_starts[0] > LOST_WITHIN:
-            self.lost_starts.popleft()
-        if len(self.lost_starts) >= max(LOST_STARTS, 3 * len(self.evaluators)):
-            self._break(
-                UserError(
-                    f"{len(self.lost_starts)} evaluators were lost while they loaded the supernet, within "
-                    f"{now - self.lost_starts[0]:.0f} s: is the memory of their nodes too small? give fewer with "
-                    "--evaluators.max-evaluators, then --resume continues"
-                )
-            )
+        if (words := self.lost_starts.another(now, of=len(self.evaluators))) is None:
+            return
+        words += ": is the memory of their nodes too small?"
+        if not self.working:
+            self._break(UserError(f"{words} give fewer with --evaluators.max-evaluators, then --resume continues"))
+            return
+        if now >= self.no_more_until:
+            others = f"other starts wait for {LOST_WITHIN / 60:.0f} min"
+            self.said.append(f"{words} the search goes on with the {len(self.working)} that work; {others}")
+        self.no_more_until = now + LOST_WITHIN
 
     def _break(self, error: Exception) -> None:
         if not self.broken.done():
             self.broken.set_exception(error)
 
-    def _lose(self, evaluator: Actor, error: RayError) -> None:
+    async def _lose(self, evaluator: Actor, error: Exception, *, starting: bool = False) -> bool:
+        """Let go of an evaluator, which is replaced. Returns whether its process ended by itself.
+
+        It did not where its node went away with it. Of one that is out of reach nobody knows at once: of one that was
+        ``starting`` it is found out, while others do its work; of any other it is not supposed.
+        """
         self.said.append(f"an evaluator was lost and is replaced: {brief(error)}")
         self.evaluators.discard(evaluator)
         self.there.discard(evaluator)
+        self.working.discard(evaluator)
+        self.fewer.set()
         self.usage_log.left(evaluator, time.monotonic())
+        own, node = await asyncio.to_thread(lambda: (ended_by_itself(evaluator), node_of(evaluator)))
         ray.kill(evaluator)  # one that is only out of reach must not come back
+        for _ in range(30 if own is None and starting else 0):
+            if not await asyncio.to_thread(node_lives, node):
+                return False
+            await asyncio.sleep(2)
+        return starting if own is None else own
+
+    async def _in_time(self, asked: Any, split: str, arch: Architecture) -> Any:
+        """What an evaluator answers to ``asked``. Raises OverdueError when it takes longer than it may."""
+        begin, answering = time.monotonic(), asyncio.ensure_future(asked)
+        while True:
+            limit, usual, gone = self.deadlines.limit(split), self.deadlines.median(split), time.monotonic() - begin
+            if limit is not None and gone >= limit:
+                answering.cancel()
+                raise OverdueError(f"it hung over {arch.id} for {gone:.0f} s, where the median is {usual:.3g} s")
+            if limit is None and gone >= 60 * self.config.deadline.minutes and split not in self.unknown:
+                self.unknown.add(split)
+                self.said.append(f"no candidate of {split} was scored in {gone:.0f} s: before one is, none is taken to hang")
+            await asyncio.wait([answering], timeout=LOOK if limit is None else min(LOOK, limit - gone))
+            if answering.done():
+                return answering.result()
+
+    def _count_hang(self) -> None:
+        self.hung += 1
+        if self.hung >= LOST_STARTS + len(self.evaluators):
+            self._break(
+                UserError(
+                    f"{self.hung} evaluators in turn hung while they scored, and none did score: does a file system or a "
+                    "device not answer? --evaluators.deadline waits longer; --resume continues"
+                )
+            )
 
     async def news(self, known: int) -> list[str]:
         """Lines for the user, after the first ``known``."""
@@ -310,12 +366,13 @@ class Pool:
         for _ in range(ATTEMPTS):
             evaluator = await self._next_free()
             try:
-                found: Predictions | None = await evaluator.predict.remote(arch, self.images[split])
+                asked = evaluator.predict.remote(arch, self.images[split])
+                found: Predictions | None = await self._in_time(asked, split, arch)
             except RayTaskError as error:  # as in scoring
                 self.free.put_nowait(evaluator)
                 raise told(error) from None
-            except RayError as error:
-                self._lose(evaluator, error)
+            except (RayError, OverdueError) as error:
+                await self._lose(evaluator, error)
                 continue
             self.free.put_nowait(evaluator)
             return found
@@ -341,30 +398,48 @@ class Pool:
             assert isinstance(incumbent, Result)
             assert incumbent.competes
             race = replace(race, outcomes=incumbent.outcomes, kind=incumbent.kind)
-        outcome: Result | Failure = Failure(f"{ATTEMPTS} evaluators were lost while scoring it")
-        lost = 0
-        while lost < ATTEMPTS:
+        outcome: Result | Failure
+        tries = lost = hung = 0
+        while tries < TRIES and lost < ATTEMPTS and hung < HANGS:
             evaluator = await self.free.get()
             try:
                 await evaluator.ping.remote()
             except RayError as error:  # lost while it was idle: no candidate's fault
-                self._lose(evaluator, error)
+                await self._lose(evaluator, error)
                 continue
             begin = time.monotonic()
+            tries += 1
             self.usage_log.queued(-1, begin)
             try:
-                outcome = outcome_from_dict(await evaluator.score.remote(arch, self.images[split], race))
+                asked = evaluator.score.remote(arch, self.images[split], race)
+                outcome = outcome_from_dict(await self._in_time(asked, split, arch))
             except RayTaskError as error:  # a bug in the scorer, or what the user can mend; the evaluator lives
                 self.free.put_nowait(evaluator)
                 raise told(error) from None
             except RayError as error:  # the process, its node, or what it was sent: another one may have more luck
-                self._lose(evaluator, error)
                 self.usage_log.queued(1, time.monotonic())
-                lost += 1
+                lost += await self._lose(evaluator, error)
                 continue
-            self.usage_log.scored(split, evaluator, begin, time.monotonic())
+            except OverdueError as error:
+                self.usage_log.queued(1, time.monotonic())
+                await self._lose(evaluator, error)
+                self._count_hang()
+                hung += 1
+                continue
+            end = time.monotonic()
+            self.usage_log.scored(split, evaluator, begin, end)
+            self.hung = 0
+            if isinstance(outcome, Result) and outcome.excluded != "raced":
+                self.deadlines.took(split, end - begin)
             self.free.put_nowait(evaluator)
             break
+        else:
+            self.usage_log.queued(-1, time.monotonic())
+            outcome = Failure(
+                f"{HANGS} evaluators hung while scoring it"
+                if hung == HANGS
+                else f"{tries} evaluators were lost while scoring it"
+            )
         self.journal.append((split, arch.id), outcome)
         return outcome
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from raysearch.distributed.deadline import DeadlineConfig
 from raysearch.errors import SettingError, UserError
 from raysearch.nodes import NodesConfig
 from raysearch.recipes.recipe import BESIDE, ChampionConfig, Recipe, flat_settings
@@ -71,7 +72,8 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
         of_train = {name: value for name, value in _PUBLISHED.items() if name in _SINCE_0_1_0}
         left["train"] = {"max_skipped_steps": 0, **of_train, **cast(Mapping[str, Any], train)}
     if isinstance(evaluators := left.get("evaluators"), Mapping):
-        left["evaluators"] = {"nodes": asdict(NodesConfig()), **cast(Mapping[str, Any], evaluators)}
+        of_evaluators = {"nodes": asdict(NodesConfig()), "deadline": asdict(DeadlineConfig())}
+        left["evaluators"] = {**of_evaluators, **cast(Mapping[str, Any], evaluators)}
     left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}

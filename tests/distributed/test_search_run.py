@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,11 +22,13 @@ import ray
 import torch
 import toy
 from ray.cluster_utils import Cluster
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from torch import Tensor, nn
 
+from raysearch.distributed.deadline import DeadlineConfig
 from raysearch.distributed.evaluators import EvaluatorConfig, check_evaluators
 from raysearch.distributed.files import NodeFile, local_path, node_folder, serve, share
+from raysearch.distributed.losses import LOST_STARTS, ended_by_itself, node_of
 from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, ScoringError, SearchRun, run_search
@@ -168,28 +172,39 @@ def test_a_killed_evaluator_costs_nothing_but_its_candidates_second_scoring(tmp_
 
 
 class DeadlyScorer:
-    """One candidate ends every evaluator that touches it."""
+    """One candidate ends every evaluator that touches it, one never lets it go, and one only the first."""
 
-    def __init__(self, arch_id: str) -> None:
-        self.arch_id = arch_id
+    def __init__(self, folder: Path, deadly: str, endless: str, slow: str) -> None:
+        self.folder, self.deadly, self.endless, self.slow = folder, deadly, endless, slow
 
     def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
-        if arch.id == self.arch_id:
+        if arch.id == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        if arch.id == self.endless or (arch.id == self.slow and not (self.folder / "hung").exists()):
+            (self.folder / ("hung" if arch.id == self.slow else "endless")).touch()
+            threading.Event().wait()
         assert isinstance(arch, toy.ToyArchitecture)
         return Result(toy.toy_score(arch), 1, toy.cost(arch).params, toy.cost(arch).macs)
 
 
-def test_a_candidate_that_ends_every_evaluator_is_recorded_as_failed(tmp_path: Path, images: NodeFile) -> None:
-    deadly = _expected()[3]
-    with _service(partial(DeadlyScorer, deadly), EvaluatorConfig(), tmp_path, images) as service:
+def test_candidates_that_end_or_hold_every_evaluator_are_recorded_as_failed(tmp_path: Path, images: NodeFile) -> None:
+    deadly, endless, slow = _expected()[3:6]
+    said: list[str] = []
+    config = EvaluatorConfig(deadline=DeadlineConfig(minutes=0.05))
+    scorer = partial(DeadlyScorer, tmp_path, deadly, endless, slow)
+    with _service(scorer, config, tmp_path, images, say=said.append) as service:
         candidates = _search(service)
 
     assert len(candidates) == 24
-    failures = [c for c in candidates if c.result is None]
-    assert [c.proposal.arch.id for c in failures] == [deadly]
-    assert isinstance(failures[0].outcome, Failure)
-    assert "evaluators were lost" in failures[0].outcome.reason
+    reasons = {c.proposal.arch.id: c.outcome.reason for c in candidates if isinstance(c.outcome, Failure)}
+    assert reasons == {
+        deadly: "3 evaluators were lost while scoring it",
+        endless: "2 evaluators hung while scoring it",
+    }
+    assert (tmp_path / "hung").exists()
+    for arch_id, times in ((endless, 2), (slow, 1)):
+        told = f"an evaluator was lost and is replaced: it hung over {arch_id} for .* s, where the median is .* s"
+        assert len([line for line in said if re.fullmatch(told, line)]) == times
 
 
 class FatalScorer:
@@ -205,6 +220,76 @@ def test_evaluators_that_end_while_loading_end_the_search(tmp_path: Path, images
         pytest.raises(UserError, match=r"8 evaluators were lost while they loaded the supernet.*--evaluators\.max-evaluators"),
     ):
         _search(service)
+
+
+class CrowdedScorer:
+    """Has room in one process: any other ends while it is built. The one scores as soon as so many others have ended."""
+
+    def __init__(self, folder: Path, others: int) -> None:
+        self.folder, self.others = folder, others
+        try:
+            (folder / "first").touch(exist_ok=False)
+        except FileExistsError:
+            (folder / f"ended{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+        pulse = threading.Event()
+        while len(list(self.folder.glob("ended*"))) < self.others:
+            pulse.wait(0.05)
+        assert isinstance(arch, toy.ToyArchitecture)
+        return Result(toy.toy_score(arch), 1, toy.cost(arch).params, toy.cost(arch).macs)
+
+
+def test_evaluators_that_end_while_loading_end_no_search_that_another_goes_on_with(tmp_path: Path, images: NodeFile) -> None:
+    said: list[str] = []
+    scorer = partial(CrowdedScorer, tmp_path, LOST_STARTS)
+    with _service(scorer, EvaluatorConfig(), tmp_path, images, say=said.append) as service:
+        candidates = _search(service)
+    assert [c.proposal.arch.id for c in candidates] == _expected()
+    told = r"8 evaluators were lost while they loaded the supernet, within .* goes on with the 1 that work; .* wait for 10 min"
+    assert len([line for line in said if re.fullmatch(told, line)]) == 1
+
+
+class Loading:
+    """An actor that is never built to its end, or never does what it is asked."""
+
+    def __init__(self, begun: Path, *, built: bool) -> None:
+        self.begun = begun
+        if not built:
+            self.load()
+
+    def load(self) -> None:
+        self.begun.write_text(str(os.getpid()))
+        threading.Event().wait()
+
+
+def test_actors_that_a_node_takes_along_are_told_from_those_that_end_by_themselves(cluster: Cluster, tmp_path: Path) -> None:
+    node = cluster.add_node(resources={"lost": 2})
+    begun = [tmp_path / name for name in ("starting", "loading", "lone")]
+    actor = ray.remote(num_cpus=0)(Loading)
+    on_node = actor.options(resources={"lost": 1})
+    actors = [on_node.remote(begun[0], built=False), on_node.remote(begun[1], built=True), actor.remote(begun[2], built=True)]
+    asked = [each.load.remote() for each in actors]
+    pulse = threading.Event()
+    while not all(path.exists() and path.read_text() for path in begun):
+        pulse.wait(0.05)
+
+    os.kill(int(begun[2].read_text()), signal.SIGKILL)
+    with pytest.raises(RayActorError):
+        ray.get(asked[2])
+    while (own := ended_by_itself(actors[2])) is None:
+        pulse.wait(0.05)
+    assert own
+
+    assert [node_of(each) for each in actors[:2]] == [node.node_id] * 2
+    cluster.remove_node(node, allow_graceful=False)  # as a spot instance goes
+    for lost, reference in zip(actors[:2], asked[:2], strict=True):
+        with pytest.raises(RayActorError):
+            ray.get(reference)
+        while (own := ended_by_itself(lost)) is None:  # the cluster finds out in its own time
+            pulse.wait(0.05)
+        assert not own
 
 
 class FragileScorer:
