@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from raysearch.errors import UserError
 from raysearch.store.paths import absolute_uri
 from raysearch.store.secrets import without_password
+from raysearch.tracking.moved import ARTIFACTS, find_artifacts
 from raysearch.tracking.views import view_key
 
 TROUBLE = (MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError)
@@ -96,6 +97,8 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
 def alone_in(uri: str) -> Generator[None]:
     """No other process of ours opens the SQLite store ``uri`` during the ``with`` block; other stores are not held.
 
+    One that was moved since it was written finds its artifacts again (:mod:`~raysearch.tracking.moved`).
+
     MLflow makes the tables of a new file without looking whether somebody else does: of four processes at once three failed,
     and the file was broken for good. The folder is locked, not a file in it, which nobody could ever remove.
     """
@@ -108,6 +111,12 @@ def alone_in(uri: str) -> Generator[None]:
     try:
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(folder, fcntl.LOCK_EX)
+        if database.exists():
+            engine = sqlalchemy.create_engine(uri)
+            try:
+                find_artifacts(database, engine)
+            finally:
+                engine.dispose()
         yield
     finally:
         os.close(folder)
@@ -129,7 +138,7 @@ def _opened(uri: str, experiment: str) -> tuple[MlflowClient, str]:
         if scheme == "sqlite" and database:
             path = Path(database).resolve()
             _make_durable_and_quick(path)
-            location = (path.parent / "mlartifacts").as_uri()  # not the current directory
+            location = (path.parent / ARTIFACTS).as_uri()  # not the current directory
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:

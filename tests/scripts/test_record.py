@@ -1,15 +1,19 @@
 """What a whole search leaves in MLflow, and what resuming it adds."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from copies import copied_search
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from search_script import accuracy, program, searched
 
 from raysearch.store.predictions import read_predictions
 from raysearch.tasks.images import DIGITS
+from raysearch.tracking import artifact_of_run, recorded_searches
 
 
 def test_a_finished_search_is_recorded_with_training_data_front_and_networks(finished_search: Path) -> None:
@@ -117,3 +121,50 @@ def test_resuming_a_finished_search_writes_what_mlflow_had_missed(
     run_id = json.loads((output / "summary.json").read_text())["mlflow_run_id"]
     run = MlflowClient(f"sqlite:///{output.parent / 'mlflow.db'}").get_run(run_id)
     assert (run.info.status, run.data.tags["raysearch.late"]) == ("FINISHED", "yes")
+
+
+def test_a_record_that_was_moved_finds_its_artifacts(
+    finished_search: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As results that were fetched from a cluster's head, where they lay in a folder that is not on this machine."""
+    output = copied_search(finished_search, tmp_path / "copy")
+    database = output.parent / "mlflow.db"
+    head = "file:///home/ray-of-the-tests/runs"
+
+    def named(place: str, instead: str | None = None) -> set[tuple[str, str]]:
+        """Tables and columns that name a place; another is put there."""
+        found: set[tuple[str, str]] = set()
+        with closing(sqlite3.connect(database)) as record, record:
+            for (table,) in record.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                for _, column, kind, *_ in record.execute(f"PRAGMA table_info({table})").fetchall():
+                    where = f"FROM {table} WHERE instr({column}, ?)"
+                    if "CHAR" in kind and record.execute(f"SELECT count(*) {where}", [place]).fetchone()[0]:
+                        found.add((table, column))
+                        if instead is not None:
+                            change = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)"
+                            record.execute(change, [place, instead, place])
+        return found
+
+    moved = named(finished_search.parent.as_uri(), head)
+    assert ("runs", "artifact_uri") in moved
+    assert named(head) == moved
+
+    uri = f"sqlite:///{database}"
+    assert len(recorded_searches(uri)) == 1
+    here = output.parent / "mlartifacts"
+    assert caplog.messages == [
+        f"{database} was moved here: its artifacts are found in {here} from now on, no more in {head}/mlartifacts"
+    ]
+    assert named(head) == set()
+    client = MlflowClient(uri)
+    run_id = json.loads((output / "summary.json").read_text())["mlflow_run_id"]
+    recorded = {file.path for file in client.list_artifacts(run_id)}
+    assert {"report.html", "champion.safetensors"} <= recorded
+    fetched = Path(client.download_artifacts(run_id, "champion.safetensors", str(tmp_path)))
+    assert fetched.read_bytes() == (output / "champion.safetensors").read_bytes()
+    version = client.get_model_version_by_alias("digits", "champion")
+    model = Path(download_artifacts(client.get_model_version_download_uri("digits", version.version), dst_path=str(tmp_path)))
+    assert (model / "MLmodel").exists()
+
+    assert artifact_of_run(uri, run_id, "config.json", folder=tmp_path).exists()
+    assert len(caplog.messages) == 1  # said once
