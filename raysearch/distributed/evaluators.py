@@ -25,6 +25,7 @@ from raysearch.distributed.deadline import DeadlineConfig, Deadlines, OverdueErr
 from raysearch.distributed.files import NodeFile
 from raysearch.distributed.growth import instead, share_of
 from raysearch.distributed.losses import LOST_STARTS, LOST_WITHIN, LostStarts, ended_by_itself, node_of
+from raysearch.distributed.metrics import PoolMetrics, run_of
 from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room, node_lives
 from raysearch.distributed.usage import Span, UsageLog
 from raysearch.errors import UserError
@@ -159,6 +160,9 @@ class Pool:
     ) -> None:
         self.make_scorer, self.config = make_scorer, config
         self.journal = Journal(journal, weights=weights, calibration=calibration)
+        self.metrics = PoolMetrics(run_of(journal), self.journal.outcomes)
+        self.busy = 0
+        """Evaluators that score a candidate."""
         self.images: dict[str, NodeFile] = {}
         self.futures: dict[tuple[str, str], asyncio.Future[Result | Failure]] = {}
         self.free: asyncio.Queue[Actor] = asyncio.Queue()
@@ -222,6 +226,7 @@ class Pool:
                     self.evaluators.discard(evaluator)
                     ray.kill(evaluator)
                 continue
+            self.metrics.now(queue=self.usage_log.waiting, evaluators=len(self.working), busy=self.busy)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.fewer.wait(), 2)
             self.fewer.clear()
@@ -271,6 +276,7 @@ class Pool:
         self.there.discard(evaluator)
         self.working.discard(evaluator)
         self.fewer.set()
+        self.metrics.lost()
         self.usage_log.left(evaluator, time.monotonic())
         own, node = await asyncio.to_thread(lambda: (ended_by_itself(evaluator), node_of(evaluator)))
         ray.kill(evaluator)  # one that is only out of reach must not come back
@@ -411,6 +417,7 @@ class Pool:
             tries += 1
             self.usage_log.queued(-1, begin)
             try:
+                self.busy += 1
                 asked = evaluator.score.remote(arch, self.images[split], race)
                 outcome = outcome_from_dict(await self._in_time(asked, split, arch))
             except RayTaskError as error:  # a bug in the scorer, or what the user can mend; the evaluator lives
@@ -426,6 +433,8 @@ class Pool:
                 self._count_hang()
                 hung += 1
                 continue
+            finally:
+                self.busy -= 1
             end = time.monotonic()
             self.usage_log.scored(split, evaluator, begin, end)
             self.hung = 0
@@ -441,6 +450,7 @@ class Pool:
                 else f"{tries} evaluators were lost while scoring it"
             )
         self.journal.append((split, arch.id), outcome)
+        self.metrics.outcome(split, outcome)
         return outcome
 
 

@@ -22,6 +22,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from raysearch.distributed.cluster import LOST, Actor, answer, beside_caller, brief
 from raysearch.distributed.growth import ask_for_nodes, instead, share_of
 from raysearch.distributed.keeper import CheckpointKeeper, TrainingState, history_of, out_of_memory
+from raysearch.distributed.metrics import training_loss
 from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room, starts_nodes
 from raysearch.distributed.training_worker import Losses, NoFurther, TrainingBugError, TrainingJob, train_worker
@@ -161,6 +162,7 @@ class _Watched:
         state = self.state(self.shown, self.heard)
         for record in state.records:
             self.training.on_epoch(record)
+            training_loss(self.training.path, record.loss)
         for line in state.said:
             say(line)
         self.shown, self.heard = self.shown + len(state.records), self.heard + len(state.said)

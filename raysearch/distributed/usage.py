@@ -21,6 +21,11 @@ class UsageLog:
         self._empty_since: float | None = None
         self._empty: list[Span] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many candidates wait for an evaluator."""
+        return self._queued
+
     def arrived(self, evaluator: Hashable, now: float) -> None:
         """An evaluator can score from now on."""
         self._arrived[evaluator] = now
