@@ -54,6 +54,13 @@ def _lines(stem: str, card: ModelCard, family: Family[Any, Any], forms: Sequence
             + (card.seen or "The supernet was trained on the train images.")
         )
         yield ""
+    if card.pretrained:
+        yield "## Pretrained weights"
+        yield ""
+        yield "The search began with these weights: their licence holds for what was made of them."
+        yield ""
+        told = {"license": "not told by the pretrained network: look it up before you pass this one on", **card.pretrained}
+        yield from _table([(name.replace("license", "licence"), value) for name, value in told.items()])
     if card.classes:
         yield f"{len(card.classes)} classes, in the order of the logits: {shortened(card.classes)}"
         yield ""

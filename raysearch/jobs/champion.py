@@ -18,11 +18,12 @@ from raysearch.distributed.network_file import NetworkFile
 from raysearch.distributed.training import write_weights
 from raysearch.distributed.training_worker import TrainingJob
 from raysearch.jobs.closing import TEST_SPLIT
-from raysearch.jobs.networks import SubnetTraining, interval_of, judged, lead, outcomes_of, score_of, train_subnets
+from raysearch.jobs.networks import SubnetTraining, TrainedEach, interval_of, judged, lead, outcomes_of, score_of, train_each
 from raysearch.jobs.plan import Plan
 from raysearch.recipes import Recipe, flat_settings
 from raysearch.scoring.subnets import open_subnets_of
 from raysearch.space import Architecture
+from raysearch.statistics import Outcomes
 from raysearch.store.folder import OutputFolder
 from raysearch.store.predictions import Predictions
 from raysearch.store.summary import EpochRecord, TunedNetwork, Tuning, Weights
@@ -30,7 +31,6 @@ from raysearch.tracking import Tracker, Training
 from raysearch.training.alone import for_one, shortened
 from raysearch.training.config import TrainingConfig
 from raysearch.training.draws import Only
-from raysearch.training.trainer import TrainingDivergedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,16 @@ class Tuned:
     """The champion's fine-tuned weights, where they are deployed; None: its inherited ones are."""
     predictions: Predictions | None
     """What the champion says of the test images, as deployed."""
+    tested: Outcomes | None
+    """What it was judged on each test image, as deployed."""
 
 
-def champion_training(recipe: Recipe[Any, Any]) -> TrainingConfig:
-    """How the champion is trained further: as the supernet was, in fewer epochs and with a lower learning rate."""
-    train, wanted = for_one(shortened(recipe.train, recipe.champion.epochs)), recipe.champion
+def champion_training(recipe: Recipe[Any, Any], *, epochs: int | None = None) -> TrainingConfig:
+    """How the champion is trained further: as the supernet was, in fewer epochs and with a lower learning rate.
+
+    ``epochs``: others than its own.
+    """
+    train, wanted = for_one(shortened(recipe.train, epochs or recipe.champion.epochs)), recipe.champion
     distill = replace(train.distill, source="none", weight=wanted.distill)
     lr = wanted.lr * train.lr
     return replace(train, lr=lr, min_lr=min(train.min_lr, lr), warmup_lr=min(train.warmup_lr, lr), distill=distill)
@@ -106,8 +111,8 @@ def fine_tune(
         )
         job = _training(plan, arch, start, teacher)
         trained[name] = SubnetTraining(name, job, place / f"{name}.safetensors", partial(log_epoch, tracker, run=name))
-    histories, failed = _train(plan, tracker, console, trained)
-    for name in histories:
+    done = _train(plan, tracker, console, trained)
+    for name in done.histories:
         judging = jobs[_named(name, "inherited")]
         tuned = replace(judging.network, weights=share(trained[name].path, server=server))
         jobs[_named(name, "fine-tuned")] = replace(judging, network=tuned)
@@ -131,8 +136,8 @@ def fine_tune(
             test=score_of(after, TEST_SPLIT),
             test_interval=interval_of(after, TEST_SPLIT),
             test_gain=lead(after, before, [TEST_SPLIT]),
-            history=histories.get(name) or [],
-            failed=failed.get(name),
+            history=done.histories.get(name) or [],
+            failed=done.failed.get(name),
         )
     deployed = _deployed(networks["champion"])
     train = champion_training(plan.recipe)
@@ -148,7 +153,8 @@ def fine_tune(
         over_random=lead(found.get(_named("champion", "fine-tuned")), found.get(_named("random", "fine-tuned")), [TEST_SPLIT]),
     )
     weights = place / "champion.safetensors" if deployed == "fine-tuned" else None
-    return Tuned(tuning, weights, found[_named("champion", deployed)].predictions)
+    judgement = found[_named("champion", deployed)]
+    return Tuned(tuning, weights, judgement.predictions, outcomes_of(judgement, [TEST_SPLIT]))
 
 
 def _named(name: str, weights: Weights) -> str:
@@ -180,31 +186,19 @@ def _training(plan: Plan, arch: Architecture, start: NodeFile, teacher: NetworkF
     )
 
 
-def _train(
-    plan: Plan, tracker: Tracker, console: Console, trained: Mapping[Training, SubnetTraining]
-) -> tuple[dict[Training, list[EpochRecord]], dict[Training, str]]:
-    """Train all of them; the epochs of each, or why it could not be trained."""
+def _train(plan: Plan, tracker: Tracker, console: Console, trained: Mapping[Training, SubnetTraining]) -> TrainedEach:
+    """Train all of them: what each inherits is good, so that none that diverges loses the search."""
     settings = {"train": asdict(champion_training(plan.recipe)), "champion": asdict(plan.recipe.champion)}
-    histories: dict[Training, list[EpochRecord]] = {}
-    failed: dict[Training, str] = {}
     with ExitStack() as stack:
         for name, subnet in trained.items():
             if not subnet.path.exists():
                 assert subnet.job.arch is not None
                 told = flat_settings({**settings, "architecture": subnet.job.arch.id})
                 stack.enter_context(tracker.training(told, run=name))
-        while len(histories) + len(failed) < len(trained):
-            left: list[Training] = [name for name in trained if name not in histories and name not in failed]
-            try:
-                epochs = train_subnets([trained[name] for name in left], console, phase_name="fine-tune")
-                histories.update(zip(left, epochs, strict=True))
-            except TrainingDivergedError as error:  # what it inherits is good, so the search is not lost
-                one: Training = next(name for name in left if not trained[name].path.exists())
-                failed[one] = str(error)
-                trained[one].unfinished.unlink(missing_ok=True)
+        done = train_each([*trained.values()], console, phase_name="fine-tune")
     for name in trained:
         tracker.end_training(name)
-    return histories, failed
+    return done
 
 
 def log_epoch(tracker: Tracker, record: EpochRecord, *, run: Training) -> None:

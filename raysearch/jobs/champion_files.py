@@ -90,10 +90,18 @@ def _card(plan: Plan, folder: OutputFolder, network: Network, *, kind: Kind) -> 
         created=folder.config["created"],
         versions=package_versions(),
         seen=plan.seen,
+        pretrained=_pretrained(plan, folder),
         latency=None if where is None else LatencyPlace(where.device, where.batch_size, where.precision),
         score_name=task.score_name,
         score_kind=kind,
     )
+
+
+def _pretrained(plan: Plan, folder: OutputFolder) -> dict[str, str] | None:
+    """Of the network that the search began with; what a first start wrote down, as a later one need not read it."""
+    if plan.from_timm is None:
+        return None
+    return {"network": plan.from_timm, **folder.config.get("pretrained", {})}
 
 
 def save_predictions(plan: Plan, folder: OutputFolder, predictions: Predictions | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from raysearch.jobs.progress import activity, phase
 from raysearch.jobs.registry import register_networks
 from raysearch.jobs.watching import known_so_far
 from raysearch.report import (
+    baselines_line,
     closing_table,
     common_line,
     finalists_line,
@@ -41,6 +43,7 @@ from raysearch.store.folder import OutputFolder, write_json
 from raysearch.store.predictions import PREDICTIONS
 from raysearch.store.secrets import without_password
 from raysearch.store.summary import (
+    Baseline,
     EpochRecord,
     Finalists,
     LatencyRecord,
@@ -208,6 +211,7 @@ def close(
     proxy: ProxyAgreement | None,
     history: Sequence[EpochRecord],
     tuning: Tuning | None,
+    baselines: Sequence[Baseline] = (),
 ) -> Summary:
     """Write ``summary.json`` and ``report.html``, and record both with the closing numbers: the search has its result then."""
     known = known_so_far(plan, folder, tracker, candidates=candidates, history=history)
@@ -227,6 +231,7 @@ def close(
         networks=networks,
         finalists=finalists,
         tuning=tuning,
+        baselines=[*baselines],
         racing=_racing(plan, candidates) if plan.recipe.racing.enabled else None,
         proxy=proxy,
         utilisation=utilisation,
@@ -237,7 +242,7 @@ def close(
     for name in RECORDED:
         if (folder.path / name).exists():  # predictions are those of a classification, inherited weights stand beside others
             tracker.log_artifact(folder.path / name)
-    tracker.log_metrics(_numbers(networks, tuning), step=0)
+    tracker.log_metrics(_numbers(networks, tuning) | _beside_numbers(baselines), step=0)
     if plan.recipe.report.register:
         write_whole(folder.unregistered, "")
     return summary
@@ -280,6 +285,22 @@ def _numbers(networks: Networks, tuning: Tuning | None) -> dict[str, float | Non
                     f"{which}/{name}_low": gain.low,
                     f"{which}/{name}_high": gain.high,
                 }
+    return numbers
+
+
+def _beside_numbers(baselines: Sequence[Baseline]) -> dict[str, float | None]:
+    """Of each ``baseline/NAME/test_score``, ``params``, ``macs``, and by how much the champion is above it."""
+    numbers: dict[str, float | None] = {}
+    for each in baselines:
+        place = f"baseline/{re.sub(r'[^A-Za-z0-9_. -]', '-', each.name)}"
+        found = {"score": each.score, "test_score": each.test, "params": each.params, "macs": each.macs}
+        if each.lead is not None:
+            found |= {
+                "champion_lead": each.lead.value,
+                "champion_lead_low": each.lead.low,
+                "champion_lead_high": each.lead.high,
+            }
+        numbers |= {f"{place}/{name}": value for name, value in found.items()}
     return numbers
 
 
@@ -353,6 +374,7 @@ def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> No
         + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
         + f"); report: {folder.path / 'report.html'}; network: {folder.path / 'champion.json'}",
         summary.tuning and tuning_line(summary.tuning, summary.scale),
+        baselines_line(summary.baselines, summary.scale),
         summary.finalists and finalists_line(summary.finalists, summary.scale),
         common_line(read_candidates(folder.path / CANDIDATES)),
         summary.proxy and proxy_line(summary.proxy),

@@ -72,17 +72,21 @@ class Expected:
     report: float
     champion: float = 0.0
     """Of the champion's further training, and of the random subnet's beside it."""
+    baselines: float = 0.0
+    """Of networks of timm's beside it, at most: as long as from scratch."""
 
     @property
     def total(self) -> float:
         """Seconds of the whole job."""
-        return self.train + self.search + self.report + self.champion
+        return self.train + self.search + self.report + self.champion + self.baselines
 
     def __str__(self) -> str:
         """As ``21m (train 18m, search 2m, the rest 1m)``."""
         phases = [("train", self.train), ("search", self.search)]
         if self.champion:
             phases.append(("fine-tune", self.champion))
+        if self.baselines:
+            phases.append(("baselines at most", self.baselines))
         parts = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in [*phases, ("the rest", self.report)])
         return f"{duration_text(self.total)} ({parts})"
 
@@ -115,6 +119,7 @@ def expected(recipe: Recipe[Any, Any], load: Load, measured: Measured, *, trains
         search=START_S + load.candidates * (CANDIDATE_S + load.search_images * score_s),
         report=START_S + load.compared * (CANDIDATE_S + load.judged_images * score_s),
         champion=_champion_seconds(recipe, epoch_s),
+        baselines=_baseline_seconds(recipe, epoch_s),
     )
 
 
@@ -124,6 +129,14 @@ def _champion_seconds(recipe: Recipe[Any, Any], epoch_s: float) -> float:
         return 0.0
     taught = TAUGHT if recipe.champion.distill else 1.0
     return START_S + 2 * recipe.champion.epochs * epoch_s * taught
+
+
+def _baseline_seconds(recipe: Recipe[Any, Any], epoch_s: float) -> float:
+    """Of networks of timm's whose steps take as long as a random subnet's, and which timm has no weights for."""
+    if not recipe.baselines:
+        return 0.0
+    epochs = recipe.report.baseline_epochs or recipe.train.epochs
+    return START_S + len({*recipe.baselines}) * epochs * epoch_s * (TAUGHT if recipe.champion.distill else 1.0)
 
 
 def within(
@@ -142,11 +155,15 @@ def within(
         told = expected(recipe, load, measured, trains=trains)
     if trains and "train.epochs" not in given:
         epoch_s = epoch_seconds(load, measured, batch_size=recipe.train.batch_size)
-        left = MARGIN * seconds - told.search - told.report - START_S
+        fixed = told.search + told.report + (told.baselines if recipe.report.baseline_epochs else 0.0)
+        left = MARGIN * seconds - fixed - START_S
         # The champion's epochs keep their share of the supernet's, unless they are given.
         cut = recipe.champion.epochs > 0 and "champion.epochs" not in given
         left -= START_S if cut else told.champion
         beside = (told.champion - START_S) / recipe.train.epochs if cut else 0.0
+        if recipe.baselines and not recipe.report.baseline_epochs:
+            left -= START_S
+            beside += (told.baselines - START_S) / recipe.train.epochs
         epochs = min(recipe.train.epochs, int(left / (epoch_s + beside)))
         if epochs < 1:
             raise UserError(

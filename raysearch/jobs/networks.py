@@ -18,6 +18,7 @@ from raysearch.search import Result
 from raysearch.statistics import Interval, Outcomes, paired_difference, score_interval
 from raysearch.store.summary import EpochRecord
 from raysearch.training import checkpoint
+from raysearch.training.trainer import TrainingDivergedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,30 @@ def train_subnets(subnets: Sequence[SubnetTraining], console: Console, *, phase_
                     if (history := _keep(subnet)) is not None:
                         histories[subnet.name] = history
     return [histories[subnet.name] for subnet in subnets]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedEach:
+    """What came of trainings of which each may fail alone."""
+
+    histories: dict[str, list[EpochRecord]]
+    """Epochs of those that are done, by name."""
+    failed: dict[str, str]
+    """Why the others diverged."""
+
+
+def train_each(subnets: Sequence[SubnetTraining], console: Console, *, phase_name: str) -> TrainedEach:
+    """:func:`train_subnets`, where one that diverges ends the others not."""
+    found = TrainedEach({}, {})
+    while left := [subnet for subnet in subnets if subnet.name not in found.histories | found.failed]:
+        try:
+            epochs = train_subnets(left, console, phase_name=phase_name)
+            found.histories.update(zip((subnet.name for subnet in left), epochs, strict=True))
+        except TrainingDivergedError as error:
+            one = next(subnet for subnet in left if not subnet.path.exists())
+            found.failed[one.name] = str(error)
+            one.unfinished.unlink(missing_ok=True)
+    return found
 
 
 def _keep(subnet: SubnetTraining) -> list[EpochRecord] | None:

@@ -31,24 +31,17 @@ def configuration(plan: Plan, command: SearchCommand[Any, Any], line: str) -> di
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "given": sorted(command.given),
         "time": command.time,
+        **({"pretrained": dict(plan.origin)} if plan.origin else {}),
         "recipe": {
             **plan.recipe.to_dict(),
             "images": plan.splits.digest[:12],
             "warm_start": [arch.id for arch in plan.initial],
             "supernet": None if command.supernet is None else content_digest(command.supernet)[:12],
             **({} if plan.start is None else {"supernet_is": "a start"}),
-            **_timm(command),
+            **({} if plan.from_timm is None else {"from_timm": plan.from_timm}),
             **own,
         },
     }
-
-
-def _timm(command: SearchCommand[Any, Any]) -> dict[str, str]:
-    """The pretrained network that a search begins with."""
-    if command.from_timm is None:
-        return {}
-    file = command.from_timm_weights
-    return {"from_timm": command.from_timm + ("" if file is None else f", weights {content_digest(file)[:12]}")}
 
 
 def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:
@@ -70,6 +63,13 @@ def check_held(folder: OutputFolder, family: Family[Any, Any]) -> None:
         checkpoint.read(folder.training)
 
 
+def _params(plan: Plan) -> dict[str, object]:
+    """The settings of a search, but for those that its preparation decides: they are not known when it begins."""
+    offered, settings = plan.recipe.family.pretrained, flat_settings(plan.recipe.to_dict())
+    decided = () if offered is None or plan.from_timm is None else offered.decides
+    return {name: value for name, value in settings.items() if name.rpartition(".")[2] not in decided}
+
+
 def open_tracker(command: SearchCommand[Any, Any], plan: Plan, folder: OutputFolder) -> Tracker:
     """The search's record in MLflow, opened; closing it writes what an earlier run left in the folder."""
     recipe, splits = plan.recipe, plan.splits
@@ -78,7 +78,7 @@ def open_tracker(command: SearchCommand[Any, Any], plan: Plan, folder: OutputFol
         experiment=recipe.name,
         search_id=folder.search_id,
         run_name=folder.path.name,
-        params=flat_settings(recipe.to_dict()),
+        params=_params(plan),
         # No param: MLflow's page of two searches side by side would draw an axis of command lines.
         tags={"raysearch.command": folder.config["command"]},
         axes=plan.geometry.plotted,

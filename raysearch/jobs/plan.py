@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -15,10 +15,11 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from raysearch.bounds import Count, Positive, check_numbers
+from raysearch.distributed.files import content_digest
 from raysearch.errors import SettingError, UserError
 from raysearch.jobs.given import sized_by_supernet
 from raysearch.jobs.given_start import Start, other_classes, start_of
-from raysearch.jobs.pretrained import pretrained_start, read_pretrained, seen_as
+from raysearch.jobs.pretrained import PRETRAINED, is_prepared, pretrained_start, read_pretrained, seen_as
 from raysearch.jobs.proxy_start import ProxyStart
 from raysearch.jobs.teaching import check_cached, taught
 from raysearch.recipes import Recipe
@@ -31,7 +32,7 @@ from raysearch.search import first_generation
 from raysearch.space import Architecture, Constraint, Cost, SearchProblem
 from raysearch.spaces import Geometry
 from raysearch.store.candidates import CANDIDATES
-from raysearch.store.folder import CONFIG, check_output
+from raysearch.store.folder import CONFIG, check_output, read_json
 from raysearch.store.paths import absolute_unless_uri, absolute_uri, expanded, of_home
 from raysearch.store.warm_start import best_of_search, listed_architectures
 from raysearch.tasks import Splits, Task
@@ -127,6 +128,10 @@ class Plan:
     """What predicts latency, where it is asked for; fitted before anything else is computed."""
     start: Start | None = None
     """Weights that the training begins with, where a supernet of other classes was given; None: fresh ones."""
+    from_timm: str | None = None
+    """The pretrained network that the search begins with, and its file, as ``config.json`` tells them."""
+    origin: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where its weights are from and on which terms, as far as it says."""
 
     @property
     def seen(self) -> str | None:
@@ -186,13 +191,14 @@ def plan_search(
     ``reading`` is entered for as long as the images are read, which takes minutes where they are many.
     """
     file = None if command.supernet is None else read_supernet(command.supernet, command.recipe.family)
-    pretrained = (
-        None if command.from_timm is None else read_pretrained(command.recipe, command.from_timm, command.from_timm_weights)
-    )
+    held = _held_pretrained(command)
+    pretrained = None
+    if command.from_timm is not None and held is None:
+        pretrained = read_pretrained(command.recipe, command.from_timm, command.from_timm_weights)
     if pretrained is not None:
         recipe, taken = seen_as(pretrained, command.recipe, command.given)
         command = replace(command, recipe=recipe, given=command.given | taken)
-    elif command.from_timm_weights is not None:
+    elif command.from_timm_weights is not None and held is None:
         raise UserError("--from-timm-weights needs --from-timm NAME, the network that they are of")
     if file is not None:
         recipe, taken = sized_by_supernet(command.recipe, file, command.given)
@@ -229,13 +235,17 @@ def plan_search(
             file = None
     elif pretrained is not None:
         start = pretrained_start(pretrained, recipe, geometry, recipe.task.ends(splits))
+    elif held is not None:
+        start = Start("--from-timm", {}, PRETRAINED, unordered=True)
     elif command.new_head:
         raise UserError("--new-head needs --supernet FILE, whose body it takes")
     problem = SearchProblem(geometry.space, geometry.cost, recipe.constraint)
     problem.check()
     if (images := recipe.finalists.search_images) is not None and images > len(splits.search):
         raise UserError(f"finalists.search-images is {images}, the search split has {len(splits.search)}; give fewer or none")
-    plan = Plan(recipe, splits, geometry, problem, file, start=start)
+    plan = Plan(recipe, splits, geometry, problem, file, start=start, from_timm=_told(command, held))
+    if pretrained is not None:
+        plan = replace(plan, origin=pretrained.origin)
     if command.warm_start is None:
         return plan
     command = replace(command, warm_start_count=_start_count(command, recipe))
@@ -252,6 +262,30 @@ def plan_search(
         )
         return replace(plan, initial=proxy.best(problem, count=command.warm_start_count), proxy=proxy)
     return replace(plan, initial=_initial(command, command.warm_start, problem))
+
+
+def _held_pretrained(command: SearchCommand[Any, Any]) -> str | None:
+    """What a search's configuration says of this command's pretrained network, where the folder has all that it was read for.
+
+    Such a search goes on without the network's own file. None where it must be read.
+    """
+    if command.from_timm is None or not command.resume:
+        return None
+    output = output_path(command)
+    if not (is_prepared(output) and (output / CONFIG).exists()):
+        return None
+    told = read_json(output / CONFIG)["recipe"].get("from_timm")
+    return told if isinstance(told, str) and told.partition(", weights ")[0] == command.from_timm else None
+
+
+def _told(command: SearchCommand[Any, Any], held: str | None) -> str | None:
+    """The pretrained network and its file, as the configuration tells them; a file that is no longer there is as it was."""
+    file = command.from_timm_weights
+    if held is not None and file is not None and not file.exists():
+        return held
+    if command.from_timm is None or file is None:
+        return command.from_timm
+    return f"{command.from_timm}, weights {content_digest(file)[:12]}"
 
 
 def _start_count(command: SearchCommand[Any, Any], recipe: Recipe[Any, Any]) -> int:

@@ -29,6 +29,9 @@ from raysearch.training.supernets import SupernetFile
 IMAGES = 2_000
 """Training images on which a pretrained supernet is prepared, at most."""
 IMPORTANCE = "importance.safetensors"
+BEGUN = "pretrained.safetensors"
+"""The prepared supernet, until it is trained."""
+PRETRAINED = "the supernet begins as the pretrained network, with a new head; its whole is fine-tuned first"
 KIND = "importance"
 
 
@@ -71,8 +74,13 @@ def pretrained_start(network: PretrainedNetwork, recipe: Recipe[Any, Any], geome
     if differing := [name for name, size in own.items() if made.settings.get(name) != size]:
         pairs = ", ".join(f"{name} {made.settings.get(name)} instead of {own[name]}" for name in differing)
         raise UserError(f"--from-timm does not fit the settings given: {pairs}")
-    words = "the supernet begins as the pretrained network, with a new head; its whole is fine-tuned first"
-    return Start("--from-timm", made.weights, words, unordered=True)
+    return Start("--from-timm", made.weights, PRETRAINED, unordered=True)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a search's folder has all that its pretrained network was read for."""
+    trained = (folder / "supernet.safetensors").exists() or (folder / BEGUN).exists()
+    return (folder / IMPORTANCE).exists() and trained
 
 
 def prepared_plan(plan: Any, folder: OutputFolder, console: Console) -> Any:
@@ -81,8 +89,8 @@ def prepared_plan(plan: Any, folder: OutputFolder, console: Console) -> Any:
     ``importance.safetensors`` says what each part is worth, and ``config.json`` what follows from it.
     """
     recipe, path = plan.recipe, folder.path / IMPORTANCE
-    start = folder.path / "pretrained.safetensors"
-    if not path.exists() or not (start.exists() or folder.supernet.exists()):
+    start = folder.path / BEGUN
+    if not is_prepared(folder.path):
         items, server = _some(plan.splits, seed=recipe.seed), serve()
         cache = folder.path / "cache" / "prepare.arrow"
         with activity(console, f"training the head and measuring what each part is worth on {len(items):,} images"):

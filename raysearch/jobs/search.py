@@ -25,6 +25,7 @@ from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.distributed.training import train_network, trained_weights, write_weights
 from raysearch.distributed.training_worker import TrainingJob
 from raysearch.errors import UserError
+from raysearch.jobs.baselines import beside_champion, ready
 from raysearch.jobs.champion import fine_tune, log_epoch
 from raysearch.jobs.champion_files import save_champion, save_predictions
 from raysearch.jobs.closing import (
@@ -49,18 +50,20 @@ from raysearch.jobs.progress import TrainingProgress, activity, phase, say_on
 from raysearch.jobs.storage import fetched, mirrored
 from raysearch.jobs.teaching import kept_teacher
 from raysearch.jobs.watching import Watcher
-from raysearch.jobs.whole_first import FILES, whole_first
+from raysearch.jobs.whole_first import FILES, WHOLE, whole_first
 from raysearch.recipes import flat_settings
 from raysearch.recipes.fitted import Machine
 from raysearch.recipes.resuming import may_change
 from raysearch.recipes.stored import upgraded
+from raysearch.report import smallest_line
 from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import calibration_items
-from raysearch.search import Candidate, Failure, make_algorithm, pareto_front
+from raysearch.search import Candidate, Failure, Result, make_algorithm, pareto_front
 from raysearch.search.front import SCORE_AND_PARAMS
+from raysearch.statistics import Outcomes, score_interval
 from raysearch.store.candidates import CANDIDATES, CandidateRow, write_candidates
 from raysearch.store.folder import CONFIG, OutputFolder, open_folder, write_json
-from raysearch.store.summary import EpochRecord, Summary
+from raysearch.store.summary import Baseline, EpochRecord, Summary
 from raysearch.tracking import Tracker
 from raysearch.training.supernets import SupernetFile
 
@@ -132,6 +135,9 @@ def run(
             if plan.start is not None and plan.start.unordered:
                 with folder.timed("prepare"):
                     plan = prepared_plan(plan, folder, console)
+            if recipe.baselines:
+                with folder.timed("prepare"):
+                    ready(plan, folder, console)
             history = train(plan, folder, tracker, console)
             enough = _enough(command.max_hours, folder, say_on(console))
             summary = search(plan, folder, tracker, console, history=history, enough=enough)
@@ -288,6 +294,8 @@ def search(
                 service.add_images(SEARCH_SPLIT, cached(f"search-{part}", plan.splits.search.subset(chosen)))
                 rest = sorted({*range(len(plan.splits.search))} - {*chosen})
                 fresh[REST_OF_SEARCH_SPLIT] = plan.splits.search.subset(rest)
+            if plan.from_timm is not None and (words := below_chance(plan, service)) is not None:
+                say_on(console)(words)
             candidates = _candidates(plan, folder, tracker, console, service, history=history, enough=enough)
             utilisation = service.usage(SEARCH_SPLIT)
             write_candidates(folder.path / CANDIDATES, candidates)
@@ -312,6 +320,7 @@ def search(
             networks = compare(plan, champion, candidates, service, console)
             proxy = judge_proxy(plan, service)
             predictions = service.predict(TEST_SPLIT, champion.proposal.arch)
+            tested = _by_item(service, TEST_SPLIT, champion.proposal.arch)
     tuned = None
     if recipe.champion.epochs:  # the evaluators are gone, so that training finds room
         with folder.timed("fine-tune"):
@@ -321,6 +330,12 @@ def search(
             beside = networks.random and plan.architecture(networks.random.archs[0])
             arch = champion.proposal.arch
             tuned = fine_tune(plan, folder, tracker, console, champion=arch, beside=beside, deciding=deciding, test=test)
+            tested = tuned.tested
+    baselines: list[Baseline] = []
+    if recipe.baselines or (folder.path / WHOLE).exists():
+        with folder.timed("baselines"):
+            images = {SEARCH_SPLIT: whole, TEST_SPLIT: test}
+            baselines = beside_champion(plan, folder, tracker, console, champion=tested, images=images)
     with folder.timed("report"):
         assert champion.result is not None  # it competed
         save_champion(plan, folder, networks.champion, kind=champion.result.kind, tuned=tuned)
@@ -337,7 +352,23 @@ def search(
         proxy=proxy,
         history=history,
         tuning=None if tuned is None else tuned.tuning,
+        baselines=baselines,
     )
+
+
+def below_chance(plan: Plan, service: ScoringService) -> str | None:
+    """What to say where the smallest subnet of a supernet is no better than guessing; None where it is, and without classes.
+
+    Scores of subnets around it say little then. It is scored for the closing table anyhow.
+    """
+    known = _by_item(service, SEARCH_SPLIT, plan.problem.space.smallest())
+    return None if known is None else smallest_line(score_interval(known), len(plan.splits.classes))
+
+
+def _by_item(service: ScoringService, split: str, arch: Any) -> Outcomes | None:
+    """What a subnet was judged on each item of a split; None where it could not be."""
+    result = dict(service.score(split, [arch])).get(arch)
+    return result.by_item(result.items_seen) if isinstance(result, Result) else None
 
 
 def _write_cache(name: str, items: Any, plan: Plan, folder: OutputFolder, console: Console) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console
 
@@ -17,12 +18,15 @@ from raysearch.recipes import flat_settings
 from raysearch.store.folder import OutputFolder
 from raysearch.store.summary import EpochRecord
 from raysearch.tracking import Tracker
+from raysearch.training import checkpoint
 from raysearch.training.alone import phases
 from raysearch.training.config import TrainingConfig
 from raysearch.training.supernets import SupernetFile
 
-FILES = ("whole-training.safetensors", "whole-start.safetensors", "whole-teacher.safetensors")
-"""What it leaves in the output folder until the supernet is trained: its checkpoint, and its weights in two forms."""
+FILES = ("whole-training.safetensors", "whole-start.safetensors")
+"""What it leaves in the output folder until the supernet is trained: its checkpoint, and its weights as the supernet's."""
+WHOLE = "whole.safetensors"
+"""The fine-tuned whole network, which stays: what the champion is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def whole_first(plan: Plan, start: NodeFile, folder: OutputFolder, tracker: Trac
     first, then = phases(recipe.train)
     if first is None:
         return None
-    checkpoint, weights_file, teacher_file = (folder.path / name for name in FILES)
+    training, weights_file = (folder.path / name for name in FILES)
     job = TrainingJob(
         family=recipe.family,
         settings=plan.settings,
@@ -65,14 +69,16 @@ def whole_first(plan: Plan, start: NodeFile, folder: OutputFolder, tracker: Trac
             progress.on_epoch(record)
 
         with tracker.training(flat_settings({"train": asdict(first)}), run="whole"):
-            train_network(job, checkpoint, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
+            train_network(job, training, on_epoch=on_epoch, on_step=progress.on_step, say=say_on(console))
         tracker.end_training("whole")
-    weights, _ = trained_weights(job, checkpoint)
+    weights, history = trained_weights(job, training)
     server, teacher = serve(), None
     write_weights(weights_file, weights)
+    largest, path = plan.problem.space.largest(), folder.path / WHOLE
+    whole = SupernetFile(recipe.family, plan.settings, weights).build().extract(largest)
+    metadata: dict[str, Any] = {"kind": "subnet", "family": recipe.family.name, "arch": largest.to_dict()}
+    metadata["history"] = [asdict(record) for record in history]
+    checkpoint.write(path, checkpoint.pack(whole.state_dict(), metadata))
     if recipe.train.distill.source == "largest":
-        largest = plan.problem.space.largest()
-        whole = SupernetFile(recipe.family, plan.settings, weights).build().extract(largest)
-        write_weights(teacher_file, whole.state_dict())
-        teacher = NetworkFile(recipe.family, plan.settings, largest, share(teacher_file, server=server))
+        teacher = NetworkFile(recipe.family, plan.settings, largest, share(path, server=server))
     return WholeFirst(share(weights_file, server=server), teacher, then)

@@ -26,6 +26,7 @@ FLAGS = (
     ("--train.epochs 100", "training of the supernet, most of the time that a search takes"),
     ("--algorithm NAME", "evolution, ageing, nsga2, predictor or random; its settings have flags of its own"),
     ("--from-timm NAME", "begin with a pretrained vision transformer; its weights: --from-timm-weights FILE"),
+    ("--baselines NAME ...", "networks of timm's beside the champion, trained as it is, on the test split"),
     ("--supernet FILE", "use a trained supernet: no training"),
     ("--warm-start SEARCH", "begin with the best of an earlier search"),
     ("--family FILE.py", "networks of your own"),

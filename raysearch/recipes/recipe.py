@@ -47,6 +47,9 @@ class ReportConfig:
 
     random_subnets: CountOrNone = 25
     """Random subnets of the same band; their median stands beside the champion."""
+    baseline_epochs: Count | None = None
+    """Epochs in which each network of --baselines is trained. Default: as many as the champion is trained further, with weights
+    of timm's; as many as the supernet, from scratch."""
     register: bool = True
     """Register champion and front (five of it at most) as models in MLflow; seconds for each at the end of the search."""
 
@@ -134,6 +137,9 @@ class Recipe(Generic[T, C]):
     """Whether the champion is trained further."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """The closing comparison."""
+    baselines: tuple[str, ...] = ()
+    """Networks of timm's that stand beside the champion, as vit_tiny_patch16_224: fine-tuned as it is, on the same images,
+    where timm has weights for them, else trained from scratch; judged on the test split (docs/champion.md)."""
     fits: Annotated[bool, tyro.conf.Suppress] = False
     """Whether settings that are not given follow from data, budget and machine (:mod:`raysearch.recipes.fitted`)."""
     seed: Seed = 0

@@ -9,10 +9,11 @@ ANYWHERE = frozenset(
         *("train.workers", "train.loader_workers", "train.max_failures", "train.max_skipped_steps"),
         *("train.micro_batch", "train.save_epochs", "train.save_minutes"),
         *(f"{work}.nodes.{name}" for work in ("train", "evaluators") for name in ("most", "offer", "wait", "otherwise")),
-        "report.register",
+        *("report.register", "report.baseline_epochs", "baselines"),
     )
 )
-"""How the work is done, on machines that may be others now: results depend on it by rounding, or not at all."""
+"""How the work is done, on machines that may be others now, and what stands beside the results: these depend on it by rounding,
+or not at all."""
 
 WHILE_TRAINING = frozenset(f"train.{name}" for name in ("lr", "min_lr", "warmup_lr", "warmup_epochs", "clip_grad"))
 """What helps a training that diverged; its last good epoch goes on with it."""

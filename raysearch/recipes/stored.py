@@ -77,6 +77,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}
+    if isinstance(report := left.get("report"), Mapping):
+        left["report"] = {"baseline_epochs": None, **cast(Mapping[str, Any], report)}
+    left.setdefault("baselines", [])
     left.setdefault("champion", asdict(ChampionConfig(epochs=0)))
     return left
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from raysearch.report.baselines import baseline_rows, baselines_line
 from raysearch.report.classes import Classes
 from raysearch.report.intervals import score_words
 from raysearch.report.sheet import sentence
-from raysearch.report.tables import FINALIST_COLUMNS, WORDS, count_text, finalist_rows, finalists_line, interval_text
+from raysearch.report.tables import (
+    FINALIST_COLUMNS,
+    WORDS,
+    count_text,
+    finalist_rows,
+    finalists_line,
+    interval_text,
+    smallest_line,
+)
 from raysearch.report.tuning import tuned_rows
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import NONE, Scale
@@ -74,6 +83,8 @@ def closing(summary: Summary, networks: Networks, classes: Classes | None) -> Ta
     for name, network in tuned_rows(summary.tuning).items():
         above = next(i for i, row in enumerate(rows) if row[0].text.startswith(name.split(",")[0]))
         rows.insert(above + 1, row(name, network))
+    largest = next(i for i, row in enumerate(rows) if row[0].text == "largest subnet")
+    rows[largest:largest] = [row(name, network) for name, network in baseline_rows(summary.baselines).items()]
     references: list[list[Cell]] = []
     if classes is not None:
         largest = classes.majority_name
@@ -98,7 +109,8 @@ def _closing_words(summary: Summary, classes: Classes | None) -> list[str]:
     part = None if finalists is None else finalists.images_in_search
     seen = f", of which the search used {part:,}" if part is not None and part < counts.search_images else ""
     scores = "All" if summary.scale.is_share else f"Scores are {summary.score_name}; all"
-    but = "" if summary.tuning is None else ", but for the rows that say fine-tuned"
+    trained = summary.tuning is not None or summary.baselines
+    but = ", but for the rows that say fine-tuned or from scratch" if trained else ""
     lines = [
         f"{scores} with inherited weights{but}, on all {counts.search_images:,} search images{seen}; the "
         f"{counts.test_images or 0:,} test images were read once, after the champion was chosen. {_of_random(summary)}; "
@@ -110,6 +122,11 @@ def _closing_words(summary: Summary, classes: Classes | None) -> list[str]:
             f"below a median: {_below_median(summary)}. The champion was chosen among many for its "
             "search score, which is too high for that by more than the interval says; its test score is not."
         )
+    small = None if summary.networks is None or classes is None else summary.networks.smallest.score_interval
+    if classes is not None and (warning := smallest_line(small, classes.count)) is not None:
+        lines.append(sentence(warning))
+    if (beside := baselines_line(summary.baselines, summary.scale)) is not None:
+        lines.append(sentence(beside))
     if classes is not None:
         lines.append(
             "Below the networks: what always saying the class with the most test images gets, and a guess among all classes "

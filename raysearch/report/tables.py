@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from raysearch.report.baselines import baseline_rows
 from raysearch.report.common import in_common
 from raysearch.report.places import choice_text
 from raysearch.report.tuning import tuned_rows
@@ -13,6 +14,7 @@ from raysearch.statistics import Interval, Noise
 from raysearch.store.candidates import CandidateRow
 from raysearch.store.scores import NONE, Scale
 from raysearch.store.summary import (
+    Baseline,
     Finalists,
     LatencyRecord,
     Network,
@@ -29,6 +31,8 @@ from raysearch.store.validation import Regret, Validation
 
 COLUMNS = ("network", "search score", "test score", "parameters", "MACs")
 """Of the closing table."""
+NAME_WIDTH = 22
+"""Letters of a network's name that stand in one line there."""
 FINALIST_COLUMNS = ("network", "rank", "score in search", "fresh score", "interval", "behind", "p", "parameters", "MACs")
 WORDS = {"params": "parameters", "macs": "MACs", "latency": "milliseconds"}
 """What networks cost, in words."""
@@ -59,8 +63,10 @@ def interval_text(interval: Interval | None, scale: Scale) -> str:
     return f"{interval.low:.4g} to {interval.high:.4g}"
 
 
-def _compared(networks: Networks, tuning: Tuning | None) -> list[tuple[str, Network | RandomNetworks]]:
-    """The rows of the closing table, champion first; what was trained further below what it inherits."""
+def _compared(
+    networks: Networks, tuning: Tuning | None, baselines: Sequence[Baseline]
+) -> list[tuple[str, Network | RandomNetworks]]:
+    """The rows of the closing table, champion first; what was trained further below what it inherits, then baselines."""
     rows: list[tuple[str, Network | RandomNetworks]] = [
         ("champion", networks.champion),
         ("largest subnet", networks.largest),
@@ -71,6 +77,8 @@ def _compared(networks: Networks, tuning: Tuning | None) -> list[tuple[str, Netw
     for name, network in tuned_rows(tuning).items():
         above = next(i for i, (title, _) in enumerate(rows) if title.startswith(name.split(",")[0]))
         rows.insert(above + 1, (name, network))
+    largest = next(i for i, (title, _) in enumerate(rows) if title == "largest subnet")
+    rows[largest:largest] = baseline_rows(baselines).items()
     return rows
 
 
@@ -82,7 +90,7 @@ def closing_table(summary: Summary) -> Table:
     counts, networks, scale = summary.counts, summary.networks, summary.scale
     test = "" if counts.test_images is None else f", then once on {counts.test_images:,} test images"
     caption = f"{scale.titled('scored')} on {counts.search_images:,} search images{test}"
-    rows = [] if networks is None else _compared(networks, summary.tuning)  # none before the end of a search
+    rows = [] if networks is None else _compared(networks, summary.tuning, summary.baselines)  # none before the end of a search
     if any(each.score_interval or each.test_interval for _, each in rows):
         caption += "; below a score: its 95 % interval"
     table = Table(
@@ -99,7 +107,13 @@ def closing_table(summary: Summary) -> Table:
         cells = ["\n".join(filter(None, (scale.text(value), interval_text(sure, scale)))) for value, sure in pairs]
         size = count_text(each.macs) if not timed else "" if each.latency_ms is None else f"{each.latency_ms:.3g} ms"
         deployed = "champion, fine-tuned" if summary.tuning and summary.tuning.deployed == "fine-tuned" else "champion"
-        table.add_row(name, *cells, count_text(each.params), size, style="bold" if name == deployed else None)
+        table.add_row(
+            name.replace(", ", ",\n") if len(name) > NAME_WIDTH else name,
+            *cells,
+            count_text(each.params),
+            size,
+            style="bold" if name == deployed else None,
+        )
     return table
 
 
@@ -152,6 +166,20 @@ def _times_fewer(networks: Networks) -> str:
         own, most, unit = champion.params, largest.params, WORDS["params"]
     ratio = most / own
     return f"{ratio:.1f} times fewer {unit}" if ratio >= 1.05 else f"{own / most:.2f} times its {unit}"
+
+
+def smallest_line(sure: Interval | None, classes: int) -> str | None:
+    """That the smallest subnet, whose accuracy with its interval is given, is no better than a guess; None where it is.
+
+    ``classes``: between which it tells; 0 where there are none.
+    """
+    if sure is None or not classes or sure.low > 1 / classes:
+        return None
+    return (
+        f"the smallest subnet knows {100 * sure.value:.1f} % of the search images (95 %: {100 * sure.low:.1f} to "
+        f"{100 * sure.high:.1f}), no more than a guess between {classes:,} classes: subnets near it are not trained yet, and "
+        "their scores tell little; more --train.epochs or larger --space options would help"
+    )
 
 
 def finalist_rows(finalists: Finalists, scale: Scale) -> list[tuple[str, ...]]:

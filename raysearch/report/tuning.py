@@ -34,7 +34,7 @@ def tuning_line(tuning: Tuning, scale: Scale) -> str:
     if tuning.random is not None:
         parts.append(f"random subnet {tuning.random.id} of equal cost {_change(tuning.random, scale)}")
     if tuning.over_random is not None:
-        parts.append(f"so trained the champion is {_difference(tuning.over_random, scale)} from it")
+        parts.append(f"so trained the champion is {difference_text(tuning.over_random, scale)} from it")
     return f"fine-tuned for {epochs}{taught}, on the test split: {'; '.join(parts)}; {deployed_words(tuning, scale)}"
 
 
@@ -43,7 +43,7 @@ def deployed_words(tuning: Tuning, scale: Scale) -> str:
     gain, where = tuning.champion.gain, f"{tuning.items:,} search and finalist images"
     if gain is None:
         return "deployed are the inherited weights"
-    decided = f"(fine-tuned minus inherited {_difference(gain, scale)} on {where}, which decide)"
+    decided = f"(fine-tuned minus inherited {difference_text(gain, scale)} on {where}, which decide)"
     return f"deployed are the {tuning.deployed} weights {decided}"
 
 
@@ -52,9 +52,9 @@ def _change(network: TunedNetwork, scale: Scale) -> str:
     if network.failed is not None:
         return f"keeps the weights that it inherits, as its training failed ({network.failed})"
     words = f"{scale.text(network.inherited_test)} to {scale.text(network.test)}"
-    return words if network.test_gain is None else f"{words} ({_difference(network.test_gain, scale)})"
+    return words if network.test_gain is None else f"{words} ({difference_text(network.test_gain, scale)})"
 
 
-def _difference(gain: Interval, scale: Scale) -> str:
+def difference_text(gain: Interval, scale: Scale) -> str:
     """As ``+0.50 ± 1.20 points``."""
     return f"{scale.difference(gain.value, sign='+')} ± {scale.difference(gain.half)}{scale.points}"

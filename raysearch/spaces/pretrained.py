@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class PretrainedNetwork:
     """What the network says of the family's configuration, as JSON values."""
     preprocessing: Mapping[str, Any]
     """How it was trained to see images, by the names of :meth:`~raysearch.tasks.task.Task.preprocessing`."""
+    origin: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where its weights are from and on which terms, by what model cards call it, as ``license``: as far as it says."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
@@ -134,14 +135,22 @@ class LeadingSupernet(Supernet[A]):
 def layers_below(place: str, group_matcher: Callable[..., Mapping[str, Any]], coarse: bool = False) -> dict[str, Any]:
     """Timm's patterns of layers for a network whose parameters' names begin with ``place``."""
 
-    def longer(pattern: str) -> str:
-        return rf"^{place}\.{pattern.removeprefix('^')}"
+    def longer(pattern: Any) -> Any:
+        if not isinstance(pattern, str):
+            return [longer(part) for part in pattern]
+        return rf"^{place}\.(?:{_ANCHOR.sub('', pattern)})"
 
-    found = dict(group_matcher(coarse=coarse))
-    blocks = found["blocks"]
-    found["blocks"] = longer(blocks) if isinstance(blocks, str) else [(longer(p), *rest) for p, *rest in blocks]
-    return {**found, "stem": longer(found["stem"])}
+    def ordered(pattern: Any) -> Any:
+        return longer(pattern) if isinstance(pattern, str) else [(longer(p), *rest) for p, *rest in pattern]
 
+    return {
+        name: ordered(pattern) if name == "blocks" else longer(pattern)
+        for name, pattern in group_matcher(coarse=coarse).items()
+    }
+
+
+_ANCHOR = re.compile(r"(?<![\[\\])\^")
+"""The sign for the beginning of a name, in a pattern; after a bracket it means another thing."""
 
 NAMED = 3
 """How many keys an error lists."""

@@ -110,6 +110,8 @@ class ModelCard:
     """None: it has the weights that it inherits from the supernet."""
     remark: str | None = None
     """What was tried with its weights and not kept, a sentence."""
+    pretrained: dict[str, str] | None = None
+    """Of a supernet that began with pretrained weights: where these are from and on which terms, by names as ``license``."""
     seen: str | None = None
     """Where the supernet may have learned from items that it was scored on: what a reader must know of it."""
     score_name: str = "accuracy"

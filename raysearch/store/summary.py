@@ -155,6 +155,39 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """A network beside the champion that no search chose, trained on the same images."""
+
+    name: str
+    """In timm; of the whole network that a pretrained supernet began with, what it is."""
+    began: Literal["whole", "pretrained", "fresh"]
+    """The weights that its training began with: those of the network that the supernet began as, timm's, or drawn anew."""
+    epochs: int
+    params: int
+    macs: int
+    lr: float | None = None
+    """Highest learning rate."""
+    distill: float = 0.0
+    """Weight of the outputs of the supernet's largest subnet beside the labels."""
+    score: float | None = None
+    """On the search split; None, as the others, when it could not be trained or scored."""
+    score_interval: Interval | None = None
+    test: float | None = None
+    """Test score."""
+    test_interval: Interval | None = None
+    lead: Interval | None = None
+    """Test score of the champion, as deployed, minus this one's, in pairs of items."""
+    history: list[EpochRecord] = field(default_factory=list[EpochRecord])
+    failed: str | None = None
+    """Why it could not be trained."""
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return f"{self.name}, {'from scratch' if self.began == 'fresh' else 'fine-tuned'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Finalist:
     """One of the best of the search, judged again on items that chose nobody."""
 
@@ -340,6 +373,8 @@ class Summary:
     finalists: Finalists | None = None
     tuning: Tuning | None = None
     """None where the champion keeps the weights that it inherits, as in searches of 0.1.0."""
+    baselines: list[Baseline] = field(default_factory=list[Baseline])
+    """What stands beside the champion besides subnets of its space: the whole of a pretrained network, networks of timm's."""
     racing: RacingSavings | None = None
     proxy: ProxyAgreement | None = None
     utilisation: Usage | None = None

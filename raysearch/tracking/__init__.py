@@ -8,13 +8,14 @@ from raysearch.store.secrets import without_password
 from raysearch.tracking.artifacts import artifact_of_run
 from raysearch.tracking.child_run import architecture_params
 from raysearch.tracking.models import Network
-from raysearch.tracking.search_runs import After, Training
+from raysearch.tracking.search_runs import BASELINE, After, Training
 from raysearch.tracking.store import TrackingError, default_uri, ui_command, ui_url
 from raysearch.tracking.tracker import Tracker
 from raysearch.tracking.ui import RecordedSearch, UiServer, recorded_searches
 from raysearch.tracking.views import Shown, shown
 
 __all__ = [
+    "BASELINE",
     "After",
     "Network",
     "RecordedSearch",

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -22,9 +22,14 @@ log = logging.getLogger(__name__)
 
 _PAGE = 500
 
-Training = Literal["whole", "supernet", "champion", "random"]
-"""What is trained in a search, each in a run of this role: of a pretrained supernet first the whole network, the supernet, the
-champion, and a random subnet beside it."""
+Training = str
+"""What is trained in a search, each in a run of this role: one of :data:`TRAININGS`, or of :data:`BASELINE` and a name."""
+
+TRAININGS = ("whole", "supernet", "champion", "random")
+"""Of a pretrained supernet first the whole network, the supernet, the champion, and a random subnet beside it."""
+
+BASELINE = "baseline "
+"""How the roles of networks begin that stand beside the champion."""
 
 SYSTEM = "system/"
 """What begins the names of system metrics: MLflow shows these on a page of their own."""
@@ -141,9 +146,10 @@ class SearchRuns:
                     children[run.data.tags[KEY]], child = child, known
                 surplus.append(child.run_id)
         trainings: dict[str, Run] = {}
-        for role in get_args(Training) if self._after is None else ():
-            for run in self._search(f"tags.`{ROLE}` = '{role}'"):
-                if trainings.setdefault(role, run) is not run:
+        of_one = [*(f"= '{role}'" for role in TRAININGS), f"LIKE '{BASELINE}%'"]
+        for condition in of_one if self._after is None else ():
+            for run in self._search(f"tags.`{ROLE}` {condition}"):
+                if trainings.setdefault(run.data.tags[ROLE], run) is not run:
                     surplus.append(run.info.run_id)
         for run_id in surplus:
             self._client.delete_run(run_id)

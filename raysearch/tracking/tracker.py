@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 _PROBE_SECONDS = 5
 _REQUEST_SECONDS = 30
 
-Role = Literal["search"] | Training
-"""The run that is meant: the search's own, or that of a training."""
+Role = Training
+"""The run that is meant: the search's own (``search``), or that of a training."""
 
 
 class Tracker:

@@ -1,12 +1,15 @@
 """Searches that begin with a pretrained network of timm's: what is read, what follows, and what is refused in a line."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from timm_layouts import SIZES, model_of, pretrained_folder
 from torch import Tensor
@@ -151,6 +154,30 @@ def test_no_network_for_the_hub_says_where_to_put_the_file(monkeypatch: pytest.M
         read("test_vit", None)
 
 
+def test_images_of_one_class_are_refused(tmp_path: Path, folder: Path):
+    for i in range(40):
+        place = tmp_path / "data" / "cat" / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)).save(place)
+    with pytest.raises(UserError, match="class") as raised:
+        plan_search(parse_search(["images", "--data", str(tmp_path / "data"), "--from-timm", f"local-dir:{folder}"]))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_terms_of_the_weights_are_told(tmp_path: Path, folder: Path):
+    assert "license" not in read(f"local-dir:{folder}", None).origin
+    config = json.loads((folder / "config.json").read_text())
+    own = pretrained_folder(tmp_path)
+    config["pretrained_cfg"] |= {"license": "cc-by-nc-4.0", "tag": "lab_in1k"}
+    (own / "config.json").write_text(json.dumps(config))
+    assert read(f"local-dir:{own}", None).origin.items() >= {("license", "cc-by-nc-4.0"), ("tag", "lab_in1k")}
+    # timm knows the terms of its own weights of a name, not those of a file.
+    save_file(dict(model_of("test_vit").state_dict()), tmp_path / "mine.safetensors")
+    told = read("test_vit", tmp_path / "mine.safetensors").origin
+    assert told["file"] == "mine.safetensors"
+    assert "those of the file are not known" in told["license"]
+
+
 def test_files_of_other_networks_are_refused_with_the_first_weight(tmp_path: Path, folder: Path):
     save_file(dict(model_of(**SIZES).state_dict()), tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"than timm's test_vit: cls_token would be \(1, 1, 64\), its own is \(1, 1, 24\)"):
@@ -160,6 +187,9 @@ def test_files_of_other_networks_are_refused_with_the_first_weight(tmp_path: Pat
         read("test_vit", tmp_path / "resnet.safetensors")
     with pytest.raises(UserError, match="ResNet is no VisionTransformer"):
         read("test_resnet", tmp_path / "resnet.safetensors")
+    wide = pretrained_folder(tmp_path, img_size=(8, 12))
+    with pytest.raises(UserError, match=r"it sees images of 8 x 12 pixels, and a search gives square ones; have timm save it"):
+        planned("--from-timm", f"local-dir:{wide}")
     with pytest.raises(UserError, match="smaller than a patch of 4 x 4"):
         planned("--from-timm", f"local-dir:{folder}", "--dataset.img-size", 2)
     with pytest.raises(UserError, match=r"no whole number of patches of 4 x 4; take 8 x 8"):

@@ -14,6 +14,7 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from raysearch.report import (
+    baselines_line,
     closing_table,
     common_line,
     finalists_line,
@@ -26,7 +27,7 @@ from raysearch.search import pareto_front
 from raysearch.statistics import Interval
 from raysearch.store.candidates import CandidateRow, read_candidates, write_candidates
 from raysearch.store.folder import read_record
-from raysearch.store.summary import Finalist, Finalists, Summary, TunedNetwork, Tuning, Usage
+from raysearch.store.summary import Baseline, Finalist, Finalists, Summary, TunedNetwork, Tuning, Usage
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +305,33 @@ def test_what_further_training_changed_is_told_beside_what_is_inherited(tmp_path
     assert told.endswith("deployed are the inherited weights")
     text = write_report(tmp_path, replace(known, tuning=failed)).read_text(encoding="utf-8")
     assert "champion, fine-tuned" not in text
+
+
+def test_baselines_stand_beside_the_champion_with_how_far_it_is_above_them(tmp_path):
+    finish(tmp_path, generations=1, population=8)
+    known = read_record(tmp_path / "summary.json", Summary)
+    whole = Baseline("full network", "whole", 15, 80_000, 9, score=0.99, test=0.995, lead=Interval(-0.0075, -0.02, 0.005))
+    small = replace(whole, name="vit_tiny_224", began="pretrained", epochs=10, test=0.9, lead=Interval(0.09, 0.07, 0.11))
+    fresh = replace(small, name="resnet18", began="fresh", test=0.8125, lead=Interval(0.175, 0.15, 0.2))
+    failed = replace(small, name="resnet50", test=None, lead=None, failed="no finite loss")
+    summary = replace(known, baselines=[whole, small, fresh, failed])
+    summary = Summary.from_dict(json.loads(json.dumps(summary.to_dict())))
+    line = baselines_line(summary.baselines, summary.scale)
+    assert line == (
+        "champion, as deployed, on the test split: -0.75 ± 1.25 points from full network, fine-tuned (15 epochs); +9.00 ± 2.00 "
+        "points from vit_tiny_224, fine-tuned (10 epochs); +17.50 ± 2.50 points from resnet18, from scratch (10 "
+        "epochs); resnet50 could not be trained (no finite loss) (± 95 %, in pairs of items)"
+    )
+    page = Page(write_report(tmp_path, summary).read_text(encoding="utf-8"))
+    assert line[1:] in " ".join(" ".join(page.text).split())
+    rows = {row[0]: row for row in page.rows if row}
+    for name, test in (("full network, fine-tuned", "99.50 %"), ("resnet18, from scratch", "81.25 %")):
+        assert test in rows[name]
+    assert "resnet50, fine-tuned" not in rows
+    output = io.StringIO()
+    Console(file=output, width=80).print(closing_table(summary))
+    names = [line.split("│")[1].strip() for line in output.getvalue().splitlines() if line.startswith("│")]
+    assert [name for name in names if name][1:4] == ["full network,", "fine-tuned", "vit_tiny_224,"]
 
 
 def test_what_the_parts_of_a_pretrained_network_are_worth_is_shown_by_block_and_best_first(tmp_path):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
@@ -17,9 +18,11 @@ from raysearch.tracking import default_uri
 from raysearch.training import checkpoint
 
 
-def test_a_pretrained_network_is_made_elastic_searched_and_exported(cluster: Cluster, tmp_path: Path) -> None:
-    pretrained = pretrained_folder(tmp_path)
-    output = tmp_path / "run"
+def test_a_pretrained_network_is_made_elastic_searched_compared_and_exported(cluster: Cluster, tmp_path: Path) -> None:
+    pretrained = tmp_path / "pretrained"
+    pretrained.mkdir()
+    pretrained_folder(pretrained)
+    output, baseline = tmp_path / "run", f"local-dir:{pretrained}"
     flags = (
         *("digits", "--from-timm", f"local-dir:{pretrained}", "--constraint.max-macs", "60000"),
         *(
@@ -35,6 +38,7 @@ def test_a_pretrained_network_is_made_elastic_searched_and_exported(cluster: Clu
             "1",
         ),
         *("--train.widen", "0", *FEW_CANDIDATES, *NO_MODELS),
+        *("--baselines", baseline, "--report.baseline-epochs", "1"),
     )
     searched(*flags, output=output)
     settings: dict[str, Any] = json.loads((output / "champion.json").read_text())["settings"]
@@ -50,6 +54,26 @@ def test_a_pretrained_network_is_made_elastic_searched_and_exported(cluster: Clu
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id], max_results=100)}
     for role, epochs in (("whole", 1), ("supernet", 2)):
         assert len(client.get_metric_history(runs[role].info.run_id, "train/loss")) == epochs
+    # Beside the champion: the whole network as it was fine-tuned, and the named one, from timm's weights; in pairs of items.
+    summary = json.loads((output / "summary.json").read_text())
+    whole, other = summary["baselines"]
+    assert (whole["name"], whole["began"], whole["epochs"]) == ("full network", "whole", 1)
+    assert (other["name"], other["began"], len(other["history"])) == ("pretrained", "pretrained", 1)
+    champion = summary["networks"]["champion"]
+    for each in (whole, other):
+        assert each["lead"]["value"] == pytest.approx(champion["test_score"] - each["test"], abs=1e-6)
+        assert each["lead"]["low"] < each["lead"]["value"] < each["lead"]["high"]
+        assert each["params"] > champion["params"]
+    assert len(client.get_metric_history(runs["baseline pretrained"].info.run_id, "train/loss")) == 1
+    # A search that was killed before its end trains no baseline again, and needs none of its sources.
+    (output / ".finished").unlink()
+    written = (output / "baselines" / "pretrained.safetensors").stat().st_mtime_ns
+    (pretrained / "model.safetensors").rename(pretrained / "elsewhere.safetensors")
+    again, printed = searched(*flags, "--resume", output=output)
+    (pretrained / "elsewhere.safetensors").rename(pretrained / "model.safetensors")
+    assert again["baselines"] == summary["baselines"]
+    assert (output / "baselines" / "pretrained.safetensors").stat().st_mtime_ns == written
+    assert "pretrained, fine-tuned" in printed
     # The folder is that of the same search when it is asked for again, whose preparation was done.
     again = succeed("search", *flags, "--output", str(output), "--resume")
     assert "is finished already" in " ".join(again.split())

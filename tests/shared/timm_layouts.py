@@ -53,10 +53,11 @@ def model_of(name: str = "vit_tiny_patch16_224", **sizes: Any) -> Any:
     return model.eval()
 
 
-def pretrained_folder(folder: Path) -> Path:
+def pretrained_folder(folder: Path, **sizes: Any) -> Path:
     """A small vision transformer of five classes as timm saves one for its hub."""
-    save_file(dict(model_of(**SIZES, num_classes=5).state_dict()), folder / "model.safetensors")
+    sizes = {**SIZES, **sizes}
+    save_file(dict(model_of(**sizes, num_classes=5).state_dict()), folder / "model.safetensors")
     seen = {"mean": [0.25], "std": [0.5], "interpolation": "bilinear", "crop_pct": 0.9, "input_size": [1, 8, 8]}
-    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "model_args": SIZES, "pretrained_cfg": seen}
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "model_args": sizes, "pretrained_cfg": seen}
     (folder / "config.json").write_text(json.dumps(config))
     return folder

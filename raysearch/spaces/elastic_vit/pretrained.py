@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from math import isqrt
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +19,7 @@ from raysearch.spaces.elastic_vit.network import ElasticNet
 from raysearch.spaces.elastic_vit.sizes import ElasticSizes, NetConfig
 from raysearch.spaces.elastic_vit.transformers_vit import from_transformers
 from raysearch.spaces.pretrained import Loss, Prepared, PretrainedNetwork
+from raysearch.spaces.stock import check_timm_name
 
 PROBE_STEPS = 100
 """Of L-BFGS, in which the head is trained on what the body gives."""
@@ -36,6 +36,12 @@ def read_pretrained(name: str, file: Path | None) -> PretrainedNetwork:
         model.reset_classifier(1)  # the classes will be others: only the body counts
     try:
         sizes = read_sizes(model)
+        height, width = sizes.img_size
+        if height != width:
+            raise UserError(
+                f"it sees images of {height} x {width} pixels, and a search gives square ones; have timm "
+                "save it for square images (model.set_input_size), or use raysearch.spaces.elastic_vit.from_timm"
+            )
         network = ElasticNet(sizes, sizes.largest)
         network.load_state_dict(canonical(model.state_dict(), sizes))
         check_parity(model, network, sizes)
@@ -47,7 +53,21 @@ def read_pretrained(name: str, file: Path | None) -> PretrainedNetwork:
         weights={f"net.{part}": weight for part, weight in network.state_dict().items()},
         config={"net": net},
         preprocessing=_preprocessing(model, sizes),
+        origin=_origin(name, model, file=file),
     )
+
+
+def _origin(name: str, model: Any, *, file: Path | None) -> dict[str, str]:
+    """What timm says of the weights; of those in a file it only knows those that the name usually has."""
+    known: Mapping[str, Any] = model.pretrained_cfg
+    names = ("architecture", "tag", "license", "hf_hub_id", "origin_url", "paper_name")
+    found = {name: str(known[name]) for name in names if known.get(name)}
+    if file is None:
+        return found
+    told = {"architecture": found.get("architecture", name), "file": file.name}
+    if "license" in found:
+        told["license"] = f"{found['license']}, as timm says of its own weights of this name; those of the file are not known"
+    return told
 
 
 def _preprocessing(model: Any, sizes: ElasticSizes) -> dict[str, Any]:
@@ -66,8 +86,7 @@ def _by_hub(name: str) -> nn.Module:
     """With timm's own weights. Raises UserError for a name that it has not, and where they cannot be had."""
     import timm
 
-    if ":" not in name:
-        _known(name)
+    check_timm_name(name, "--from-timm")
     try:
         return timm.create_model(name, pretrained=True).eval()
     except (OSError, RuntimeError, ValueError) as error:
@@ -78,15 +97,6 @@ def _by_hub(name: str) -> nn.Module:
         ) from None
 
 
-def _known(name: str) -> None:
-    import timm
-
-    if not timm.is_model(name.partition(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=3)
-        words = f"; near it are {', '.join(near)}" if near else ""
-        raise UserError(f"--from-timm {name}: timm has no network of that name{words}")
-
-
 def _by_file(name: str, file: Path) -> nn.Module:
     """With the weights of a file: channels, classes and image size are its own. Raises UserError for another network's."""
     import timm
@@ -95,7 +105,7 @@ def _by_file(name: str, file: Path) -> nn.Module:
 
     if ":" in name:
         raise UserError(f"--from-timm {name} brings its own weights; leave out --from-timm-weights")
-    _known(name)
+    check_timm_name(name, "--from-timm")
     weights = from_transformers(_weights(file))
     arguments: dict[str, Any] = {"num_classes": len(weights["head.weight"]) if "head.weight" in weights else 0}
     if (patches := weights.get("patch_embed.proj.weight")) is not None and patches.ndim == 4:
