@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install search fashion test bench lint ui
+.PHONY: help install search fashion elastic test bench lint ui
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ search: $(STAMP)  ## search the best small transformer for handwritten digits; A
 
 fashion: $(STAMP)  ## clothes: search within 5-8 M MACs, champion fine-tuned, beside random, uniform and largest; an hour or so; goes on
 	$(BIN)/python benchmarks/fashion.py $(ARGS)
+
+elastic: $(STAMP)  ## a pretrained network made elastic, beside four other ways to a network of its cost; 40 minutes; goes on
+	$(BIN)/python benchmarks/elastic.py $(ARGS)
 
 test: $(STAMP)  ## run the tests; ARGS="-k space" selects
 	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
