@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install search fashion elastic test bench lint ui
+.PHONY: help install search fashion elastic test bench chaos lint ui
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(STAMP)  ## run the tests; ARGS="-k space" selects
 
 bench: $(STAMP)  ## measure speed, memory, orchestration, racing, latency, algorithms and utilisation on this machine; docs/benchmarks.md explains
 	for name in speed memory orchestration racing latency algorithms utilisation; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+
+chaos: $(STAMP)  ## random faults against real searches for half an hour: the result must be the undisturbed one; ARGS="--minutes 8 --seed 1"
+	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 lint: $(STAMP)  ## ruff, pyright (strict) and the import layers
 	$(BIN)/ruff check .
