@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from benchmark_tables import benchmark, number, numbers, tables
-from search_script import ROOT, write_idx
+from search_script import ROOT, program, write_idx
 
 from raysearch.recipes.autoformer import FASHION_RECIPE
 from raysearch.space import SearchProblem
@@ -107,3 +111,39 @@ def test_what_fashion_calls_uniform_is_what_one_would_write_down(monkeypatch: py
         assert len(set(arch.num_heads)) == len(set(arch.mlp_ratio)) == 1
         assert problem.cost(arch).macs == pytest.approx(macs, rel=0.05)
     assert uniform(problem, 16.7e6) == problem.space.largest()  # 64 wide, 4 heads of 16, four times as wide within
+
+
+def test_elastic(tmp_path: Path) -> None:
+    """Every step leaves a file, and a second start does what is left alone."""
+    with patch.object(sys, "path", [str(ROOT / "benchmarks"), *sys.path]):
+        elastic: Any = importlib.import_module("elastic")
+    data, output = write_idx(tmp_path / "data", train=11_000, test=200), tmp_path / "out"
+    output.mkdir()
+    settings = elastic.Settings(output=output, data=data, seeds=1, **elastic.QUICK)
+    names = [step.name for step in elastic.steps(settings)]
+    threads = torch.get_num_threads()
+    try:
+        for name in names[:-1]:  # what others need is first
+            elastic.do(settings, name)
+    finally:
+        torch.set_num_threads(threads)
+    written = {name: (output / f"{name}.safetensors").stat().st_mtime_ns for name in names[:-1]}
+    printed = benchmark("elastic", "--output", str(output), "--data", str(data), "--seeds", "1", "--processes", "1")
+    assert "11 of 12 steps are done already" in printed
+    assert f"12 of 12: {names[-1]} in " in printed
+    assert {name: (output / f"{name}.safetensors").stat().st_mtime_ns for name in names[:-1]} == written
+    lines = (output / "elastic.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+    rows = {row[0]: row[1:] for row in cells}
+    full = float(rows["full network, fine-tuned"][0].split()[0])
+    for share in (50, 25):
+        for way in ("champion", "importance cut", "timm from scratch", "AutoFormer"):
+            macs, _, _, epochs, lead = rows[f"{way}, {share} %"]
+            assert 0.8 * share / 100 * full < float(macs.split()[0]) < 1.1 * share / 100 * full
+            assert int(epochs) >= 1
+            if way != "champion":
+                accuracy, of = (float(rows[f"{name}, {share} %"][2].split()[0]) for name in (way, "champion"))
+                assert float(lead.split()[0]) == pytest.approx(of - accuracy, abs=0.02)
+    # Other settings are other trainings: they are not mixed with these.
+    ended = program("elastic", "--output", str(output), "--seeds", "1", "--images", "512", folder=ROOT / "benchmarks")
+    assert "tells of other settings than these" in ended.complaints

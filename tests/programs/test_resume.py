@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from search_script import NO_MODELS, start
+from search_script import NO_MODELS, kill_when, start
 
 from raysearch.training import checkpoint
 
@@ -40,36 +35,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
     return printed
-
-
-def children(pid: int) -> list[int]:
-    """All processes below ``pid``."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            child = int(entry.name)
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            parents.setdefault(parent, []).append(child)
-    found, queue = list[int](), [pid]
-    while queue:
-        below = parents.get(queue.pop(), [])
-        found += below
-        queue += below
-    return found
-
-
-def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
-    """SIGKILL to the driver as soon as ``ready``; then to what it leaves behind."""
-    pulse = threading.Event()
-    while not ready():
-        assert process.poll() is None, process.communicate()[0]
-        pulse.wait(0.01)
-    below = children(process.pid)
-    process.kill()
-    process.communicate()
-    for pid in below:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def journal(output: Path) -> list[dict[str, Any]]:

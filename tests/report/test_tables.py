@@ -2,7 +2,8 @@
 
 import pytest
 
-from raysearch.report.tables import duration_text
+from raysearch.report.tables import duration_text, smallest_line
+from raysearch.statistics import share_interval
 
 
 @pytest.mark.parametrize(
@@ -14,3 +15,12 @@ from raysearch.report.tables import duration_text
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+def test_a_smallest_subnet_that_only_guesses_is_told() -> None:
+    line = smallest_line(share_interval(45, 400), 10)
+    assert line is not None
+    assert line.startswith("the smallest subnet knows 11.2 % of the search images (95 %: 8.3 to 14.8), no more than a guess")
+    assert smallest_line(share_interval(80, 400), 10) is None
+    assert smallest_line(share_interval(45, 400), 0) is None, "nothing is told apart"
+    assert smallest_line(None, 10) is None

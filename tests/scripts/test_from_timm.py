@@ -10,7 +10,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
-from search_script import FEW_CANDIDATES, NO_MODELS, searched, succeed
+from search_script import FEW_CANDIDATES, NO_MODELS, kill_when, searched, start, succeed
 from timm_layouts import pretrained_folder
 
 from raysearch.export import load_subnet
@@ -18,6 +18,7 @@ from raysearch.tracking import default_uri
 from raysearch.training import checkpoint
 
 
+@pytest.mark.timeout(600)
 def test_a_pretrained_network_is_made_elastic_searched_compared_and_exported(cluster: Cluster, tmp_path: Path) -> None:
     pretrained = tmp_path / "pretrained"
     pretrained.mkdir()
@@ -40,7 +41,13 @@ def test_a_pretrained_network_is_made_elastic_searched_compared_and_exported(clu
         *("--train.widen", "0", *FEW_CANDIDATES, *NO_MODELS),
         *("--baselines", baseline, "--report.baseline-epochs", "1"),
     )
-    searched(*flags, output=output)
+    # Killed when the whole network is fine-tuned, before the training of all subnets: what was done is not done again.
+    kill_when(start(tmp_path, *flags, "--output", str(output)), lambda: (output / "whole.safetensors").exists())
+    assert not (output / "supernet.safetensors").exists()
+    prepared, tuned = (output / "importance.safetensors").read_bytes(), (output / "whole.safetensors").read_bytes()
+    searched(*flags, "--resume", output=output)
+    assert (output / "importance.safetensors").read_bytes() == prepared
+    assert (output / "whole.safetensors").read_bytes() == tuned, "with the seconds of its epochs"
     settings: dict[str, Any] = json.loads((output / "champion.json").read_text())["settings"]
     importance, about = checkpoint.read(output / "importance.safetensors")
     assert settings["order"] == about["settings"]["net.order"] == importance["blocks"].argsort(descending=True).tolist()

@@ -15,6 +15,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -219,3 +220,33 @@ def accuracy(champion: Path, config: DataConfig, images: Path) -> float:
     with torch.inference_mode():
         hits = network(normalise(torch.tensor(cached.images))).argmax(dim=1) == torch.tensor(cached.labels)
     return hits.float().mean().item()
+
+
+def children(pid: int) -> list[int]:
+    """All processes below ``pid``."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            child = int(entry.name)
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents.setdefault(parent, []).append(child)
+    found, queue = list[int](), [pid]
+    while queue:
+        below = parents.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """SIGKILL to the driver as soon as ``ready``; then to what it leaves behind."""
+    pulse = threading.Event()
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        pulse.wait(0.01)
+    below = children(process.pid)
+    process.kill()
+    process.communicate()
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
