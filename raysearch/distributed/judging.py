@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 
 from raysearch.distributed.cluster import answer, brief
+from raysearch.distributed.device_lock import DeviceLock
 from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, plan_evaluators
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.growth import instead
@@ -18,8 +20,9 @@ from raysearch.distributed.network_file import NetworkFile
 from raysearch.distributed.room import NoNodeError, Waiting, check_room, pending
 from raysearch.distributed.supernet_scorer import evaluator_device
 from raysearch.errors import UserError
+from raysearch.scoring.latency import LatencyRule, device_name, measure
 from raysearch.scoring.predictions import predict
-from raysearch.scoring.score import score
+from raysearch.scoring.score import compile_blocks, score
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Cost
 from raysearch.store.predictions import Predictions
@@ -38,6 +41,8 @@ class Judgement:
     """By split."""
     predictions: Predictions | None = None
     """For the split that was asked for; None for a task that is no classification."""
+    latency_ms: float | None = None
+    """Measured, where that was asked for and the network computes on the device that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class JudgingJob:
     """Caches by split."""
     predicted: str | None = None
     """The split of which the network's predictions are wanted."""
+    latency: LatencyRule | None = None
+    """How its latency is measured; None: it is not."""
 
 
 def _judge(job: JudgingJob) -> dict[str, Any]:
@@ -78,7 +85,18 @@ def _judge(job: JudgingJob) -> dict[str, Any]:
                 predictions = predict(
                     network, images, task=job.task, batch_size=job.config.batch_size, precision=job.config.precision
                 )
-    return {"outcomes": outcomes, "predictions": predictions}
+    return {"outcomes": outcomes, "predictions": predictions, "latency_ms": _latency(job, network, device, lock)}
+
+
+def _latency(job: JudgingJob, network: torch.nn.Module, device: torch.device, lock: DeviceLock) -> float | None:
+    """As a search measures that of its candidates."""
+    if job.latency is None or device_name(device) != job.latency.device:
+        return None
+    shape = open_cache(local_path(next(iter(job.images.values())))).info.shape[1:]
+    if job.config.compile:
+        compile_blocks(network)
+    with lock.alone():
+        return measure(network, shape, device=device, precision=job.config.precision, config=job.latency.config)
 
 
 def judge(jobs: Mapping[str, JudgingJob], *, say: Callable[[str], None] = log.warning) -> dict[str, Judgement]:
@@ -124,7 +142,7 @@ def judge(jobs: Mapping[str, JudgingJob], *, say: Callable[[str], None] = log.wa
                     running[task.remote(jobs[name])] = name
                     continue
                 outcomes = {split: outcome_from_dict(outcome) for split, outcome in values["outcomes"].items()}
-                found[name] = Judgement(outcomes, values["predictions"])
+                found[name] = Judgement(outcomes, values["predictions"], values["latency_ms"])
     finally:
         for reference in running:
             ray.cancel(reference, force=True)

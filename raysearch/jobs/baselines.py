@@ -26,6 +26,7 @@ from raysearch.jobs.progress import activity, say_on
 from raysearch.jobs.whole_first import WHOLE
 from raysearch.recipes import Recipe, flat_settings
 from raysearch.recipes.recipe import ChampionConfig
+from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import open_subnets_of
 from raysearch.space import Cost
 from raysearch.spaces.stock import STOCK, StockNetwork, find_stock
@@ -133,7 +134,8 @@ def beside_champion(
     stock = ready(plan, folder, console)
     done, baselines = _trained(plan, stock, folder, tracker, console), dict[str, Baseline]()
     jobs: dict[str, JudgingJob] = {}
-    judging = partial(JudgingJob, task=recipe.task, config=recipe.evaluators, images=images)
+    rule = None if plan.latency is None else LatencyRule(recipe.latency, device=plan.latency.device, max_ms=None)
+    judging = partial(JudgingJob, task=recipe.task, config=recipe.evaluators, images=images, latency=rule)
     if (whole := folder.path / WHOLE).exists():
         largest, history = plan.problem.space.largest(), _history(whole)
         cost = plan.problem.cost(largest)
@@ -216,5 +218,6 @@ def _judged(baseline: Baseline, judgement: Judgement | None, champion: Outcomes 
         score_interval=interval_of(judgement, first),
         test=score_of(judgement, TEST_SPLIT),
         test_interval=interval_of(judgement, TEST_SPLIT),
+        latency_ms=None if judgement is None else judgement.latency_ms,
         lead=lead,
     )

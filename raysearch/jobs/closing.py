@@ -294,6 +294,7 @@ def _beside_numbers(baselines: Sequence[Baseline]) -> dict[str, float | None]:
     for each in baselines:
         place = f"baseline/{re.sub(r'[^A-Za-z0-9_. -]', '-', each.name)}"
         found = {"score": each.score, "test_score": each.test, "params": each.params, "macs": each.macs}
+        found["latency_ms"] = each.latency_ms
         if each.lead is not None:
             found |= {
                 "champion_lead": each.lead.value,

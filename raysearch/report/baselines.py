@@ -19,6 +19,7 @@ def baseline_rows(baselines: Sequence[Baseline]) -> dict[str, Network]:
             test_score=each.test,
             params=each.params,
             macs=each.macs,
+            latency_ms=each.latency_ms,
             score_interval=each.score_interval,
             test_interval=each.test_interval,
         )

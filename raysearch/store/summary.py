@@ -175,6 +175,8 @@ class Baseline:
     test: float | None = None
     """Test score."""
     test_interval: Interval | None = None
+    latency_ms: float | None = None
+    """Measured, where the search measures."""
     lead: Interval | None = None
     """Test score of the champion, as deployed, minus this one's, in pairs of items."""
     history: list[EpochRecord] = field(default_factory=list[EpochRecord])
