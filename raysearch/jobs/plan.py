@@ -31,6 +31,7 @@ from raysearch.scoring.proxies import PROXIES
 from raysearch.search import first_generation
 from raysearch.space import Architecture, Constraint, Cost, SearchProblem
 from raysearch.spaces import Geometry
+from raysearch.spaces.stock import check_timm_name
 from raysearch.store.candidates import CANDIDATES
 from raysearch.store.folder import CONFIG, check_output, read_json
 from raysearch.store.paths import absolute_unless_uri, absolute_uri, expanded, of_home
@@ -218,6 +219,8 @@ def plan_search(
         recipe = fitted_recipe(recipe, splits, machine(), command.given)
     recipe = replace(recipe, constraint=_budget(recipe.constraint, command.given))
     check_cached(recipe)
+    for name in recipe.baselines:
+        check_timm_name(name, "--baselines")
     try:
         geometry = recipe.family.build(recipe.config, recipe.task.ends(splits))
     except UserError as error:

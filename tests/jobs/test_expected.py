@@ -77,6 +77,21 @@ def test_the_champions_further_training_counts_and_is_cut_with_the_rest() -> Non
     assert kept.train.epochs < cut.train.epochs
 
 
+def test_baselines_count_at_most_as_from_scratch_and_are_cut_with_the_rest() -> None:
+    plain = replace(DIGITS_RECIPE, champion=replace(DIGITS_RECIPE.champion, epochs=0, distill=0.0))
+    recipe = replace(plain, baselines=("resnet18", "vit_tiny_patch16_224", "resnet18"))
+    slow = measured(step_s=1.0)
+    known, none = (expected(each, LOAD, slow, trains=True) for each in (recipe, plain))
+    assert known.total - none.total == pytest.approx(START_S + 2 * 300 * (5 * 1.0 + 0.05 + 0.1))
+    assert "baselines at most" in str(known)
+    cut, load = within(recipe, LOAD, slow, seconds=known.total / 2, given=(), trains=True)
+    assert known.total / 3 < expected(cut, load, slow, trains=True).total <= known.total / 2
+    fixed = replace(recipe, report=replace(recipe.report, baseline_epochs=10))
+    assert expected(fixed, LOAD, slow, trains=True).baselines == pytest.approx(START_S + 2 * 10 * (5 * 1.0 + 0.05 + 0.1))
+    cut, load = within(fixed, LOAD, slow, seconds=none.total / 2, given=(), trains=True)
+    assert expected(cut, load, slow, trains=True).total <= none.total / 2
+
+
 def test_time_decides_epochs_and_candidates_that_are_not_given() -> None:
     slow = measured(step_s=1.0)
     whole = expected(DIGITS_RECIPE, LOAD, slow, trains=True)

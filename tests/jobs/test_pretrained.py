@@ -137,6 +137,10 @@ def test_preparation_trains_the_head_and_orders_the_rest(folder: Path):
         (["--from-timm", "vit_tinny_patch16_224"], "timm has no network of that name; near it are .*vit_tiny_patch16_224"),
         (["--from-timm", "test_resnet"], "weights cannot be had|ResNet is no VisionTransformer"),
         (["--from-timm", "test_vit", "--from-timm-weights", "missing.pth"], "missing.pth does not exist"),
+        (
+            ["--baselines", "test_vit", "resnet81"],
+            "--baselines resnet81: timm has no network of that name; near it are",
+        ),
         (["--from-timm-weights", "some.pth"], "--from-timm-weights needs --from-timm NAME"),
         (["--from-timm", "test_vit", "--family", "autoformer"], "do not begin as timm's; leave out --family"),
     ],
