@@ -95,6 +95,16 @@ def said_last(output: Path) -> str:
     return (output.parent / "said.txt").read_text(errors="replace").rpartition("--- ")[2]
 
 
+def progress(output: Path, scored: int) -> float:
+    """How far a search is, from 0 to 1, by its files; ``scored``: lines of an undisturbed search's journal."""
+    if not (output / "config.json").exists():
+        return 0.0
+    if not (output / "supernet.safetensors").exists():
+        return 0.2 if (output / "training.safetensors").exists() else 0.1
+    journal = output / "journal.jsonl"
+    return 0.3 + 0.7 * (journal.read_bytes().count(b"\n") / scored if journal.exists() else 0.0)
+
+
 def result(output: Path) -> dict[str, Any]:
     """What must be equal: candidates with their scores, champion with its weights, networks with theirs."""
     summary = json.loads((output / "summary.json").read_text())
@@ -102,6 +112,7 @@ def result(output: Path) -> dict[str, Any]:
         "candidates": pq.read_table(output / "candidates.parquet").drop_columns(["seconds"]).to_pylist(),
         "champion": hashlib.sha256((output / "champion.safetensors").read_bytes()).hexdigest(),
         "networks": summary["networks"],
+        "scored": (output / "journal.jsonl").read_bytes().count(b"\n"),
     }
 
 
@@ -148,7 +159,7 @@ class Schedule:
 
     number: int
     faults: list[tuple[float, str]]
-    """When, in seconds from the begin at the earliest, and what."""
+    """At which progress at the earliest, and what."""
     draw: random.Random
     on_cluster: bool
     trains: bool
@@ -160,27 +171,27 @@ class Schedule:
     def run(self, folder: Path, server: Server, expected: dict[str, Any] | None, *, seed: int) -> None:
         """Search to the end, and look at what came of it."""
         output, mark = folder / f"schedule-{self.number}" / "run", f"{os.getpid()}-{self.number}-"
-        started = time.monotonic()
         supernet = None if self.trains else folder / "schedule-0" / "run" / "supernet.safetensors"
         with own_cluster(mark, wanted=self.on_cluster) as cluster:
             while not self.wrong and (not (output / ".finished").exists() or (output / "tracking.jsonl").exists()):
                 self.runs += 1
                 run = begin(output, mark, server, cluster, supernet=supernet, seed=seed)
-                self._disturb(run, started)
+                self._disturb(run, scored=0 if expected is None else expected["scored"])
                 self._judge_end(run)
             if not self.wrong and expected is not None:
                 found = result(output)
-                unequal = [name for name in expected if found[name] != expected[name]]
+                unequal = [name for name in expected if found[name] != expected[name]]  # a score too many as well
                 self.wrong = f"other {' and '.join(unequal)} than undisturbed" if unequal else recorded(output, server.uri)
         self.wrong = self.wrong or none_left(mark)
         if not self.wrong and expected is not None:
             shutil.rmtree(output.parent)
 
-    def _disturb(self, run: Run, started: float) -> None:
+    def _disturb(self, run: Run, *, scored: int) -> None:
         """Do harm when it is due, until the driver ends."""
         while run.driver.poll() is None:
-            if self.faults and time.monotonic() - started >= self.faults[0][0]:
+            if self.faults and progress(run.output, scored) >= self.faults[0][0]:
                 name = self.faults[0][1]
+                time.sleep(self.draw.uniform(0, 3))  # else it would always follow upon something written
                 if FAULTS[name](run, self.draw):
                     self.done.append(name)
                     del self.faults[0]
@@ -198,22 +209,17 @@ class Schedule:
             self.wrong = f"not finished after {MOST_RUNS} runs"
 
 
-def drawn(seed: int, number: int, *, training: float, others: float) -> Schedule:
-    """The schedule of that number: two to five faults within the time that an undisturbed search takes.
+def drawn(seed: int, number: int) -> Schedule:
+    """The schedule of that number, from 1: two to five faults.
 
-    Args:
-        seed: of the draws.
-        number: from 1; every third trains, and has a fault in that; every fourth is on a cluster with a node that goes.
-        training: seconds that the undisturbed search trained.
-        others: seconds that it took for all else.
-
+    Every third trains, and has a fault in that; every fourth is on a cluster with a node that comes and goes.
     """
     draw = random.Random(f"{seed}/chaos/{number}")
     on_cluster, trains = number % 4 == 0, number % 3 == 0
     anywhere = [name for name in FAULTS if name != NODE and name not in OF_TRAINING]
     names = draw.sample(anywhere, draw.randint(2, 3)) + [NODE] * on_cluster + [draw.choice(OF_TRAINING)] * trains
-    end = others + training if trains else others
-    return Schedule(number, sorted((draw.uniform(0, end), name) for name in names), draw, on_cluster, trains)
+    faults = sorted((draw.uniform(0, 0.2 if name in OF_TRAINING else 0.95), name) for name in names)
+    return Schedule(number, faults, draw, on_cluster, trains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +260,10 @@ def main(settings: Settings) -> int:
             screen.print(f"the undisturbed search: {whole.wrong}; {folder}")
             return 1
         expected = result(folder / "schedule-0" / "run")
-        phases = json.loads((folder / "schedule-0" / "run" / "seconds.json").read_text())
-        seconds, training = sum(phases.values()), phases["train"]
-        screen.print(f"undisturbed: {len(expected['candidates'])} candidates, {seconds:.0f} s", highlight=False)
+        screen.print(f"undisturbed: {len(expected['candidates'])} candidates", highlight=False)
         while time.monotonic() - begun < 60 * settings.minutes:
             since, number = time.monotonic(), len(schedules) + 1
-            schedule = drawn(settings.seed, number, training=training, others=seconds - training)
+            schedule = drawn(settings.seed, number)
             schedules.append(schedule)
             schedule.run(folder, server, expected, seed=settings.seed)
             took = f"({schedule.runs} runs, {time.monotonic() - since:.0f} s)"
