@@ -18,7 +18,7 @@ from raysearch.errors import UserError
 from raysearch.report.tables import duration_text
 from raysearch.store.folder import CONFIG, LOCK, OutputFolder, read_json
 
-PHASES = ("prepare", "latency", "train", "search", "report", "fine-tune")
+PHASES = ("prepare", "latency", "train", "search", "report", "fine-tune", "baselines")
 """As the folder counts their seconds, in order."""
 
 
@@ -70,10 +70,14 @@ def _works(path: Path) -> bool:
 
 def _phase(folder: OutputFolder, recipe: dict[str, Any]) -> list[str]:
     if not folder.supernet.exists():
-        epochs = cast("dict[str, Any]", recipe.get("train", {})).get("epochs", "?")
-        history = _history(folder.training) if folder.training.exists() else []
-        loss = f", loss {history[-1]['loss']:.3f}" if history else ""
-        return [f"training: {len(history)} of {epochs} epochs saved{loss}"]
+        train = cast("dict[str, Any]", recipe.get("train", {}))
+        epochs: Any = train.get("epochs", "?")
+        lines = list[str]()
+        first = round(train.get("largest_first", 0) * train["epochs"]) if "from_timm" in recipe else 0
+        if first and first < epochs:
+            lines.append(f"the whole network: {_saved(folder.path / 'whole-training.safetensors', first)}")
+            epochs -= first
+        return [*lines, f"training: {_saved(folder.training, epochs)}"]
     splits: dict[str, list[dict[str, Any]]] = {}
     for line in _lines(folder.journal):
         if "split" in line:
@@ -86,7 +90,17 @@ def _phase(folder: OutputFolder, recipe: dict[str, Any]) -> list[str]:
     lines = [f"search by {recipe.get('algorithm', '?')}: {len(outcomes)} candidates scored{best}{told}"]
     if later := {split: len(of) for split, of in splits.items()}:
         lines.append(f"after it: {', '.join(f'{count} networks on {split}' for split, count in later.items())}")
+    for place, what in (("fine-tuned", "fine-tuning"), ("baselines", "baseline")):
+        for begun in sorted((folder.path / place).glob("*-training.safetensors")):
+            lines.append(f"{what} {begun.name.removesuffix('-training.safetensors')}: {_saved(begun, None)}")
     return lines
+
+
+def _saved(training: Path, epochs: int | str | None) -> str:
+    """How far a training is, by its checkpoint; ``epochs``: of all, where they are known here."""
+    history = _history(training) if training.exists() else []
+    loss = f", loss {history[-1]['loss']:.3f}" if history else ""
+    return f"{len(history)}{'' if epochs is None else f' of {epochs}'} epochs saved{loss}"
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

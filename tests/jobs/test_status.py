@@ -36,6 +36,12 @@ def test_a_search_is_told_by_its_phase_and_left_as_it_is(tmp_path: Path) -> None
         journal.append(("finalists", "a"), Result(0.5, 1, 1, 1))
         with folder.journal.open("ab") as file:
             file.write(b'{"split": "sea')  # another process is writing it
+        (path / "baselines").mkdir()
+        begun = path / "baselines" / "resnet18-training.safetensors"
+        checkpoint.write(begun, checkpoint.pack({}, {"kind": "training", "history": history}))
+        assert status_of(path)[3] == "baseline resnet18: 2 epochs saved, loss 1.000"
+        begun.unlink()
+        begun.parent.rmdir()
         before = {file.name: file.read_bytes() for file in path.iterdir()}
         lines = status_of(path)
         assert lines[1:3] == [
@@ -45,6 +51,18 @@ def test_a_search_is_told_by_its_phase_and_left_as_it_is(tmp_path: Path) -> None
         assert lines[3].endswith("; so far: train 1 min 30 s")
         assert {file.name: file.read_bytes() for file in path.iterdir()} == before
     assert status_of(path)[3].startswith("nothing works on it on this machine: the same command with --resume continues; ")
+
+
+def test_both_trainings_of_a_pretrained_network_are_told(tmp_path: Path) -> None:
+    path, values = tmp_path / "run", DIGITS_RECIPE.to_dict()
+    values = {**values, "from_timm": "vit_small", "train": {**values["train"], "epochs": 60, "largest_first": 0.25}}
+    with open_folder(path, {"command": "line", "recipe": values}, resume=False) as folder:
+        history = [{"epoch": epoch, "loss": 2.0 - epoch, "lr": 1e-3} for epoch in range(2)]
+        checkpoint.write(path / "whole-training.safetensors", checkpoint.pack({}, {"kind": "training", "history": history}))
+        whole = "the whole network: 2 of 15 epochs saved, loss 1.000"
+        assert status_of(path)[1:3] == [whole, "training: 0 of 45 epochs saved"]
+        checkpoint.write(folder.training, checkpoint.pack({}, {"kind": "training", "history": history[:1]}))
+        assert status_of(path)[1:3] == [whole, "training: 1 of 45 epochs saved, loss 2.000"]
 
 
 def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
