@@ -14,8 +14,8 @@ from raysearch.distributed.cluster import Actor, answer
 from raysearch.distributed.evaluators import ATTEMPTS, EvaluatorConfig, plan_evaluators
 from raysearch.distributed.room import Waiting, check_room
 from raysearch.distributed.supernet_scorer import evaluator_device
+from raysearch.nn.compiled import compile_blocks
 from raysearch.scoring.latency import LatencyConfig, computes_in, device_name, measure, undisturbed
-from raysearch.scoring.score import compile_blocks
 from raysearch.space import Architecture
 from raysearch.spaces import Family, build_subnet
 

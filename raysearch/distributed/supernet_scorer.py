@@ -13,9 +13,10 @@ from raysearch.distributed.device_lock import DeviceLock
 from raysearch.distributed.evaluators import EvaluatorConfig
 from raysearch.distributed.files import NodeFile, local_path, node_folder
 from raysearch.errors import UserError
+from raysearch.nn.compiled import compile_blocks
 from raysearch.scoring.latency import LatencyRule, device_name, measure
 from raysearch.scoring.predictions import predict
-from raysearch.scoring.score import compile_blocks, score
+from raysearch.scoring.score import score
 from raysearch.scoring.subnets import open_subnets
 from raysearch.search.protocol import Failure, Result
 from raysearch.search.racing import Race

@@ -25,6 +25,7 @@ from raysearch.distributed.keeper import CheckpointKeeper, TrainingState, histor
 from raysearch.distributed.metrics import training_loss
 from raysearch.distributed.restarts import RESTARTS, Restarts
 from raysearch.distributed.room import Need, NoNodeError, Waiting, check_room, starts_nodes
+from raysearch.distributed.streaming import check_free_cpus
 from raysearch.distributed.training_worker import Losses, NoFurther, TrainingBugError, TrainingJob, train_worker
 from raysearch.errors import UserError
 from raysearch.store.summary import EpochRecord
@@ -97,6 +98,7 @@ def _train_networks(trainings: Sequence[Training], *, say: Callable[[str], None]
         config = trainings[0].job.train
         if not all(each.finished for each in watched):
             scale = _scaling(config, _shards_so_far(watched), say)
+            check_free_cpus(trainings[0].job.task, scale.need, scale.most)
             ask_for_nodes(scale.need, scale.least, say=say)
             # One that is lost later, and not replaced, is waited for: Ray Train has no end for that.
             waiting = Waiting(replace(scale.need, wait=math.inf), say)

@@ -21,6 +21,7 @@ from raysearch.distributed.cluster import Actor, answer, brief, told
 from raysearch.distributed.files import NodeFile, local_path
 from raysearch.distributed.keeper import history_of, killed_for_memory, lacks_memory, out_of_memory, within_of
 from raysearch.distributed.network_file import NetworkFile
+from raysearch.distributed.streaming import training_batches
 from raysearch.errors import UserError
 from raysearch.space import Architecture
 from raysearch.spaces import Family
@@ -237,8 +238,10 @@ def _latest(keeper: Actor, *, first: bool) -> tuple[dict[str, torch.Tensor], dic
 def _batches_of(job: TrainingJob, items: Any, of: int, world_size: int, shard: int) -> Batches:
     """The images of one of ``of`` shards, of which a process has its part, as of the processes that prepare them."""
     loaders = job.train.loader_workers
-    return job.task.batches(
+    return training_batches(
+        job.task,
         items,
+        epochs=job.train.epochs,
         batch_size=job.train.batch_size // of,
         rank=shard,
         world_size=of,

@@ -7,7 +7,7 @@ ANYWHERE = frozenset(
         *("evaluators.batch_size", "evaluators.cpus", "evaluators.compile", "evaluators.max_evaluators"),
         *("evaluators.deadline.medians", "evaluators.deadline.minutes"),
         *("train.workers", "train.loader_workers", "train.max_failures", "train.max_skipped_steps"),
-        *("train.micro_batch", "train.save_epochs", "train.save_minutes"),
+        *("train.compile", "train.micro_batch", "train.save_epochs", "train.save_minutes", "dataset.stream"),
         *(f"{work}.nodes.{name}" for work in ("train", "evaluators") for name in ("most", "offer", "wait", "otherwise")),
         *("report.register", "report.baseline_epochs", "baselines"),
     )

@@ -40,7 +40,7 @@ _PUBLISHED = asdict(TrainingConfig())
 _SINCE_0_1_0 = frozenset(
     (
         *("strategy", "largest_first", "widen", "draw_from", "arch_per_rank", "distill", "ema", "layer_decay", "micro_batch"),
-        *("fsdp", "shards", "save_epochs", "save_minutes", "nodes"),
+        *("compile", "fsdp", "shards", "save_epochs", "save_minutes", "nodes"),
     )
 )
 """Settings of training that came later; their defaults are what it did before."""
@@ -64,10 +64,12 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(dataset := left.get("dataset"), Mapping):
         held = cast(Mapping[str, Any], dataset)
         columns = {"image_column": None, "label_column": None, "split_column": None}
-        of_dataset = {"skip_unreadable": False, "white": None, "uri": None, **columns}
+        of_dataset = {"skip_unreadable": False, "white": None, "uri": None, "stream": False, **columns}
         if "split_seed" not in held:
             of_dataset |= {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
         left["dataset"] = {**of_dataset, **held}
+    if isinstance(augment := left.get("augment"), Mapping):
+        left["augment"] = {"erasing_mode": "pixel", "erasing_count": 1, **cast(Mapping[str, Any], augment)}
     if isinstance(train := left.get("train"), Mapping):
         of_train = {name: value for name, value in _PUBLISHED.items() if name in _SINCE_0_1_0}
         left["train"] = {"max_skipped_steps": 0, **of_train, **cast(Mapping[str, Any], train)}

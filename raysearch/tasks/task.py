@@ -86,6 +86,32 @@ class Batches(Protocol):
         ...
 
 
+class ItemStream(Protocol):
+    """Training items of one process one by one, for machines of a cluster that prepare them: it travels to these."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Items of one step."""
+        ...
+
+    def order(self, epoch: int) -> Tensor:
+        """Which items make up each step of an epoch: indices into the training split (steps, batch)."""
+        ...
+
+    def keys(self, epoch: int) -> np.ndarray:
+        """What decides each item of an epoch: whole numbers (steps, batch, n)."""
+        ...
+
+    def prepare(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (items, ...), normalised, and targets, as :class:`Batches` gives them for the same epoch and step."""
+        ...
+
+
 class Task(Protocol):
     """Data, loss and judgement. A frozen dataclass, whose fields are flags of the command line.
 
@@ -160,6 +186,15 @@ class Task(Protocol):
         ``workers`` is the number of processes that prepare them; None: as the task finds right for the machine.
         """
         ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether training items are to be prepared on all machines of a cluster."""
+        return False
+
+    def stream(self, items: Any, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> ItemStream | None:
+        """The items of :meth:`batches` for other machines to prepare; None where that would not pay."""
+        return None
 
     def write_cache(self, items: Any, path: Path) -> None:
         """Write the inputs and targets of ``items`` as they are for evaluation, for :func:`~raysearch.tasks.images.open_cache`.

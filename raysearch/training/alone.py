@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from raysearch.nn.compiled import compile_blocks
 from raysearch.space import Architecture
 from raysearch.spaces import Family, Subnet, build_subnet
 from raysearch.spaces.supernet import layers_below
@@ -71,7 +72,11 @@ def network_to_train(
         network.reset_parameters(weight_init=train.weight_init, pos_embed_std=train.pos_embed_std, generator=generator)
     else:
         network.load_state_dict(dict(start))
-    return network if arch is None else Alone(network, arch)
+    if arch is None:
+        return network
+    if train.compile:
+        compile_blocks(network)
+    return Alone(network, arch)
 
 
 def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:

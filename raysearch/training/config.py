@@ -91,6 +91,9 @@ class TrainingConfig:
     """Images per forward pass of one training process; gradients of a step are summed over its passes, so results are the same
     to rounding, in less memory and more time. Default: all at once, where memory allows."""
     precision: Precision = "auto"
+    compile: bool = False
+    """Compile the blocks of a network that is trained alone, as a champion (torch.compile): seconds before its first step, for
+    long trainings on GPUs. Supernets are not compiled: each architecture has shapes of its own."""
     fsdp: bool = False
     """Divide weights, gradients and moments among the training processes (PyTorch's FSDP2), for supernets that fill a GPU."""
     weight_init: Literal["trunc_normal", "xavier"] = "trunc_normal"

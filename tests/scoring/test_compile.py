@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch._dynamo.utils import counters
 
-from raysearch.scoring.score import compile_blocks
+from raysearch.nn.compiled import compile_blocks
 from raysearch.spaces.autoformer import AutoFormerArchitecture, AutoFormerSupernet
 
 

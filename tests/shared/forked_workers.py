@@ -28,7 +28,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LIBRARIES = (
-    *("ray.train.torch", "ray.train.collective", "ray.tune", "torch._dynamo", "torch.distributed", "pyarrow.parquet"),
+    *(
+        "ray.train.torch",
+        "ray.train.collective",
+        "ray.tune",
+        "ray.data",
+        "torch._dynamo",
+        "torch.distributed",
+        "pyarrow.parquet",
+    ),
     *("sklearn.datasets", "torchvision.transforms", "timm.data", "timm.optim", "timm.utils", "PIL.Image", "scipy.stats"),
 )
 """What actors of the tests import."""

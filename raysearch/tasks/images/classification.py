@@ -22,7 +22,7 @@ from raysearch.tasks.images.config import DataConfig
 from raysearch.tasks.images.datasets import load_splits
 from raysearch.tasks.images.fitted import fitted_augment, fitted_data, median_side
 from raysearch.tasks.images.images import EncodedImages, ImageSet
-from raysearch.tasks.images.loader import TrainLoader
+from raysearch.tasks.images.loader import ImageStream, TrainLoader
 from raysearch.tasks.images.transforms import AugmentConfig, Normalisation
 from raysearch.tasks.task import Ends, Mix, Splits, Task
 
@@ -114,6 +114,18 @@ class ImageClassification(Task):
             world_size=world_size,
             workers=workers,
         )
+
+    @property
+    def streams(self) -> bool:
+        """As ``dataset.stream`` says."""
+        return self.dataset.stream
+
+    def stream(self, items: ImageSet, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> ImageStream | None:
+        """The images of :meth:`batches`; None for those that are in memory."""
+        if not (self.streams and isinstance(items, EncodedImages)):
+            return None
+        sizes = {"batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size}
+        return ImageStream(items, self.dataset, self.augment, **sizes)
 
     def write_cache(self, items: ImageSet, path: Path) -> None:
         """Images under the evaluation transform: uint8 (n, chans, height, width), and their labels."""

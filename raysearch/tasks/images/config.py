@@ -85,6 +85,9 @@ class DataConfig:
     """Column of a table that says which images are train, val and test. Default: split, where there is one."""
     skip_unreadable: bool = False
     """Go on without the files of a folder that cannot be read; they are counted and named."""
+    stream: bool = False
+    """Training images are decoded and varied on free CPUs of all nodes of a cluster, not by loader processes beside each
+    training process: where GPUs wait for the CPUs of their node. The images are the same. Not for those held in memory."""
     rules: Annotated[Literal["0.1", "0.2"], tyro.conf.Suppress] = "0.2"
     """The version whose rules say which files are images, which are equal, and what tells a changed one; of 0.1 only for
     searches that this version stored."""

@@ -50,7 +50,11 @@ class AugmentConfig:
     color_jitter: NotNegative = 0.0
     """Strength of brightness, contrast and saturation changes. As in timm, without effect beside RandAugment."""
     random_erasing: Share = 0.0
-    """Probability that a rectangle is replaced by noise."""
+    """Probability that rectangles are replaced (timm's RandomErasing)."""
+    erasing_mode: Literal["pixel", "rand", "const"] = "pixel"
+    """By noise of each pixel, one random colour, or black after normalisation."""
+    erasing_count: Count = 1
+    """Greatest number of rectangles, whose area together is at most a third of the image."""
     interpolation: Literal["bicubic", "bilinear", "random"] = "bicubic"
     """Of the random resized crop and of RandAugment."""
     repeated_augmentation: Count = 1
@@ -154,7 +158,8 @@ def training_transform(config: DataConfig, augment: AugmentConfig) -> Callable[[
             mean=config.mean,
             std=config.std,
             re_prob=augment.random_erasing,
-            re_mode="pixel",
+            re_mode=augment.erasing_mode,
+            re_count=augment.erasing_count,
             separate=True,
         ),
     )

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -173,6 +174,29 @@ def test_augmentation_leaves_global_generators_alone(folder: EncodedImages) -> N
 def test_copies_of_an_image_are_varied_anew(folder: EncodedImages) -> None:
     ((batch, *_),) = decoded(folder, replace(EVERYTHING, repeated_augmentation=3), workers=0, epochs=[0])
     assert not torch.equal(batch[0], batch[1])
+
+
+@pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
+def test_erased_rectangles_are_as_asked_for(mode: Literal["pixel", "rand", "const"]) -> None:
+    """Of a white image, everything that is not white was erased: by noise, by one colour for each rectangle, or by zeros."""
+    images = ArrayImages(np.full((1, 3, 32, 32), 255, np.uint8), np.zeros(1, np.int64))
+    config = replace(IMAGES, img_size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    colours = {1: set[int](), 4: set[int]()}
+    for count, found in colours.items():
+        augment = AugmentConfig(random_erasing=1.0, erasing_mode=mode, erasing_count=count)
+        loader = TrainLoader(images, config, augment, batch_size=1, seed=0)
+        for epoch in range(12):
+            ((image,), _) = next(iter(loader.epoch(epoch)))
+            erased = (image != 1).any(dim=0)
+            assert 0 < erased.float().mean() < 0.5
+            found.add(len(torch.unique(image[:, erased].T, dim=0)))
+            if mode == "const":
+                assert (image[:, erased] == 0).all()
+    if mode == "rand":
+        assert colours[1] == {1}
+        assert max(colours[4]) > 1
+    elif mode == "pixel":
+        assert min(colours[1]) > 10
 
 
 def test_grey_images_take_every_augmentation() -> None:
