@@ -266,7 +266,7 @@ def main(settings: Settings) -> None:
             normalise=RECIPE.task.normalise,
             batch_size=RECIPE.evaluators.batch_size,
             precision=RECIPE.evaluators.precision,
-            race=race,
+            part=race,
         )
         assert isinstance(outcome, Result)
         return outcome

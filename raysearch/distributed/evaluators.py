@@ -32,7 +32,7 @@ from raysearch.errors import UserError
 from raysearch.nn.precision import Precision
 from raysearch.nodes import NodesConfig
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
-from raysearch.search.racing import Race
+from raysearch.search.racing import Part, Race
 from raysearch.space import Architecture
 from raysearch.store.journal import Journal
 from raysearch.store.predictions import Predictions
@@ -92,8 +92,8 @@ def check_evaluators(config: EvaluatorConfig) -> None:
 class Scorer(Protocol):
     """What an evaluator runs."""
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
-        """Score one architecture on the cached images, or on as many of them as the race takes."""
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
+        """Score one architecture on the cached images, or on a part of them."""
         ...
 
 
@@ -117,9 +117,9 @@ class Evaluator:
         """Answer with the id of the node, if the process lives."""
         return ray.get_runtime_context().get_node_id()
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None) -> dict[str, Any]:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None) -> dict[str, Any]:
         """The outcome as JSON values."""
-        outcome = self.scorer.score(arch, images, race)
+        outcome = self.scorer.score(arch, images, part)
         _return_free_memory()
         return outcome_to_dict(outcome)
 
@@ -336,12 +336,12 @@ class Pool:
         """Name the images of a split, which must come before its candidates."""
         self.images[split] = images
 
-    async def prefetch(self, split: str, candidates: dict[Architecture, Race | None]) -> None:
-        """Queue candidates in this order, each with its race; each is scored once, however often it is asked for.
+    async def prefetch(self, split: str, candidates: dict[Architecture, Part | None]) -> None:
+        """Queue candidates in this order, each with what it is scored on; each is scored once, however often it is asked for.
 
-        The incumbent of a race was scored in full on this split.
+        The incumbent of a race was scored on all items of the race.
         """
-        for arch, race in candidates.items():
+        for arch, part in candidates.items():
             key = (split, arch.id)
             if key in self.futures:
                 continue
@@ -350,7 +350,7 @@ class Pool:
                 self.futures[key].set_result(known)
             else:
                 self.usage_log.queued(1, time.monotonic())
-                self.futures[key] = self._spawn(self._score(split, arch, race))
+                self.futures[key] = self._spawn(self._score(split, arch, part))
 
     async def result(self, split: str, arch_id: str) -> dict[str, Any]:
         """The outcome of a queued candidate, as JSON values, when it is known. Raises the error of a scorer."""
@@ -398,12 +398,12 @@ class Pool:
         usage = self.usage_log.usage(split, part=part)
         return None if usage is None else asdict(usage)
 
-    async def _score(self, split: str, arch: Architecture, race: Race | None) -> Result | Failure:
-        if race is not None:
-            incumbent = self.journal.outcomes[split, race.incumbent]
+    async def _score(self, split: str, arch: Architecture, part: Part | None) -> Result | Failure:
+        if isinstance(part, Race):
+            incumbent = self.journal.outcomes[split, part.incumbent]
             assert isinstance(incumbent, Result)
             assert incumbent.competes
-            race = replace(race, outcomes=incumbent.outcomes, kind=incumbent.kind)
+            part = replace(part, outcomes=incumbent.outcomes, kind=incumbent.kind)
         outcome: Result | Failure
         tries = lost = hung = 0
         while tries < TRIES and lost < ATTEMPTS and hung < HANGS:
@@ -418,7 +418,7 @@ class Pool:
             self.usage_log.queued(-1, begin)
             try:
                 self.busy += 1
-                asked = evaluator.score.remote(arch, self.images[split], race)
+                asked = evaluator.score.remote(arch, self.images[split], part)
                 outcome = outcome_from_dict(await self._in_time(asked, split, arch))
             except RayTaskError as error:  # a bug in the scorer, or what the user can mend; the evaluator lives
                 self.free.put_nowait(evaluator)

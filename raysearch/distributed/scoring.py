@@ -18,7 +18,7 @@ from raysearch.distributed.files import NodeFile
 from raysearch.distributed.restarts import Restarts
 from raysearch.distributed.usage import Span, Usage
 from raysearch.search.protocol import Failure, Result, outcome_from_dict
-from raysearch.search.racing import Race
+from raysearch.search.racing import Part
 from raysearch.space import Architecture
 from raysearch.store.journal import Journal
 from raysearch.store.predictions import Predictions
@@ -123,8 +123,8 @@ class ScoringService:
         found = self._kept_up(ask)
         return None if found is None else Usage(**found)
 
-    def prefetch(self, split: str, candidates: Mapping[Architecture, Race | None]) -> None:
-        """Queue candidates, each with its race; see :meth:`Pool.prefetch`. Raises RayActorError when the pool is gone."""
+    def prefetch(self, split: str, candidates: Mapping[Architecture, Part | None]) -> None:
+        """Queue candidates, each with its part of the split: :meth:`Pool.prefetch`. RayActorError when the pool is gone."""
         answer(self.pool.prefetch.remote(split, dict(candidates)))
 
     def check(self) -> None:
@@ -134,7 +134,8 @@ class ScoringService:
     def score(self, split: str, archs: Sequence[A]) -> Iterator[tuple[A, Result | Failure]]:
         """Outcomes of ``archs`` on all images of a split, in this order, each as soon as it is known.
 
-        Not for a split on which some of them were raced: that outcome stands for the split, and a search replays it.
+        Not for a split on which some of them were raced or scored on a sample: that outcome stands for the split, and a search
+        replays it.
         """
         self._kept_up(lambda: self.prefetch(split, dict.fromkeys(archs)))
         for done, arch in enumerate(archs):
@@ -144,7 +145,7 @@ class ScoringService:
                 return answer(self.pool.result.remote(split, arch.id))
 
             outcome = outcome_from_dict(self._kept_up(one))
-            assert not (isinstance(outcome, Result) and outcome.excluded == "raced"), f"{arch.id} was raced on {split}"
+            assert not (isinstance(outcome, Result) and outcome.partial), f"{arch.id} was scored on a part of {split}"
             yield arch, outcome
 
     def predict(self, split: str, arch: Architecture) -> Predictions | None:

@@ -21,8 +21,9 @@ from raysearch.distributed.restarts import Restarts
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.searcher import TrialError, TuneSearcher
 from raysearch.search.candidate import Candidate
+from raysearch.search.informative import Informative
 from raysearch.search.protocol import Failure, Result, SearchAlgorithm, outcome_from_dict
-from raysearch.search.racing import Race, RacingConfig
+from raysearch.search.racing import Part, Race, RacingConfig
 from raysearch.space import Architecture
 from raysearch.space.cost import Cost
 from raysearch.space.problem import SearchProblem
@@ -42,6 +43,9 @@ class SearchRun(Generic[A]):
     not depend on evaluators, speed or crashes. Outcomes that a journal knows are told at once, so a resumed search replays
     itself without scoring anything twice.
 
+    With informative images (:mod:`raysearch.search.informative`), the first candidates are scored on all images and the search
+    waits for them; what each later one is scored on is decided when it is asked.
+
     With racing, a candidate runs against the algorithm's threshold at the time it is asked: its outcome is decided then,
     whoever scores it and when.
 
@@ -52,6 +56,7 @@ class SearchRun(Generic[A]):
         on_candidate: called with every candidate, in the order asked.
         racing: whether candidates race, and how; they do not when not given.
         seed: of the order in which racing candidates see the images.
+        informative: which images candidates are scored on; all when not given.
         enough: whether to ask for no more candidates than those that were asked for, of which there are some then.
 
     """
@@ -65,18 +70,22 @@ class SearchRun(Generic[A]):
         on_candidate: Callable[[Candidate], None],
         racing: RacingConfig | None = None,
         seed: int = 0,
+        informative: Informative | None = None,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
         self.enough, self._ended = enough, False
         self.algorithm, self.cost, self.known, self.on_candidate = algorithm, cost, known, on_candidate
         self.racing, self.seed = racing or RacingConfig(enabled=False), seed
+        self.informative = informative
         self.candidates: list[Candidate] = []
         self._waiting: deque[A] = deque()
         """Asked, not told; in the order asked."""
         self._outcomes: dict[A, Result | Failure] = {}
         """Of waiting candidates whose turn has not come."""
-        self._races: dict[A, Race | None] = {}
+        self._races: dict[A, Part | None] = {}
         """Of waiting candidates that must be scored."""
+        self._scored_on: dict[str, str] = {}
+        """Ids of the samples of those candidates that were not scored on all images."""
         self._queue: deque[A] = deque()
         """Without outcome and not yet a trial."""
 
@@ -85,34 +94,41 @@ class SearchRun(Generic[A]):
         """True when the algorithm asks nothing more, or it is enough."""
         return (self.algorithm.finished or self._ended) and not self._waiting
 
-    def advance(self) -> dict[A, Race | None]:
-        """Ask for all candidates that can be asked now. Returns those that must be scored, in order, and their races."""
-        fresh: dict[A, Race | None] = {}
+    def advance(self) -> dict[A, Part | None]:
+        """Ask for all candidates that can be asked now. Returns those that must be scored, in order, each with its part."""
+        fresh: dict[A, Part | None] = {}
         self._ended = self._ended or (bool(self.candidates or self._waiting) and self.enough())
         asked = not self._ended
         while asked:
             asked = False
             # An algorithm asks members of its own space, which its protocol does not name.
-            while (arch := cast("A | None", self.algorithm.ask())) is not None:
+            while not self._holds() and (arch := cast("A | None", self.algorithm.ask())) is not None:
                 asked = True
                 self._waiting.append(arch)
                 if (outcome := self.known.get(arch.id)) is not None:
                     self._outcomes[arch] = outcome
                 else:
-                    fresh[arch] = self._races[arch] = self._race(arch)
+                    fresh[arch] = self._races[arch] = self._part(arch)
             self._settle()  # outcomes that are known let the algorithm go on
         self._queue.extend(fresh)
         return fresh
 
-    def _race(self, arch: A) -> Race | None:
-        incumbent = self.algorithm.threshold if self.racing.enabled else None
-        if incumbent is None:
-            return None
-        draw = f"{self.seed}/race/{incumbent.id}/{arch.id}"
-        return Race(incumbent.id, draw, error=self.racing.error, block=self.racing.block)
+    def _holds(self) -> bool:
+        told = len(self.candidates)
+        return self.informative is not None and self.informative.holds(told + len(self._waiting), told)
 
-    def restart(self) -> dict[A, Race | None]:
-        """Begin again with the candidates that have no outcome, in the order asked; returns them with their races.
+    def _part(self, arch: A) -> Part | None:
+        """What a candidate that is asked now is scored on: images against an incumbent, or some of them; None: all."""
+        sample = None if self.informative is None else self.informative.sample
+        incumbent = self.algorithm.threshold if self.racing.enabled else None
+        # One that was scored on other images than these cannot be raced against on them.
+        if incumbent is None or (self._scored_on.get(incumbent.id) not in (None, sample and sample.id)):
+            return sample
+        draw = f"{self.seed}/race/{incumbent.id}/{arch.id}"
+        return Race(incumbent.id, draw, error=self.racing.error, block=self.racing.block, sample=sample)
+
+    def restart(self) -> dict[A, Part | None]:
+        """Begin again with the candidates that have no outcome, in the order asked; returns them with what they are scored on.
 
         For when whoever had taken some of them by :meth:`next` is gone.
         """
@@ -137,6 +153,12 @@ class SearchRun(Generic[A]):
             self.algorithm.tell(arch, outcome)
             candidate = Candidate(self.algorithm.proposal(arch), self.cost(arch), outcome)
             self.candidates.append(candidate)
+            if isinstance(outcome, Result) and outcome.sample is not None:
+                self._scored_on[arch.id] = outcome.sample
+            if self.informative is not None:
+                self.informative.tell(outcome)
+                if not self._waiting:
+                    self.informative.settle(len(self.candidates))
             self.on_candidate(candidate)
 
 
@@ -274,7 +296,7 @@ def run_search(run: SearchRun[Any], service: ScoringService, *, say: Callable[[s
     UserError for what the user can mend, OSError when a disk is full.
     """
     restarts = Restarts("the trial of the search", say)
-    left: Mapping[Any, Race | None] = {}
+    left: Mapping[Any, Part | None] = {}
     while True:
         try:
             service.prefetch(SEARCH_SPLIT, left)

@@ -19,7 +19,7 @@ from raysearch.scoring.predictions import predict
 from raysearch.scoring.score import score
 from raysearch.scoring.subnets import open_subnets
 from raysearch.search.protocol import Failure, Result
-from raysearch.search.racing import Race
+from raysearch.search.racing import Part
 from raysearch.space import Architecture
 from raysearch.spaces import Family
 from raysearch.store.predictions import Predictions
@@ -79,8 +79,8 @@ class SupernetScorer:
         )
         self.opened: dict[str, DeviceImages] = {}
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
-        """Extract the subnet, then one pass over the images, or as much of it as the race takes.
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
+        """Extract the subnet, then one pass over the images, or over a part of them.
 
         Then, where that is asked for, its latency is measured, alone on the device; not that of one that is out of its race.
         """
@@ -97,7 +97,7 @@ class SupernetScorer:
                 normalise=self.task.normalise,
                 batch_size=self.config.batch_size,
                 precision=self.config.precision,
-                race=race,
+                part=part,
             )
         if self.latency is None or isinstance(outcome, Failure) or not outcome.competes:
             return outcome

@@ -103,7 +103,7 @@ def compare(
     chosen: list[Architecture] = list(dict.fromkeys([champion, largest, smallest, *random]))
     # Where the search scored a subnet on all images, its score is known.
     everything = plan.recipe.finalists.search_images is None
-    again = {c.proposal.arch for c in candidates if c.status == "raced"} if everything else set(chosen)
+    again = {c.proposal.arch for c in candidates if c.result is not None and c.result.partial} if everything else set(chosen)
     scores: dict[str, dict[Architecture, Result]] = {SEARCH_SPLIT: {}, TEST_SPLIT: {}}
     with phase(console, "report", len(chosen) * len(scores)) as shown:
         done = 0

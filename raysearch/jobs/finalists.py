@@ -6,7 +6,7 @@ The test split plays no part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from raysearch.jobs.progress import phase
 from raysearch.recipes.recipe import FinalistsConfig
 from raysearch.search import Candidate, Result, ranked
 from raysearch.search.finalists import Verdict, best_of, cost_of, finalists, judged
+from raysearch.search.informative import Sample
 from raysearch.search.protocol import pack
 from raysearch.space import Quantity
 from raysearch.statistics import Outcomes, score_interval, selection_bias
@@ -32,6 +33,7 @@ def choose(
     splits: Sequence[str],
     config: FinalistsConfig,
     quantity: Quantity,
+    samples: Mapping[str, Sample],
 ) -> tuple[Candidate, Finalists]:
     """The champion, and how it was chosen.
 
@@ -45,10 +47,11 @@ def choose(
         splits: names of the splits with fresh images.
         config: how many finalists, and whom to choose.
         quantity: what counts as cost.
+        samples: images that candidates were scored on instead of all, by their ids.
 
     """
     cheaper = config.count // 2 if config.choose == "cheapest" and splits else 0
-    chosen = finalists(candidates, count=config.count, cheaper=cheaper, quantity=quantity)
+    chosen = finalists(candidates, count=config.count, cheaper=cheaper, quantity=quantity, samples=samples)
     if not splits:
         return chosen[0], _unjudged(chosen, quantity)
     fresh = _on_fresh_images(chosen, service, console, splits=splits)

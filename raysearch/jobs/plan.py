@@ -218,6 +218,11 @@ def plan_search(
     if recipe.fits and machine is not None:
         recipe = fitted_recipe(recipe, splits, machine(), command.given)
     recipe = replace(recipe, constraint=_budget(recipe.constraint, command.given))
+    scored = recipe.finalists.search_images or len(splits.search)
+    if recipe.informative.images is not None and recipe.informative.images >= scored:
+        raise UserError(
+            f"informative.images is {recipe.informative.images}, must be below the {scored} images that candidates have"
+        )
     check_cached(recipe)
     for name in recipe.baselines:
         check_timm_name(name, "--baselines")

@@ -58,7 +58,7 @@ from raysearch.recipes.stored import upgraded
 from raysearch.report import smallest_line
 from raysearch.scoring.latency import LatencyRule
 from raysearch.scoring.subnets import calibration_items
-from raysearch.search import Candidate, Failure, Result, make_algorithm, pareto_front
+from raysearch.search import Candidate, Failure, Informative, Result, Sample, make_algorithm, pareto_front
 from raysearch.search.front import SCORE_AND_PARAMS
 from raysearch.statistics import Outcomes, score_interval
 from raysearch.store.candidates import CANDIDATES, CandidateRow, write_candidates
@@ -296,7 +296,7 @@ def search(
                 fresh[REST_OF_SEARCH_SPLIT] = plan.splits.search.subset(rest)
             if plan.from_timm is not None and (words := below_chance(plan, service)) is not None:
                 say_on(console)(words)
-            candidates = _candidates(plan, folder, tracker, console, service, history=history, enough=enough)
+            candidates, samples = _candidates(plan, folder, tracker, console, service, history=history, enough=enough)
             utilisation = service.usage(SEARCH_SPLIT)
             write_candidates(folder.path / CANDIDATES, candidates)
             weighed = recipe.nsga2.objectives if recipe.algorithm == "nsga2" else SCORE_AND_PARAMS
@@ -312,6 +312,7 @@ def search(
                 splits=[*fresh],
                 config=recipe.finalists,
                 quantity=recipe.constraint.quantity,
+                samples=samples,
             )
         with folder.timed("report"):
             # Only here, when the choice is made, are the test images read.
@@ -388,12 +389,17 @@ def _candidates(
     *,
     history: Sequence[EpochRecord],
     enough: Callable[[], bool],
-) -> Sequence[Candidate]:
-    """Every candidate of the search, in the order asked. Raises UserError when none could be scored."""
+) -> tuple[Sequence[Candidate], Mapping[str, Sample]]:
+    """Every candidate of the search, in the order asked, and the images that some were scored on instead of all, by their ids.
+
+    Raises UserError when none could be scored.
+    """
     recipe = plan.recipe
     algorithm = make_algorithm(recipe.algorithm_config, plan.problem, seed=recipe.seed, initial=plan.initial)
     with phase(console, "search", algorithm.total, at_first="evaluators start") as shown:
         watcher = Watcher(plan, folder, tracker, shown, history=history, total=algorithm.total, say=say_on(console))
+        config = recipe.informative
+        informative = None if config.images is None else Informative(config, seed=recipe.seed, say=say_on(console))
         run = SearchRun(
             algorithm,
             cost=plan.problem.cost,
@@ -401,6 +407,7 @@ def _candidates(
             on_candidate=watcher,
             racing=recipe.racing,
             seed=recipe.seed,
+            informative=informative,
             enough=enough,
         )
         run_search(run, service, say=say_on(console))
@@ -414,4 +421,4 @@ def _candidates(
             f"no candidate keeps {plan.problem.constraint}: the fastest took {min(slow):.3g} ms; "
             "raise constraint.max-latency-ms and start again in a new output folder"
         )
-    return run.candidates
+    return run.candidates, {} if informative is None else informative.samples

@@ -17,6 +17,7 @@ from raysearch.search import (
     AgeingConfig,
     AlgorithmConfig,
     EvolutionConfig,
+    InformativeConfig,
     NSGA2Config,
     PredictorConfig,
     RacingConfig,
@@ -131,6 +132,8 @@ class Recipe(Generic[T, C]):
     """How milliseconds are measured, where they are."""
     racing: RacingConfig = field(default_factory=RacingConfig)
     """Whether candidates that cannot become parents are stopped early."""
+    informative: InformativeConfig = field(default_factory=InformativeConfig)
+    """Whether candidates are scored on the images that tell them apart."""
     finalists: FinalistsConfig = field(default_factory=FinalistsConfig)
     """Who is scored again before the champion is named."""
     champion: ChampionConfig = field(default_factory=ChampionConfig)

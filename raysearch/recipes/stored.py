@@ -14,6 +14,7 @@ from raysearch.distributed.deadline import DeadlineConfig
 from raysearch.errors import SettingError, UserError
 from raysearch.nodes import NodesConfig
 from raysearch.recipes.recipe import BESIDE, ChampionConfig, Recipe, flat_settings
+from raysearch.search import InformativeConfig
 from raysearch.spaces import Family
 from raysearch.spaces.family import DEFAULT, family_of_files
 from raysearch.tasks import IMAGE_CLASSIFICATION, Task, find_task
@@ -76,6 +77,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(evaluators := left.get("evaluators"), Mapping):
         of_evaluators = {"nodes": asdict(NodesConfig()), "deadline": asdict(DeadlineConfig())}
         left["evaluators"] = {**of_evaluators, **cast(Mapping[str, Any], evaluators)}
+    left["informative"] = {**asdict(InformativeConfig()), **cast(Mapping[str, Any], left.get("informative", {}))}
     left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):
         left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}

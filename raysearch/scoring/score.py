@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from raysearch.errors import UserError
 from raysearch.nn.precision import Precision, autocast
 from raysearch.search.protocol import ByItem, Failure, Result, pack
-from raysearch.search.racing import Race
+from raysearch.search.racing import Part, Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images.device import DeviceImages, image_format
 from raysearch.tasks.task import Normalise, Task
@@ -28,11 +29,13 @@ def score(
     normalise: Normalise,
     batch_size: int,
     precision: Precision,
-    race: Race | None = None,
+    part: Part | None = None,
 ) -> Result | Failure:
     """One pass of ``subnet`` over all ``images``, on their device; the score is the mean of the task's outcomes.
 
-    With a ``race``, the images come in its order and the pass ends at the first look that shows the candidate to be out of it.
+    With a sample (``part``), the pass is over its images, and the score estimates that on all; the loss is their weighted mean.
+
+    With a race, the images come in its order and the pass ends at the first look that shows the candidate to be out of it.
     The result then is excluded as ``"raced"``: score and loss are means over the images seen, and ``outcomes`` holds False or
     NaN for those not seen. A candidate that stays in the race to the end has the result of a pass without one, but for the
     rounding of other batches (the loss to about 1e-6 of itself in float32).
@@ -45,15 +48,20 @@ def score(
     subnet = subnet.to(device).to(memory_format=image_format(device)).eval()
     judged: list[Tensor] = []
     losses: list[Tensor] = []
-    order = incumbent = None
+    order = incumbent = weights = None
+    race = part if isinstance(part, Race) else None
+    sample = part.sample if isinstance(part, Race) else part
+    if sample is not None:
+        order = sample.index
     if race is not None:
         order = race.order(len(images))
-        incumbent = race.by_item(len(images))[order]
+        incumbent, weights = race.by_item(len(images))[order], race.weights(order)
         batch_size = math.ceil(race.block / math.ceil(race.block / batch_size))  # a look after whole batches
     looked, raced = 0, False
     # One context for all batches: within it, weights are converted once.
     with autocast(device, precision):
-        for start in range(0, len(images), batch_size):
+        count = len(images) if order is None else len(order)
+        for start in range(0, count, batch_size):
             chosen = slice(start, start + batch_size)
             pixels, labels = images.batch(chosen if order is None else order[chosen])
             outcomes, loss = task.judge(subnet(normalise(pixels)), labels)
@@ -61,14 +69,13 @@ def score(
             judged.append(outcomes)
             losses.append(loss)
             seen = start + len(outcomes)
-            if race is not None and incumbent is not None and looked + race.block <= seen < len(images):
+            if race is not None and incumbent is not None and looked + race.block <= seen < count:
                 looked, so_far = seen, torch.cat(judged).cpu().numpy()
-                if raced := bool(np.isfinite(so_far).all()) and race.settled(incumbent, so_far):
+                if raced := bool(np.isfinite(so_far).all()) and race.settled(incumbent, so_far, weights=weights):
                     break
     found: ByItem = torch.cat(judged).cpu().numpy()
-    # Summed in float64, so that the mean does not depend on how the images were cut into batches.
-    loss = float(torch.cat(losses).double().mean())
-    if not math.isfinite(loss):
+    by_loss = torch.cat(losses).cpu().numpy()
+    if not np.isfinite(by_loss).all():
         return Failure("outputs are not finite")
     if not np.isfinite(found).all():
         return Failure("outcomes are not finite")
@@ -76,12 +83,18 @@ def score(
     if order is not None:
         by_item = np.full(len(images), False if found.dtype == bool else np.nan, found.dtype)
         by_item[order[: len(found)]] = found
+    # Summed in float64, so that means do not depend on how the images were cut into batches.
+    score, loss = float(found.mean(dtype=np.float64)), float(by_loss.mean(dtype=np.float64))
+    if sample is not None and order is not None:
+        of_part = partial(sample.mean_of_part, index=order[: len(found)])
+        score, loss = of_part(found) if raced else sample.score(by_item[sample.index]), of_part(by_loss)
     return Result(
-        score=float(found.mean(dtype=np.float64)),
+        score=score,
         loss=loss,
         items_seen=len(found),
         outcomes=pack(by_item),
         kind="bits" if found.dtype == bool else "float32",
+        sample=None if sample is None else sample.id,
         excluded="raced" if raced else None,
         params=cost.params,
         macs=cost.macs,

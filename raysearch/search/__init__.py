@@ -5,11 +5,12 @@ from raysearch.search.algorithms import ALGORITHMS, AlgorithmConfig, first_gener
 from raysearch.search.candidate import Candidate
 from raysearch.search.evolution import Evolution, EvolutionConfig
 from raysearch.search.front import Objective, champion, hypervolume, pareto_front, ranked
+from raysearch.search.informative import Informative, InformativeConfig, Sample
 from raysearch.search.loop import run
 from raysearch.search.nsga2 import NSGA2, NSGA2Config
 from raysearch.search.predictor import PredictorConfig, PredictorEvolution
 from raysearch.search.protocol import Exclusion, Failure, Proposal, Result, SearchAlgorithm
-from raysearch.search.racing import Race, RacingConfig
+from raysearch.search.racing import Part, Race, RacingConfig
 from raysearch.search.random_search import RandomConfig, RandomSearch
 from raysearch.space.problem import InfeasibleError, SearchProblem
 
@@ -25,8 +26,11 @@ __all__ = [
     "Exclusion",
     "Failure",
     "InfeasibleError",
+    "Informative",
+    "InformativeConfig",
     "NSGA2Config",
     "Objective",
+    "Part",
     "PredictorConfig",
     "PredictorEvolution",
     "Proposal",
@@ -35,6 +39,7 @@ __all__ = [
     "RandomConfig",
     "RandomSearch",
     "Result",
+    "Sample",
     "SearchAlgorithm",
     "SearchProblem",
     "champion",

@@ -6,15 +6,16 @@ champion is the cheapest of them that the best one does not beat there beyond ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raysearch.errors import UserError
 from raysearch.search.candidate import Candidate
 from raysearch.search.front import objective_values, pareto_front, ranked, spread
+from raysearch.search.informative import Sample
 from raysearch.search.protocol import Result
 from raysearch.space.cost import Quantity
-from raysearch.statistics import Outcomes, lead_p_value, paired_gap
+from raysearch.statistics import Gap, Outcomes, lead_p_value, paired_gap
 
 CHANCE = 0.05
 """Probability that a search claims anything of its finalists that is not so."""
@@ -26,7 +27,14 @@ def cost_of(candidate: Candidate, quantity: Quantity) -> float:
     return float(objective_values(candidate.result, candidate.cost, (quantity,))[0])
 
 
-def finalists(candidates: Sequence[Candidate], *, count: int, cheaper: int, quantity: Quantity) -> list[Candidate]:
+def finalists(
+    candidates: Sequence[Candidate],
+    *,
+    count: int,
+    cheaper: int,
+    quantity: Quantity,
+    samples: Mapping[str, Sample] | None = None,
+) -> list[Candidate]:
     """The best of a search, and the cheaper ones that its items did not tell from the best: at most ``count``, best first.
 
     The best by score are often all as large as the budget allows, and then none of them is a cheaper equal. So up to
@@ -40,6 +48,7 @@ def finalists(candidates: Sequence[Candidate], *, count: int, cheaper: int, quan
         count: most finalists.
         cheaper: most of them that are cheaper than the best one.
         quantity: what counts as cost.
+        samples: by their ids, where candidates were scored on some items.
 
     Raises:
         UserError: no candidate competes.
@@ -52,7 +61,7 @@ def finalists(candidates: Sequence[Candidate], *, count: int, cheaper: int, quan
     front = [
         c
         for c in pareto_front(candidates, objectives=("score", quantity))
-        if cost_of(c, quantity) < cost_of(best, quantity) and _within_one_error(c, best)
+        if cost_of(c, quantity) < cost_of(best, quantity) and _within_one_error(c, best, samples or {})
     ]
     places = min(cheaper, count - 1)
     taken = {c.proposal.index for c in (best, *spread(front, places))}
@@ -62,12 +71,26 @@ def finalists(candidates: Sequence[Candidate], *, count: int, cheaper: int, quan
     return [c for c in order if c.proposal.index in taken]
 
 
-def _within_one_error(candidate: Candidate, best: Candidate) -> bool:
+def _within_one_error(candidate: Candidate, best: Candidate, samples: Mapping[str, Sample]) -> bool:
     assert candidate.result is not None
     assert best.result is not None
-    items = best.result.items_seen
-    gap = paired_gap(best.result.by_item(items), candidate.result.by_item(items))
-    return not gap.value > gap.standard_error
+    gap = gap_of(best.result, candidate.result, samples)
+    return gap is None or not gap.value > gap.standard_error
+
+
+def gap_of(first: Result, second: Result, samples: Mapping[str, Sample]) -> Gap | None:
+    """Score of ``first`` minus that of ``second`` on the items that both were scored on.
+
+    None where that says nothing of all items: they were scored on two samples. ``samples`` holds both.
+    """
+    of = {result.sample for result in (first, second)} - {None}
+    if not of:
+        return paired_gap(first.by_item(first.items_seen), second.by_item(first.items_seen))
+    if len(of) > 1:
+        return None
+    sample = samples[str(of.pop())]
+    drawn = [result.by_item(sample.items)[sample.index] for result in (first, second)]
+    return sample.gap(*drawn)
 
 
 @dataclass(frozen=True, slots=True)

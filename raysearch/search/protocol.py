@@ -38,6 +38,9 @@ class Result:
     """Outcome of each item in the order of the split, as :func:`pack` writes it; empty where nobody needs them."""
     kind: Kind = "bits"
     """What :attr:`outcomes` holds."""
+    sample: str | None = None
+    """Id of the items that it was scored on instead of all (:class:`~raysearch.search.informative.Sample`); the score is then
+    an estimate of that on all."""
     latency_ms: float | None = None
     """Measured on the evaluator's device, where that was asked for."""
     excluded: Exclusion | None = None
@@ -49,6 +52,11 @@ class Result:
     def competes(self) -> bool:
         """Whether it may be parent, champion and part of the front."""
         return self.excluded is None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it was scored on a part of the items."""
+        return self.excluded == "raced" or self.sample is not None
 
     def by_item(self, items: int) -> ByItem:
         """The outcome of each item of a split of so many; False or NaN for an item that was not seen."""

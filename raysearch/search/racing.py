@@ -9,6 +9,9 @@ a candidate may be stopped at any of them.
 What is wagered depends on the kind of outcome. Of bits (right or wrong) everything that remains is bounded, and the test is
 exact for whatever the networks answer: :func:`settled_bits`. Of numbers nothing is bounded, and the test assumes that equally
 good networks differ evenly to both sides: :func:`settled_numbers`.
+
+Where candidates are scored on some of the items, each of which stands for others (:mod:`raysearch.search.informative`), the
+same is tested of the estimates from all of these: :func:`settled_weighted_bits`.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from random import Random
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 
 from raysearch.bounds import Bounds, Count, check_numbers
+from raysearch.search.informative import Sample
 from raysearch.search.protocol import ByItem, Kind, unpack
 
 STAKES = np.array([0.08, 0.2, 0.4, 0.6, 0.8])
@@ -63,13 +67,15 @@ class Race:
     """The incumbent's, as in :class:`~raysearch.search.Result`."""
     kind: Kind = "bits"
     """What they are."""
+    sample: Sample | None = None
+    """The items of the race; None: all."""
 
     def by_item(self, items: int) -> ByItem:
         """The incumbent's outcomes in the order of the split."""
         return unpack(self.outcomes, self.kind, items=items)
 
-    def order(self, items: int) -> Int64[np.ndarray, " items"]:
-        """Indices of the items in the order in which the candidate sees them: random.
+    def order(self, items: int) -> Int64[np.ndarray, " raced"]:
+        """Indices of the items, or of those of the sample, in the order in which the candidate sees them: random.
 
         Bits are drawn from two strata, the items that the incumbent has right and those that it has wrong, both spread evenly:
         every block holds its share of both. How many of each a block happens to hold would otherwise be most of the noise of a
@@ -77,6 +83,8 @@ class Race:
         """
         # Bytes of Random and a stable sort: the same order on every machine and with every version of numpy.
         shuffled = np.argsort(np.frombuffer(Random(self.draw).randbytes(8 * items), "<u8"), kind="stable")
+        if self.sample is not None:
+            return shuffled[np.isin(shuffled, self.sample.index)].astype(np.int64)
         if self.kind == "float32":
             return shuffled.astype(np.int64)
         right = self.by_item(items)
@@ -85,18 +93,40 @@ class Race:
         places = np.concatenate([(np.arange(len(part)) + 0.5) / max(len(part), 1) for part in parts])
         return np.concatenate(parts)[np.argsort(places, kind="stable")].astype(np.int64)
 
-    def settled(self, incumbent: ByItem, candidate: Bool[np.ndarray, " seen"] | Float32[np.ndarray, " seen"]) -> bool:
+    def weights(self, order: Int64[np.ndarray, " raced"]) -> Float[np.ndarray, " raced"] | None:
+        """How many items each of :meth:`order` stands for; None where all are raced on."""
+        if self.sample is None:
+            return None
+        return 1 / self.sample.probability[np.searchsorted(self.sample.index, order)]
+
+    def settled(
+        self,
+        incumbent: ByItem,
+        candidate: Bool[np.ndarray, " seen"] | Float32[np.ndarray, " seen"],
+        *,
+        weights: Float[np.ndarray, " raced"] | None = None,
+    ) -> bool:
         """Whether the candidate is out after the items that it has seen.
 
         Args:
-            incumbent: its outcomes on all items, in the order of :meth:`order`.
+            incumbent: its outcomes on all items of the race, in the order of :meth:`order`.
             candidate: its outcomes on the first items of that order; finite.
+            weights: as :meth:`weights` gives them.
 
         """
         assert incumbent.dtype == candidate.dtype, f"{incumbent.dtype} and {candidate.dtype} are of two tasks"
         if self.kind == "bits":
+            if weights is not None:
+                return settled_weighted_bits(incumbent, candidate, weights, error=self.error)
             return settled_bits(incumbent, candidate, error=self.error)
+        if weights is not None:  # whose favour a difference is in does not depend on what the item stands for
+            incumbent = (incumbent * weights).astype(np.float32)
+            candidate = (candidate * weights[: len(candidate)]).astype(np.float32)
         return settled_numbers(incumbent, candidate, error=self.error, block=self.block)
+
+
+Part = Race | Sample
+"""What of a split a candidate is scored on: as much of it as a race takes, or a sample."""
 
 
 def settled_bits(incumbent: Bool[np.ndarray, " items"], candidate: Bool[np.ndarray, " seen"], *, error: float) -> bool:
@@ -151,6 +181,47 @@ def settled_bits(incumbent: Bool[np.ndarray, " items"], candidate: Bool[np.ndarr
     playable = (right_drawn > 0) & (wrong_drawn > 0) & (ahead + wrong_left > 0)
     returns = np.where(playable, (ahead + estimate) / np.maximum(ahead + wrong_left, 1), 0.0)
     # A mean of supermartingales is one: no stake has to be chosen beforehand. In logarithms: products of thousands underflow.
+    capital = np.logaddexp.reduce(np.cumsum(np.log1p(-np.outer(STAKES, returns)), axis=1), axis=0) - math.log(len(STAKES))
+    return bool((capital >= -math.log(error)).any())
+
+
+def settled_weighted_bits(
+    incumbent: Bool[np.ndarray, " raced"],
+    candidate: Bool[np.ndarray, " seen"],
+    weights: Float[np.ndarray, " raced"],
+    *,
+    error: float,
+) -> bool:
+    """As :func:`settled_bits`, of the sum of right answers in which each item counts its weight.
+
+    If the candidate's sum over all these items is at least the incumbent's, the probability that this is ever true is at most
+    ``error``: nothing but the random order is assumed.
+
+    Items are drawn one by one without replacement. The weighted difference on the next one, times the number n of those that
+    remain, estimates the sum of all remaining differences without bias, so its mean is at least -S, where S is the sum seen
+    before. It is at most n M, where M is the largest weight that remains among the incumbent's errors. The capital is
+    multiplied by 1 - g (S + D) / (S + n M), which stays positive with a mean of at most 1 (Waudby-Smith & Ramdas, as there).
+    Strata of right and wrong, as without weights, would need an item of each weight in every round.
+
+    Args:
+        incumbent: its correctness on all items of the race, in a random order.
+        candidate: correctness on the first items of that order.
+        weights: of all items, above 0.
+        error: as above; 0 leaves only certainty.
+
+    """
+    seen = len(candidate)
+    differences = np.where(candidate, weights[:seen], 0.0) - np.where(incumbent[:seen], weights[:seen], 0.0)
+    ahead = np.concatenate([[0.0], np.cumsum(differences)])
+    gain = np.where(incumbent, 0.0, weights)
+    if ahead[-1] + gain[seen:].sum() < 0:
+        return True
+    if error == 0:
+        return False
+    left = len(incumbent) - np.arange(seen)
+    most = left * np.maximum.accumulate(gain[::-1])[::-1][:seen]
+    playable = ahead[:-1] + most > 0
+    returns = np.where(playable, (ahead[:-1] + left * differences) / np.where(playable, ahead[:-1] + most, 1.0), 0.0)
     capital = np.logaddexp.reduce(np.cumsum(np.log1p(-np.outer(STAKES, returns)), axis=1), axis=0) - math.log(len(STAKES))
     return bool((capital >= -math.log(error)).any())
 

@@ -565,7 +565,7 @@ class Pupil(nn.Module):
 class RacingScorer:
     """Lets pupils answer 400 images."""
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         return score(
             Pupil(arch),
             DeviceImages(open_cache(local_path(images)), torch.device("cpu"), room_bytes=0),
@@ -574,7 +574,7 @@ class RacingScorer:
             normalise=Normalisation((0.0,), (1.0,)),
             batch_size=50,
             precision="float32",
-            race=race,
+            part=part,
         )
 
 

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from raysearch.nn.precision import Precision
 from raysearch.scoring.score import score
+from raysearch.search.informative import Sample
 from raysearch.search.protocol import Failure, Result, pack
-from raysearch.search.racing import Race
+from raysearch.search.racing import Part, Race
 from raysearch.space.cost import Cost
 from raysearch.tasks.images import DIGITS, ArrayImages, CachedImages, Normalisation, open_cache, write_cache
 from raysearch.tasks.images.classification import ImageClassification
@@ -51,7 +52,7 @@ def scored(
     *,
     batch_size: int = 10,
     precision: Precision = "auto",
-    race: Race | None = None,
+    part: Part | None = None,
     task: Task | None = None,
 ) -> Result | Failure:
     return score(
@@ -62,7 +63,7 @@ def scored(
         normalise=NORMALISE,
         batch_size=batch_size,
         precision=precision,
-        race=race,
+        part=part,
     )
 
 
@@ -118,7 +119,7 @@ def test_a_candidate_that_stays_in_the_race_has_its_full_result(cached: CachedIm
     full = scored(Linear(), cached)
     assert isinstance(full, Result)
     raced = scored(
-        Linear(), cached, batch_size=batch_size, race=Race("i", "0", error=0.02, block=block, outcomes=full.outcomes)
+        Linear(), cached, batch_size=batch_size, part=Race("i", "0", error=0.02, block=block, outcomes=full.outcomes)
     )
     assert isinstance(raced, Result)
     assert raced.loss == pytest.approx(full.loss, rel=1e-6)
@@ -129,7 +130,7 @@ def test_a_candidate_out_of_the_race_keeps_what_it_has_seen(cached: CachedImages
     """Against an incumbent that has everything right: out as soon as it has an image wrong, at the next look."""
     full = by_item(scored(Linear(), cached))
     race = Race("i", "0", error=0.0, block=5, outcomes=pack(np.ones(37, bool)))
-    raced = scored(Linear(), cached, race=race)
+    raced = scored(Linear(), cached, part=race)
     assert isinstance(raced, Result)
     assert raced.excluded == "raced"
     order = race.order(37)
@@ -139,6 +140,24 @@ def test_a_candidate_out_of_the_race_keeps_what_it_has_seen(cached: CachedImages
     assert raced.score == full[seen].mean()
     assert np.array_equal(by_item(raced)[seen], full[seen])
     assert by_item(raced).sum() == full[seen].sum()
+
+
+@pytest.mark.parametrize("batch_size", [4, 100])
+def test_a_candidate_of_a_sample_sees_its_images_alone(cached: CachedImages, batch_size: int) -> None:
+    full = scored(Linear(), cached)
+    pilots = [by_item(scored(Linear(scale), cached)) for scale in (1.0, -1.0)]
+    sample = Sample.draw(pilots, size=15, stream="0")
+    result = scored(Linear(), cached, batch_size=batch_size, part=sample)
+    assert isinstance(result, Result)
+    assert (result.items_seen, result.sample, result.competes, result.partial) == (len(sample), sample.id, True, True)
+    assert len(sample) < 37
+    whole = by_item(full)
+    assert (by_item(result)[sample.index] == whole[sample.index]).all()
+    assert not np.delete(by_item(result), sample.index).any()
+    assert result.score == pytest.approx(sample.score(whole[sample.index]))
+    raced = scored(Linear(), cached, part=Race("a", "0/a/b", error=0.0, block=5, outcomes=pack(whole), sample=sample))
+    assert isinstance(raced, Result)
+    assert (raced.score, raced.outcomes, raced.excluded) == (pytest.approx(result.score), result.outcomes, None)
 
 
 @dataclass(frozen=True)
@@ -175,14 +194,14 @@ def test_a_race_of_numbers_keeps_what_was_seen(cached: CachedImages) -> None:
     """Against an incumbent whose distances are all a half, more and less."""
     full, outcomes = scored(Linear(), cached, task=Distance()), distances(cached)
     level = Race("i", "0", error=0.05, block=5, kind="float32", outcomes=pack(outcomes))
-    stays = scored(Linear(), cached, race=level, task=Distance())
+    stays = scored(Linear(), cached, part=level, task=Distance())
     assert isinstance(full, Result)
     assert isinstance(stays, Result)
     assert stays.competes
     assert by_item(stays) == pytest.approx(by_item(full), rel=1e-5)
     assert (stays.score, stays.loss) == pytest.approx((full.score, full.loss), rel=1e-6)
     ahead = replace(level, outcomes=pack(outcomes + np.float32(0.5)), block=12, error=0.4)
-    raced = scored(Linear(), cached, race=ahead, task=Distance())
+    raced = scored(Linear(), cached, part=ahead, task=Distance())
     assert isinstance(raced, Result)
     assert raced.excluded == "raced"
     assert raced.items_seen < 37
@@ -197,7 +216,7 @@ def test_outcomes_that_are_not_finite_fail_the_candidate(cached: CachedImages, b
     race = Race("i", "0", error=0.5, block=block, kind="float32", outcomes=pack(distances(cached)))
     spoiled = Distance(spoil=lambda outcomes: torch.where(outcomes < outcomes.median(), torch.inf, outcomes))
     for running in (None, race):
-        assert scored(Linear(), cached, race=running, task=spoiled) == Failure("outcomes are not finite")
+        assert scored(Linear(), cached, part=running, task=spoiled) == Failure("outcomes are not finite")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from toy_space import Toy, drive, large_problem, result, toy_score
 
-from raysearch.search import Evolution, EvolutionConfig, Race, RacingConfig, Result
+from raysearch.search import Evolution, EvolutionConfig, Race, RacingConfig, Result, Sample
 from raysearch.search.protocol import pack
-from raysearch.search.racing import settled_bits, settled_numbers
+from raysearch.search.racing import settled_bits, settled_numbers, settled_weighted_bits
 
 KINDS = {"bool": "bits", "float32": "float32"}
 
@@ -60,6 +60,52 @@ def test_exactly_no_true_parent_is_stopped_too_often(images: int, right: int, er
             assert share <= error
             worst = max(worst, share)
     assert worst > error / 10  # otherwise nothing was at stake
+
+
+@pytest.mark.parametrize("error", [0.5, 0.8])
+def test_exactly_no_true_parent_is_stopped_too_often_where_items_stand_for_others(error: float) -> None:
+    """Over all orders of a few weighted images, for every candidate whose weighted sum is at least the incumbent's."""
+    weights = np.array([1.0, 1.0, 2.0, 3.0, 5.0])
+    incumbent = np.array([True, False, True, True, False])
+    orders = [np.array(order) for order in permutations(range(5))]
+    worst = 0.0
+    for bits in product([False, True], repeat=5):
+        candidate = np.array(bits)
+        if weights @ candidate >= weights @ incumbent:
+            stopped = [settled_weighted_bits(incumbent[o], candidate[o], weights[o], error=error) for o in orders]
+            worst = max(worst, float(np.mean(stopped)))
+    assert 0 < worst <= error
+
+
+def test_a_loser_on_weighted_images_is_stopped_early_and_a_better_candidate_is_not() -> None:
+    rng = np.random.default_rng(0)
+    weights = np.where(np.arange(1_000) < 700, 1.0, 12.0)
+    incumbent = rng.random(1_000) < 0.6
+    worse = np.where(rng.random(1_000) < 0.25, rng.random(1_000) < 0.3, incumbent)
+    better = np.where(rng.random(1_000) < 0.25, rng.random(1_000) < 0.9, incumbent)
+
+    def seen(candidate: np.ndarray, draw: int) -> int:
+        order = np.random.default_rng(draw).permutation(1_000)
+        args = incumbent[order], candidate[order], weights[order]
+        looks = range(100, 1_000, 100)
+        return next((n for n in looks if settled_weighted_bits(args[0], args[1][:n], args[2], error=0.02)), 1_000)
+
+    assert np.median([seen(worse, draw) for draw in range(40)]) <= 600
+    assert [seen(better, draw) for draw in range(40)] == [1_000] * 40
+
+
+def test_a_race_on_a_sample_sees_its_items_and_their_weights() -> None:
+    pilots = [np.random.default_rng(i).random(400) < 0.7 for i in range(5)]
+    sample = Sample.draw(pilots, size=120, stream="0")
+    raced = Race("a", "0/a/b", error=0.02, block=20, outcomes=pack(pilots[0]), sample=sample)
+    order = raced.order(400)
+    assert sorted(order) == list(sample.index)
+    assert list(order) != sorted(order)
+    weights = raced.weights(order)
+    assert weights is not None
+    assert dict(zip(order, weights, strict=True)) == dict(zip(sample.index, 1 / sample.probability, strict=True))
+    assert raced.settled(pilots[0][order], np.zeros(100, dtype=bool), weights=weights)
+    assert not raced.settled(pilots[0][order], pilots[0][order][:100], weights=weights)
 
 
 @pytest.mark.parametrize(("images", "right", "losses"), [(400, 320, 12), (1000, 930, 25), (3000, 2700, 60)])
