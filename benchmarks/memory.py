@@ -35,7 +35,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT
 from raysearch.distributed.supernet_scorer import SupernetScorer
 from raysearch.recipes.autoformer import IMAGENET_TINY
-from raysearch.search import Failure, Race, Result
+from raysearch.search import Failure, Part, Result
 from raysearch.space import Architecture
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.tasks import Ends
@@ -124,7 +124,7 @@ class BareScorer:
         self.arrived, self.evaluators = arrived, evaluators
         importlib.import_module(SupernetScorer.__module__)
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         """Nothing, once all evaluators are there."""
         _wait_for_all(self.arrived, self.evaluators)
         return Result(0.0, 1, 0, 0)
@@ -139,7 +139,7 @@ class HoldingScorer:
     def __init__(self, make_scorer: Callable[[], SupernetScorer], few: NodeFile, arrived: Path, evaluators: int) -> None:
         self.scorer, self.few, self.arrived, self.evaluators = make_scorer(), few, arrived, evaluators
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         """A real score, of the largest subnet whatever is asked, once all evaluators are there."""
         largest = IMAGENET_TINY.config.space.build().largest()
         self.images = open_cache(local_path(images))

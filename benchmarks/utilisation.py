@@ -31,8 +31,8 @@ from raysearch.search import (
     AlgorithmConfig,
     EvolutionConfig,
     Failure,
+    Part,
     PredictorConfig,
-    Race,
     Result,
     SearchProblem,
     make_algorithm,
@@ -98,7 +98,7 @@ class Sleeper:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def score(self, arch: Network, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Network, images: NodeFile, part: Part | None = None) -> Result | Failure:
         """A score between 0 and 1 that grows a little with the subnet."""
         time.sleep(nap(arch, self.seconds))
         params = cost(arch).params

@@ -23,6 +23,7 @@ from raysearch.report import (
     closing_table,
     common_line,
     finalists_line,
+    informative_line,
     latency_line,
     proxy_line,
     racing_line,
@@ -46,6 +47,7 @@ from raysearch.store.summary import (
     Baseline,
     EpochRecord,
     Finalists,
+    InformativeUse,
     LatencyRecord,
     Network,
     Networks,
@@ -233,6 +235,7 @@ def close(
         tuning=tuning,
         baselines=[*baselines],
         racing=_racing(plan, candidates) if plan.recipe.racing.enabled else None,
+        informative=_informative(candidates),
         proxy=proxy,
         utilisation=utilisation,
         latency=None if plan.latency is None else _latency(plan, plan.latency, networks.champion, candidates),
@@ -353,6 +356,17 @@ def _racing(plan: Plan, candidates: Sequence[Candidate]) -> RacingSavings:
     )
 
 
+def _informative(candidates: Sequence[Candidate]) -> InformativeUse | None:
+    """None where all were scored on all images, or none was."""
+    tried = [c.result for c in candidates if c.result is not None and c.result.excluded != "raced"]
+    sampled = [result for result in tried if result.sample is not None]
+    whole = [result.items_seen for result in tried if result.sample is None]
+    if not sampled or not whole:
+        return None
+    images = int(statistics.median(result.items_seen for result in sampled))
+    return InformativeUse(len(tried), len(sampled), images, whole[0], len({result.sample for result in sampled}))
+
+
 def _latency(plan: Plan, table: LatencyTable, champion: Network, candidates: Sequence[Candidate]) -> LatencyRecord:
     """Where and how latency was measured, the table's error, and the champion's latency."""
     predicted = plan.problem.cost(plan.architecture(champion.arch)).latency_ms
@@ -381,6 +395,7 @@ def show_summary(summary: Summary, folder: OutputFolder, console: Console) -> No
         summary.proxy and proxy_line(summary.proxy),
         summary.utilisation and utilisation_line(summary.utilisation),
         summary.racing and racing_line(summary.racing),
+        summary.informative and informative_line(summary.informative),
         summary.latency and latency_line(summary.latency),
     ]
     for line in lines:

@@ -39,6 +39,7 @@ from raysearch.report.tables import (
     count_text,
     duration_text,
     finalists_line,
+    informative_line,
     latency_line,
     racing_line,
     utilisation_line,
@@ -284,11 +285,13 @@ def _parts(
     """The sections from the search's progress to the supernet's training; those that do not apply are left out."""
     scale = summary.scale
     if scored:
-        yield _Part(
-            "Progress of the search",
-            picture(score_by_generation(scored, scale), name="generations"),
-            ["A search that works lifts the median towards the best; a flat best means that more generations add little."],
-        )
+        captions = [
+            "A search that works lifts the median towards the best; a flat best means that more generations add little."
+        ]
+        if summary.informative is not None:
+            captions.append(f"{sentence(informative_line(summary.informative))} Finalists were scored on all images.")
+        progress = picture(score_by_generation(scored, scale), name="generations")
+        yield _Part("Progress of the search", progress, captions)
     if summary.racing is not None or any(row.status == "raced" for row in rows):
         saved = "" if summary.racing is None else f"{sentence(racing_line(summary.racing))} "
         caption = (

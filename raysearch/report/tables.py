@@ -16,6 +16,7 @@ from raysearch.store.scores import NONE, Scale
 from raysearch.store.summary import (
     Baseline,
     Finalists,
+    InformativeUse,
     LatencyRecord,
     Network,
     Networks,
@@ -201,6 +202,15 @@ def finalist_rows(finalists: Finalists, scale: Scale) -> list[tuple[str, ...]]:
         )
         for row in sorted(finalists.rows, key=lambda row: (row.behind_champion, row.rank_in_search))
     ]
+
+
+def informative_line(use: InformativeUse) -> str:
+    """How candidates were scored on the images that tell them apart."""
+    again = "" if use.samples == 1 else f", drawn {use.samples} times"
+    return (
+        f"{use.candidates - use.sampled:,} candidates were scored on all {use.of:,} images, {use.sampled:,} on about "
+        f"{use.images:,} that tell candidates apart{again}: the scores of these are estimates of those on all"
+    )
 
 
 def racing_line(racing: RacingSavings) -> str:

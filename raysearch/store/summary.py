@@ -253,6 +253,21 @@ class RacingSavings:
 
 
 @dataclass(frozen=True, slots=True)
+class InformativeUse:
+    """How many candidates were scored on the images that tell candidates apart, and on how many of all."""
+
+    candidates: int
+    sampled: int
+    """Of them, those whose scores are estimates from some of the images."""
+    images: int
+    """That each of these saw, the median."""
+    of: int
+    """Images that the others saw."""
+    samples: int
+    """How often images were drawn: once, and again whenever candidates had moved."""
+
+
+@dataclass(frozen=True, slots=True)
 class LatencyRecord:
     """Where latency was measured, how well the table predicts it, and the champion's."""
 
@@ -378,6 +393,7 @@ class Summary:
     baselines: list[Baseline] = field(default_factory=list[Baseline])
     """What stands beside the champion besides subnets of its space: the whole of a pretrained network, networks of timm's."""
     racing: RacingSavings | None = None
+    informative: InformativeUse | None = None
     proxy: ProxyAgreement | None = None
     utilisation: Usage | None = None
     """Of the last run; None when a resumed search had nothing left to score."""

@@ -21,7 +21,7 @@ from raysearch.distributed.growth import ask_for_nodes, remarks, share_of
 from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, SearchRun, run_search
 from raysearch.nodes import NodesConfig
-from raysearch.search import Failure, Race, Result
+from raysearch.search import Failure, Part, Result
 from raysearch.space import Architecture
 
 NONE = NodesConfig(most=0)
@@ -33,7 +33,7 @@ class PlaceScorer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         node = ray.get_runtime_context().get_node_id()
         (self.folder / node).touch()
         time.sleep(0.2)  # so that one evaluator does not score all before the other is there

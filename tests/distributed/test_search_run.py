@@ -34,7 +34,7 @@ from raysearch.distributed.scoring import ScoringService
 from raysearch.distributed.search_run import SEARCH_SPLIT, ScoringError, SearchRun, run_search
 from raysearch.errors import UserError
 from raysearch.scoring.score import score
-from raysearch.search import Candidate, Failure, Race, RacingConfig, Result
+from raysearch.search import Candidate, Failure, Informative, InformativeConfig, Part, RacingConfig, Result
 from raysearch.space import Architecture
 from raysearch.store.predictions import Predictions
 from raysearch.tasks.images import DIGITS, ArrayImages, Normalisation, open_cache, write_cache
@@ -98,6 +98,7 @@ def _search(
     *,
     seed: int = 0,
     racing: RacingConfig | None = None,
+    informative: Informative | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Candidate]:
     run = SearchRun(
@@ -106,6 +107,7 @@ def _search(
         known=service.known(SEARCH_SPLIT),
         on_candidate=lambda candidate: None,
         racing=racing,
+        informative=informative,
     )
     run_search(run, service, say=say)
     return run.candidates
@@ -149,7 +151,7 @@ class DyingScorer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         done = sum(len(scored) for scored in toy.counted(self.folder / "counts").values())
         fuse = self.folder / "fuse"
         if done >= 5 and fuse.exists():
@@ -177,7 +179,7 @@ class DeadlyScorer:
     def __init__(self, folder: Path, deadly: str, endless: str, slow: str) -> None:
         self.folder, self.deadly, self.endless, self.slow = folder, deadly, endless, slow
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         if arch.id == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         if arch.id == self.endless or (arch.id == self.slow and not (self.folder / "hung").exists()):
@@ -233,7 +235,7 @@ class CrowdedScorer:
             (folder / f"ended{os.getpid()}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         pulse = threading.Event()
         while len(list(self.folder.glob("ended*"))) < self.others:
             pulse.wait(0.05)
@@ -308,7 +310,7 @@ class FragileScorer:
                 return True
         return False
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         outcome = toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
         done = sum(len(scored) for scored in toy.counted(self.folder / "counts").values())
         for name, after in (("Pool", 5), ("CandidateTrial", 14)):
@@ -394,7 +396,7 @@ class FaultyScorer:
     def __init__(self, folder: Path, arch_id: str) -> None:
         self.folder, self.arch_id = folder, arch_id
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         if arch.id == self.arch_id and (self.folder / "bug").exists():
             raise RuntimeError("shapes do not match")
         return toy.CountingScorer(self.folder / "counts", together=1, rendezvous=None).score(arch, images)
@@ -450,7 +452,7 @@ class PassingScorer:
         if (folder / "last").exists():
             raise RuntimeError("no such weights")
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         raise NotImplementedError
 
     def predict(self, arch: Architecture, images: NodeFile) -> Predictions | None:
@@ -482,11 +484,11 @@ def test_what_the_pool_says_last_is_passed_on(tmp_path: Path, images: NodeFile) 
 class ReadingScorer(toy.CountingScorer):
     """Reads the file that it scores on from its node, and writes down which node's it was and what it held."""
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         path = local_path(images)
         context = ray.get_runtime_context()
         (self.folder.parent / "read" / f"{context.get_node_id()} {os.getpid()}").write_text(f"{path}\n{path.read_text()}")
-        return super().score(arch, images, race)
+        return super().score(arch, images, part)
 
 
 def test_evaluators_follow_the_cluster_and_files_reach_new_nodes(cluster: Cluster, tmp_path: Path) -> None:
@@ -521,7 +523,7 @@ class PlaceScorer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         context = ray.get_runtime_context()
         place = f"{context.get_node_id()} {','.join(map(str, ray.get_gpu_ids()))}\n"
         with (self.folder / str(os.getpid())).open("a") as file:
@@ -578,7 +580,11 @@ class RacingScorer:
         )
 
 
-def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("informative", [None, InformativeConfig(images=80, pilots=6, check=8)])
+def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(
+    cluster: Cluster, tmp_path: Path, informative: InformativeConfig | None
+) -> None:
+    """On all images, and on those that tell candidates apart."""
     pixels = np.random.default_rng(0).integers(0, 256, (400, 1, 2, 2), dtype=np.uint8)
     path = tmp_path / "images.arrow"
     write_cache(ArrayImages(pixels, np.zeros(400, np.int64)), path, replace(DIGITS, img_size=2))
@@ -588,7 +594,8 @@ def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(cluster: 
     def outcomes(evaluators: int, folder: Path) -> list[tuple[str, str, Result]]:
         config = EvaluatorConfig(max_evaluators=evaluators)
         with _service(RacingScorer, config, folder, images) as service:
-            candidates = _search(service, racing=racing)
+            chosen = informative and Informative(informative, seed=0)
+            candidates = _search(service, racing=racing, informative=chosen)
         return [(c.proposal.arch.id, c.status, replace(c.result, seconds=0)) for c in candidates if c.result is not None]
 
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
@@ -597,7 +604,13 @@ def test_races_depend_neither_on_the_evaluators_nor_on_an_interruption(cluster: 
     expected = outcomes(2, whole)
     assert len(expected) == 24
     raced = [result for _, status, result in expected if status == "raced"]
-    assert len(raced) >= 4
+    if informative is None:
+        assert len(raced) >= 4
+        assert {result.sample for _, _, result in expected} == {None}
+    else:  # a candidate is out of a race of fewer images less often
+        assert [result.sample for _, _, result in expected[:6]] == [None] * 6
+        assert len({result.sample for _, _, result in expected[6:]} - {None}) >= 1
+        assert all(result.items_seen < 160 for _, _, result in expected if result.sample is not None)
     assert all(result.items_seen < 400 for result in raced)
     assert {status for _, status, _ in expected[:8]} == {"scored"}  # nobody to beat in the first generation
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import ray
 
 from raysearch.distributed.files import NodeFile
-from raysearch.search import Evolution, EvolutionConfig, Failure, Race, Result, SearchProblem
+from raysearch.search import Evolution, EvolutionConfig, Failure, Part, Result, SearchProblem
 from raysearch.space import Architecture, Choice, SearchSpace
 from raysearch.space.cost import Constraint, Cost
 
@@ -53,7 +53,7 @@ class CountingScorer:
         self.folder, self.together, self.rendezvous = folder, together, rendezvous
         self.calls = 0
 
-    def score(self, arch: Architecture, images: NodeFile, race: Race | None = None) -> Result | Failure:
+    def score(self, arch: Architecture, images: NodeFile, part: Part | None = None) -> Result | Failure:
         self.calls += 1
         if self.rendezvous is not None:
             ray.get(self.rendezvous.meet.remote(self.calls))

@@ -110,6 +110,24 @@ def test_ageing_evolution_breeds_from_the_latest(finished_search: Path, tmp_path
         assert 4 <= row["index"] - index[parent] < 4 + 6  # told by then, and not too old
 
 
+def test_candidates_are_scored_on_the_images_that_tell_them_apart(finished_search: Path, tmp_path: Path) -> None:
+    """The first six on all, the others on about a hundred; resumed, nothing is scored again and nothing changes."""
+    flags = ("--informative.images", "100", "--informative.pilots", "6", "--informative.check", "10")
+    supernet = finished_search / "supernet.safetensors"
+    summary, rows = search(tmp_path / "run", *AGEING, *flags, supernet=supernet)
+    assert {row["images_seen"] for row in rows[:6]} == {397}
+    assert all(60 < row["images_seen"] < 150 for row in rows[6:16])
+    use = summary["informative"]
+    assert (use["candidates"], use["of"], use["samples"]) == (24, 397, len({row["images_seen"] for row in rows} - {397}))
+    assert use["sampled"] == sum(row["images_seen"] < 397 for row in rows)
+    assert "that tell candidates apart" in (tmp_path / "run" / "report.html").read_text()
+    assert summary["networks"]["champion"]["score_interval"]
+    assert {row["status"] for row in rows} == {"scored"}
+    again, same = search(tmp_path / "run", *AGEING, *flags, "--resume", supernet=supernet)
+    assert same == rows
+    assert again["networks"]["champion"] == summary["networks"]["champion"]
+
+
 def test_ageing_evolution_races(finished_search: Path, tmp_path: Path) -> None:
     """With so high an error level that candidates of a hardly trained supernet are told apart by a few images."""
     races = ("--racing.enabled", "--racing.error", "0.8", "--racing.block", "10")
