@@ -74,8 +74,8 @@ def main(settings: Settings) -> None:
         cells = [" / ".join(f"{median(result[i] for result in ways[way]):.2f}" for way in ways) for i in range(3)]
         rows.append([f"{size:,}", *cells])
     screen.print(
-        f"pilots answer {np.mean(spread_of(pilots) > 0):.1%} of the images differently; the others' scores are {whole.min():.2%} to "
-        f"{whole.max():.2%}, with a standard deviation of {100 * whole.std():.2f} points",
+        f"pilots answer {np.mean(spread_of(pilots) > 0):.1%} of the images differently; the others' scores are "
+        f"{whole.min():.2%} to {whole.max():.2%}, with a standard deviation of {100 * whole.std():.2f} points",
         highlight=False,
         soft_wrap=True,
     )
