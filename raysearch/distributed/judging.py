@@ -20,9 +20,10 @@ from raysearch.distributed.network_file import NetworkFile
 from raysearch.distributed.room import NoNodeError, Waiting, check_room, pending
 from raysearch.distributed.supernet_scorer import evaluator_device
 from raysearch.errors import UserError
+from raysearch.nn.compiled import compile_blocks
 from raysearch.scoring.latency import LatencyRule, device_name, measure
 from raysearch.scoring.predictions import predict
-from raysearch.scoring.score import compile_blocks, score
+from raysearch.scoring.score import score
 from raysearch.search.protocol import Failure, Result, outcome_from_dict, outcome_to_dict
 from raysearch.space import Cost
 from raysearch.store.predictions import Predictions
