@@ -80,6 +80,7 @@ NEAR = 0.85
 WIDTH, HEADS, DEPTH, RATIO, PATCH = 64, 4, 6, 4, 7
 """Of the network that stands for a pretrained one."""
 FULL, CHAMPION, CUT, PLAIN, SCRATCH = "full network", "champion", "importance cut", "timm from scratch", "AutoFormer"
+SANDWICH = "champion by sandwich"
 """What is compared, by what the table calls it."""
 BATCH = 128
 LR = 1e-3
@@ -116,12 +117,15 @@ class Settings:
     """Images on which candidates are scored."""
     judged: Count = 10_000
     """Test images."""
+    sandwich: bool = False
+    """Compare one more way: the elastic training by sandwiches (largest, smallest and a random subnet in each step, taught by
+    the largest as it is), in as many epochs as cost the same."""
     quick: bool = False
     """Next to no training and few images: shows that the script works."""
 
     def kept(self) -> dict[str, Any]:
         """What all files of an output folder must have in common."""
-        free = ("output", "data", "seeds", "processes", "quick")
+        free = ("output", "data", "seeds", "processes", "sandwich", "quick")
         return {name: value for name, value in asdict(self).items() if name not in free}
 
 
@@ -301,6 +305,10 @@ class Costs:
         """Of the elastic training, taught by the whole network."""
         return self.settings.elastic_epochs * (3 * self.drawn[ELASTIC.name] + self.macs)
 
+    def sandwich_epochs(self, smallest: int) -> int:
+        """Of the elastic training by sandwiches, ``smallest`` being the MACs of the smallest subnet."""
+        return max(1, round(self.elastic / (3 * (self.macs + smallest + self.drawn[ELASTIC.name]))))
+
     def cut_epochs(self, share: float) -> int:
         """In which what was cut is fine-tuned, taught as a champion is."""
         return max(1, round((self.elastic + self.champion(share)) / ((3 * share + 1) * self.macs)))
@@ -354,6 +362,13 @@ def steps(settings: Settings) -> list[Step]:
                 Step(f"cut-{of}", cut, seed, share, (f"whole-{seed}",)),
                 Step(f"scratch-{of}", autoformer_champion, seed, share, (f"autoformer-{seed}",)),
                 Step(f"plain-{of}", plain, seed, share, ("pretrained",)),
+            ]
+    if settings.sandwich:
+        for seed in range(settings.seeds):
+            found.append(Step(f"sandwich-{seed}", sandwich, seed, needs=(f"whole-{seed}",)))
+            found += [
+                Step(f"sandwich-{seed}-{round(100 * share)}", champion_by_sandwich, seed, share, (f"sandwich-{seed}",))
+                for share in SHARES
             ]
     return found
 
@@ -475,13 +490,28 @@ def whole(settings: Settings, step: Step) -> None:
 
 
 def elastic(settings: Settings, step: Step) -> None:
-    """Train the fine-tuned network elastically, for both budgets."""
+    """Train the fine-tuned network elastically, for both budgets: single paths, taught by the network as it was before."""
+    config = schedule(settings, settings.elastic_epochs, lr=LR, fresh=False)
+    config = replace(config, widen=0.3, draw_from="band", distill=DistillConfig(source="none", weight=0.5))
+    start, about = read(settings, f"whole-{step.seed}")
+    supernet = as_supernet(settings, about["order"])
+    teacher = build(ELASTIC, supernet.arguments, None, start).extract(supernet.largest)
+    _trained_elastically(settings, step, config, teacher)
+
+
+def sandwich(settings: Settings, step: Step) -> None:
+    """The same by sandwiches."""
+    geometry = as_supernet(settings).geometry
+    epochs = costs(settings).sandwich_epochs(geometry.cost(geometry.space.smallest()).macs)
+    config = schedule(settings, epochs, lr=LR, fresh=False)
+    taught = DistillConfig(source="largest", weight=0.5)
+    _trained_elastically(settings, step, replace(config, strategy="sandwich", draw_from="band", distill=taught), None)
+
+
+def _trained_elastically(settings: Settings, step: Step, config: TrainingConfig, teacher: Any) -> None:
     began = time.perf_counter()
     start, about = read(settings, f"whole-{step.seed}")
     supernet = as_supernet(settings, about["order"])
-    config = schedule(settings, settings.elastic_epochs, lr=LR, fresh=False)
-    config = replace(config, widen=0.3, draw_from="band", distill=DistillConfig(source="none", weight=0.5))
-    teacher = build(ELASTIC, supernet.arguments, None, start).extract(supernet.largest)
     draws = band(supernet.geometry, supernet.macs)
     weights = train(
         settings,
@@ -494,7 +524,7 @@ def elastic(settings: Settings, step: Step) -> None:
         start=start,
         teacher=teacher,
     )
-    keep(settings, step, weights, began, order=about["order"])
+    keep(settings, step, weights, began, order=about["order"], epochs=config.epochs)
 
 
 def _searched_and_tuned(
@@ -545,7 +575,16 @@ def _searched_and_tuned(
 
 def champion(settings: Settings, step: Step) -> None:
     """The way that is to be judged."""
-    weights, about = read(settings, f"supernet-{step.seed}")
+    _champion_of(settings, step, f"supernet-{step.seed}")
+
+
+def champion_by_sandwich(settings: Settings, step: Step) -> None:
+    """The same of the supernet that sandwiches trained."""
+    _champion_of(settings, step, f"sandwich-{step.seed}")
+
+
+def _champion_of(settings: Settings, step: Step, trained_by: str) -> None:
+    weights, about = read(settings, trained_by)
     supernet = as_supernet(settings, about["order"])
     epochs = settings.champion_epochs
     _searched_and_tuned(
@@ -703,7 +742,8 @@ class Way:
 def ways(settings: Settings, share: float) -> list[Way]:
     """What stands in the table for a budget."""
     of, found = round(100 * share), list[Way]()
-    for name, file in ((CHAMPION, "champion"), (CUT, "cut"), (PLAIN, "plain"), (SCRATCH, "scratch")):
+    files = {CHAMPION: "champion", CUT: "cut", PLAIN: "plain", SCRATCH: "scratch"}
+    for name, file in (files | ({SANDWICH: "sandwich"} if settings.sandwich else {})).items():
         way = Way(name)
         for seed in range(settings.seeds):
             about = read(settings, f"{file}-{seed}-{of}")[1]
@@ -759,7 +799,7 @@ def markdown(settings: Settings) -> str:
             name = f"{way.name}, {round(100 * share)} %"
             rows.append([name, macs, accuracy(way.inherited), accuracy(way.tested), epochs, lead])
         rows.append([f"({FULL} beside the champion, {round(100 * share)} %)", "", "", "", "", difference(of.tested, full)])
-        for way in found[1:]:
+        for way in found[1:4]:
             ahead = np.mean([each.mean() for each in of.tested]) > np.mean([each.mean() for each in way.tested])
             holds.append(f"at {round(100 * share)} % the champion is {'above' if ahead else 'NOT above'} {way.name}")
         if share == SHARES[0]:
