@@ -16,7 +16,8 @@ there. One supernet serves both budgets, but each budget alone bears its cost. C
 trained on; the test images are read for the table alone.
 
 Each step leaves a file in the output folder: the same command goes on where it was interrupted, and repeats no finished one.
-The table is ``elastic.md`` there. The pictures are those of Debian's package ``dataset-fashion-mnist``, or of ``--data DIR``.
+The table is ``elastic.md`` there, as far as steps are done. The pictures are those of Debian's package
+``dataset-fashion-mnist``, or of ``--data DIR``.
 
     python benchmarks/elastic.py
 """
@@ -352,17 +353,15 @@ def steps(settings: Settings) -> list[Step]:
         found += [
             Step(f"whole-{seed}", whole, seed, needs=("pretrained",)),
             Step(f"supernet-{seed}", elastic, seed, needs=(f"whole-{seed}",)),
-            Step(f"autoformer-{seed}", autoformer, seed, needs=("pretrained",)),
         ]
     for seed in range(settings.seeds):
-        for share in SHARES:
-            of = f"{seed}-{round(100 * share)}"
-            found += [
-                Step(f"champion-{of}", champion, seed, share, (f"supernet-{seed}",)),
-                Step(f"cut-{of}", cut, seed, share, (f"whole-{seed}",)),
-                Step(f"scratch-{of}", autoformer_champion, seed, share, (f"autoformer-{seed}",)),
-                Step(f"plain-{of}", plain, seed, share, ("pretrained",)),
-            ]
+        budgets = [(share, f"{seed}-{round(100 * share)}") for share in SHARES]
+        for share, of in budgets:
+            found.append(Step(f"champion-{of}", champion, seed, share, (f"supernet-{seed}",)))
+            found.append(Step(f"cut-{of}", cut, seed, share, (f"whole-{seed}",)))
+        found += [Step(f"plain-{of}", plain, seed, share, ("pretrained",)) for share, of in budgets]
+        found.append(Step(f"autoformer-{seed}", autoformer, seed, needs=("pretrained",)))
+        found += [Step(f"scratch-{of}", autoformer_champion, seed, share, (f"autoformer-{seed}",)) for share, of in budgets]
     if settings.sandwich:
         for seed in range(settings.seeds):
             found.append(Step(f"sandwich-{seed}", sandwich, seed, needs=(f"whole-{seed}",)))
@@ -705,21 +704,22 @@ def do(settings: Settings, name: str) -> float:
 def do_all(settings: Settings, screen: Console) -> None:
     """Do what is left, as many steps at a time as there are processes; says when each is done."""
     left = [step for step in steps(settings) if not step.path(settings).exists()]
-    done, total = {step.name for step in steps(settings)} - {step.name for step in left}, len(steps(settings))
-    if done:
-        screen.print(f"{len(done)} of {total} steps are done already", highlight=False)
+    finished, total = {step.name for step in steps(settings)} - {step.name for step in left}, len(steps(settings))
+    if finished:
+        screen.print(f"{len(finished)} of {total} steps are done already", highlight=False)
     running: dict[Future[float], Step] = {}
     with ProcessPoolExecutor(settings.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             while left or running:
-                for step in [step for step in left if done.issuperset(step.needs)][: settings.processes - len(running)]:
+                for step in [step for step in left if finished.issuperset(step.needs)][: settings.processes - len(running)]:
                     left.remove(step)
                     running[pool.submit(do, settings, step.name)] = step
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     step = running.pop(future)
                     seconds = future.result()
-                    done.add(step.name)
-                    screen.print(f"{len(done)} of {total}: {step.name} in {duration_text(seconds)}", highlight=False)
+                    finished.add(step.name)
+                    screen.print(f"{len(finished)} of {total}: {step.name} in {duration_text(seconds)}", highlight=False)
+                    write_whole(settings.output / TABLE, markdown(settings))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -730,13 +730,20 @@ def do_all(settings: Settings, screen: Console) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One network of a budget over the seeds."""
+    """One way to a network of a budget, as far as its steps are done."""
 
     name: str
-    tested: list[Outcomes] = field(default_factory=list[Outcomes])
-    inherited: list[Outcomes] = field(default_factory=list[Outcomes])
+    tested: dict[int, Outcomes] = field(default_factory=dict[int, Outcomes])
+    """Which test images its network knows, by seed."""
+    inherited: dict[int, Outcomes] = field(default_factory=dict[int, Outcomes])
+    """The same before its fine-tuning."""
     macs: list[int] = field(default_factory=list[int])
     epochs: list[int] = field(default_factory=list[int])
+
+
+def done(settings: Settings, name: str) -> bool:
+    """Whether a step left its file."""
+    return (settings.output / f"{name}.safetensors").exists()
 
 
 def ways(settings: Settings, share: float) -> list[Way]:
@@ -746,10 +753,12 @@ def ways(settings: Settings, share: float) -> list[Way]:
     for name, file in (files | ({SANDWICH: "sandwich"} if settings.sandwich else {})).items():
         way = Way(name)
         for seed in range(settings.seeds):
+            if not done(settings, f"{file}-{seed}-{of}"):
+                continue
             about = read(settings, f"{file}-{seed}-{of}")[1]
-            way.tested.append(tested(about["outcome"]))
+            way.tested[seed] = tested(about["outcome"])
             if "inherited" in about:
-                way.inherited.append(tested(about["inherited"]))
+                way.inherited[seed] = tested(about["inherited"])
             way.macs.append(about["macs"])
             way.epochs.append(about["epochs"])
         found.append(way)
@@ -769,57 +778,68 @@ def over_seeds(values: Sequence[float], otherwise: Interval | None) -> str:
     return f"{100 * float(np.mean(values)):.2f}" + ("" if found is None else f" ± {100 * found.half:.2f}")
 
 
-def accuracy(networks: Sequence[Outcomes]) -> str:
-    """Of networks of several seeds."""
-    return over_seeds([float(each.mean()) for each in networks], score_interval(networks[0])) if networks else ""
+def accuracy(networks: Mapping[int, Outcomes]) -> str:
+    """Of networks of several seeds; empty where none is known yet."""
+    found = list(networks.values())
+    return over_seeds([float(each.mean()) for each in found], score_interval(found[0])) if found else ""
 
 
-def difference(first: Sequence[Outcomes], second: Sequence[Outcomes]) -> str:
-    """Of the same seeds, in pairs of test images."""
-    found = [float(one.mean() - other.mean()) for one, other in zip(first, second, strict=True)]
-    text = over_seeds(found, paired_difference(first[0], [second[0]]))
+def leads(first: Mapping[int, Outcomes], second: Mapping[int, Outcomes]) -> list[float]:
+    """By how much the first is above the second, of the seeds of which both are known."""
+    return [float(one.mean() - second[seed].mean()) for seed, one in first.items() if seed in second]
+
+
+def difference(first: Mapping[int, Outcomes], second: Mapping[int, Outcomes]) -> str:
+    """Of the same seeds, in pairs of test images; empty where none is known yet."""
+    found = leads(first, second)
+    if not found:
+        return ""
+    seed = next(seed for seed in first if seed in second)
+    text = over_seeds(found, paired_difference(first[seed], [second[seed]]))
     return text if text.startswith("-") else f"+{text}"
 
 
 def markdown(settings: Settings) -> str:
-    """The table and what it says."""
-    told = costs(settings)
-    full = [tested(read(settings, f"whole-{seed}")[1]["outcome"]) for seed in range(settings.seeds)]
+    """The table as far as steps are done, and what it says."""
+    told, all_steps = costs(settings), steps(settings)
+    full = {
+        s: tested(read(settings, f"whole-{s}")[1]["outcome"]) for s in range(settings.seeds) if done(settings, f"whole-{s}")
+    }
     first = tested(read(settings, "pretrained")[1]["outcome"])
     rows = [["test accuracy in per cent", "MACs", "inherited", "trained", "epochs of it", "champion minus it"]]
     rows.append([f"{FULL}, fine-tuned", f"{told.macs / 1e6:.2f} M", "", accuracy(full), str(settings.whole_epochs), ""])
     holds: list[str] = []
     for share in SHARES:
-        found = ways(settings, share)
+        found, budget = ways(settings, share), f"{round(100 * share)} %"
         of = found[0]
         for way in found:
+            macs = f"{np.mean(way.macs) / 1e6:.2f} M" if way.macs else ""
+            epochs = str(way.epochs[0]) if way.epochs else ""
             lead = "" if way is of else difference(of.tested, way.tested)
-            macs = f"{np.mean(way.macs) / 1e6:.2f} M"
-            epochs = str(way.epochs[0])
-            name = f"{way.name}, {round(100 * share)} %"
-            rows.append([name, macs, accuracy(way.inherited), accuracy(way.tested), epochs, lead])
-        rows.append([f"({FULL} beside the champion, {round(100 * share)} %)", "", "", "", "", difference(of.tested, full)])
+            rows.append([f"{way.name}, {budget}", macs, accuracy(way.inherited), accuracy(way.tested), epochs, lead])
+        rows.append([f"({FULL} beside the champion, {budget})", "", "", "", "", difference(of.tested, full)])
         for way in found[1:4]:
-            ahead = np.mean([each.mean() for each in of.tested]) > np.mean([each.mean() for each in way.tested])
-            holds.append(f"at {round(100 * share)} % the champion is {'above' if ahead else 'NOT above'} {way.name}")
-        if share == SHARES[0]:
-            loss = 100 * float(np.mean([one.mean() - other.mean() for one, other in zip(full, of.tested, strict=True)]))
+            if known := leads(of.tested, way.tested):
+                holds.append(f"at {budget} the champion is {'above' if np.mean(known) > 0 else 'NOT above'} {way.name}")
+        if share == SHARES[0] and (known := leads(full, of.tested)):
+            loss = 100 * float(np.mean(known))
             fits = "at most 1 point" if loss <= 1 else "MORE than 1 point"
-            holds.append(f"at {round(100 * share)} % it is {fits} below the full network ({loss:.2f})")
-    seconds = sum(read(settings, step.name)[1]["seconds"] for step in steps(settings))
-    seeds = f"{settings.seeds} seed{'s' * (settings.seeds != 1)}"
+            holds.append(f"at {budget} it is {fits} below the full network ({loss:.2f})")
+    finished = [step for step in all_steps if done(settings, step.name)]
+    seconds = sum(read(settings, step.name)[1]["seconds"] for step in finished)
+    repeated = f"{settings.seeds} seed{'s' * (settings.seeds != 1)}"
     over = "over seeds" if settings.seeds > 1 else "over test images, as there is one seed"
-    said = (
-        f"{seeds}; ± is half of a 95 % interval {over}. The network that stands for a pretrained one was trained once, for "
+    epochs = [(told.whole + told.elastic + told.champion(share)) / told.macs / 3 for share in SHARES]
+    said = [
+        f"{repeated}; ± is half of a 95 % interval {over}. The network that stands for a pretrained one was trained once, for "
         f"{settings.pretrain_epochs} epochs on other images, to {100 * float(first.mean()):.2f} %.",
         f"Trained on {settings.images:,} images; further training costs each way the same at a budget, in multiply-accumulates "
-        f"by image: {(told.whole + told.elastic + told.champion(SHARES[0])) / told.macs / 3:.1f} epochs of the full network at "
-        f"50 %, {(told.whole + told.elastic + told.champion(SHARES[1])) / told.macs / 3:.1f} at 25 % (the full network itself "
-        f"was fine-tuned for {settings.whole_epochs}). Elastic training: {settings.elastic_epochs} epochs; AutoFormer's "
-        f"supernet: {told.scratch_epochs}.",
-        f"Expected, and found: {'; '.join(holds)}.",
-        f"All steps together took {duration_text(seconds)} of one processor.",
-    )
+        f"by image: {epochs[0]:.1f} epochs of the full network at 50 %, {epochs[1]:.1f} at 25 % (the full network itself was "
+        f"fine-tuned for {settings.whole_epochs}). Elastic training: {settings.elastic_epochs} epochs; AutoFormer's supernet: "
+        f"{told.scratch_epochs}.",
+        f"Expected, and found: {'; '.join(holds) or 'nothing yet'}.",
+        f"{len(finished)} of {len(all_steps)} steps are done and took {duration_text(seconds)} of one processor.",
+    ]
     lines = [f"| {' | '.join(cells)} |" for cells in (rows[0], ["-", *("-:" for _ in rows[0][1:])], *rows[1:])]
     return "\n".join(["# A pretrained network made elastic", "", *lines, *(line for text in said for line in ("", text)), ""])
 
