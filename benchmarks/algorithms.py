@@ -58,6 +58,7 @@ ALGORITHMS: dict[str, AlgorithmConfig] = {
     "ageing, population 50": AgeingConfig(population=50, sample=12, look_ahead=25),
     "nsga2": NSGA2Config(),
     "predictor, gp": PredictorConfig(),
+    "predictor, gp, one generation ahead": PredictorConfig(ahead=1),
     "predictor, ridge": PredictorConfig(regressor="ridge"),
 }
 """What is compared; where nothing is said, with its default settings."""

@@ -121,6 +121,7 @@ def searches(settings: Settings) -> dict[str, AlgorithmConfig]:
         f"evolution, {2 * n} per generation": evolution(2 * n),
         "predictor, 25 per generation (default)": PredictorConfig(25, max(2, total // 25), inner_generations=2),
         f"predictor, {2 * n} per generation": PredictorConfig(2 * n, max(2, total // (2 * n)), inner_generations=2),
+        f"predictor, {n} per generation, one ahead": PredictorConfig(n, max(2, total // n), ahead=1, inner_generations=2),
         **{f"ageing, look-ahead {k * n}": ageing(k * n) for k in (1, 2, 3)},
     }
     return {label: chosen[label] for label in [*chosen][::4]} if settings.quick else chosen

@@ -77,6 +77,8 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(evaluators := left.get("evaluators"), Mapping):
         of_evaluators = {"nodes": asdict(NodesConfig()), "deadline": asdict(DeadlineConfig())}
         left["evaluators"] = {**of_evaluators, **cast(Mapping[str, Any], evaluators)}
+    if isinstance(predictor := left.get("predictor"), Mapping):
+        left["predictor"] = {"ahead": 0, **cast(Mapping[str, Any], predictor)}
     left["informative"] = {**asdict(InformativeConfig()), **cast(Mapping[str, Any], left.get("informative", {}))}
     left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
     if isinstance(finalists := left.get("finalists"), Mapping):

@@ -1,4 +1,4 @@
-"""What searches in generations share: one generation is told whole before the next is planned, so there is a barrier."""
+"""What searches in generations share: a generation is told whole before one that learns from it is planned: a barrier."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
     """A search whose generations are made from what all earlier ones told.
 
     The initial architectures open the first generation; random ones take the places that offspring leave in any. A generation
-    is planned when the last outcome of the one before is told; until then :meth:`ask` returns None. A space that holds fewer
-    subnets than asked for ends the search early.
+    is planned when the last outcome of the one before is told; until then :meth:`ask` returns None. With :attr:`ahead`, of the
+    one that many before it: the evaluators have the others to do meanwhile, and what a generation learns from is still decided
+    by its number alone. A space that holds fewer subnets than asked for ends the search early.
 
     An implementation says who survives (:meth:`_select`) and who is planned from them (:meth:`_plan_offspring`).
 
@@ -72,12 +73,14 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         self.seed = seed
         self.initial = checked_initial(initial, problem, places=self.config.population)
         self._ledger = Ledger(problem.space.architecture)
-        self._generation = 0
-        self._start = 0  # index of the generation's first candidate
+        self._starts = [0]  # index of each generation's first candidate
+        self._taken = 0  # generations that were learnt from, the first ones
+        self._exhausted = False  # nothing new is left in the band
         self._parents: list[int] = []  # indices, best first
         for arch in self.initial:
             self._ledger.plan(arch, generation=0, origin="seed")
         self._fill()
+        self._advance()
 
     @staticmethod
     @abstractmethod
@@ -89,6 +92,11 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
     def objectives(self) -> tuple[Objective, ...]:
         """What a result must hold."""
 
+    @property
+    def ahead(self) -> int:
+        """Generations that are planned before the results of the one that follows them in learning are there."""
+        return 0
+
     # --- the protocol ---
 
     def ask(self) -> A | None:
@@ -96,7 +104,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         return self._ledger.ask()
 
     def tell(self, arch: Architecture, outcome: Result | Failure) -> None:
-        """The outcome of an asked candidate, in any order within a generation.
+        """The outcome of an asked candidate, in any order within what was planned.
 
         Raises UserError for any other, and for a result that lacks an objective, as a latency that was not measured.
         """
@@ -105,14 +113,52 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
             cost = self.problem.cost(self._ledger.arch(0))
             objective_values(outcome, cost, self.objectives)
         self._ledger.tell(arch, outcome)
-        if self._ledger.settled:
-            self._select()
-            if self._generation + 1 < self.config.generations:
-                self._generation += 1
-                self._start = len(self._ledger)
-                if self._parents:
-                    self._plan_offspring()
-                self._fill()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Learn from generations that are told, and plan others, as far as results are there.
+
+        In turns: what a generation is made from must not depend on what else happens to be told by then.
+        """
+        while True:
+            due = self._taken if self._planned_all else self._generation - self.ahead
+            if due >= self._taken:
+                if due > self._generation or not self._told(due):
+                    return
+                self._taken += 1
+                self._select()
+            if not self._planned_all:
+                self._plan_next()
+
+    @property
+    def _planned_all(self) -> bool:
+        return self._exhausted or self._generation + 1 >= self.config.generations
+
+    def _told(self, generation: int) -> bool:
+        return all(self._ledger.outcome(index) is not None for index in self._of(generation))
+
+    def _of(self, generation: int) -> range:
+        """Indices of a generation's candidates."""
+        return range(*[*self._starts, len(self._ledger)][generation : generation + 2])
+
+    def _plan_next(self) -> None:
+        self._starts.append(len(self._ledger))
+        if self._parents:
+            self._plan_offspring()
+        self._fill()
+        if not self._of(self._generation):
+            self._starts.pop()
+            self._exhausted = True
+
+    @property
+    def _generation(self) -> int:
+        """Number of the newest one."""
+        return len(self._starts) - 1
+
+    @property
+    def _known(self) -> int:
+        """How many candidates were learnt from, the first ones."""
+        return [*self._starts, len(self._ledger)][self._taken]
 
     def proposal(self, arch: Architecture) -> Proposal:
         """Where an asked candidate comes from. Raises KeyError for one that was never asked."""
@@ -138,7 +184,8 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         return {
             "settings": self._settings(),
             "generation": self._generation,
-            "start": self._start,
+            "taken": self._taken,
+            "exhausted": self._exhausted,
             "parents": list(self._parents),
             **self._ledger.state_dict(),
         }
@@ -147,8 +194,10 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         """Continue where ``state`` was taken. Raises UserError when it comes from a search of other settings."""
         require_same_settings(self._settings(), state["settings"])
         self._ledger = Ledger.from_state_dict(self.problem.space.architecture, state)
-        self._generation = state["generation"]
-        self._start = state["start"]
+        of = [self._ledger.proposal_at(index).generation for index in range(len(self._ledger))]
+        self._starts = [of.index(generation) for generation in range(state["generation"] + 1)]
+        self._taken = state.get("taken", state["generation"])  # earlier versions learnt from all before the newest
+        self._exhausted = state.get("exhausted", False)
         self._parents = list(state["parents"])
 
     def _settings(self) -> dict[str, Any]:
@@ -166,7 +215,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
 
     def _contenders(self) -> list[tuple[int, Result]]:
         """The parents so far and those of the generation just told that compete, with their places in the order asked."""
-        return self._ledger.competing((*self._parents, *range(self._start, len(self._ledger))))
+        return self._ledger.competing((*self._parents, *self._of(self._taken - 1)))
 
     def _best_of_contenders(self, count: int) -> list[int]:
         best = sorted(self._contenders(), key=lambda told: preference(told[1], index=told[0]))
@@ -180,7 +229,7 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
 
     def _fill(self) -> None:
         """Random candidates until the generation is whole or the band is used up."""
-        for i in range(self.config.population - (len(self._ledger) - self._start)):
+        for i in range(self.config.population - (len(self._ledger) - self._starts[-1])):
             arch = self.problem.sample(self._rng("random", i), self._ledger)
             if arch is None:
                 return

@@ -94,6 +94,10 @@ class Ledger(Generic[A]):
             raise KeyError(arch)
         return self._proposals[index]
 
+    def proposal_at(self, index: int) -> Proposal:
+        """Where the candidate at ``index`` of the order planned comes from."""
+        return self._proposals[index]
+
     def arch(self, index: int) -> A:
         """The candidate at ``index`` of the order planned."""
         return self._archs[index]

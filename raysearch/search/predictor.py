@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
-from raysearch.bounds import Count, NotNegative, Share, at_least, check_numbers
+from raysearch.bounds import Count, CountOrNone, NotNegative, Share, at_least, check_numbers
 from raysearch.search.front import Objective
 from raysearch.search.generational import GenerationalSearch
 from raysearch.search.regressor import Regressor, fitted
@@ -25,6 +25,9 @@ class PredictorConfig:
     """Candidates per generation: so many are scored between two fits of the regressor."""
     generations: Count = 40
     """Generations, the random first one included."""
+    ahead: CountOrNone = 0
+    """Generations that are planned before their predecessor's results are there, so that evaluators do not wait for the slowest
+    of each: they learn from those before. 1, with a population of at least the evaluators, keeps these busy."""
     regressor: Literal["gp", "ridge", "forest"] = "gp"
     """What predicts: a Gaussian process, a Bayesian linear model, or extremely randomised trees."""
     explore: Share = 0.1
@@ -79,6 +82,11 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
         return ("score",)
 
     @property
+    def ahead(self) -> int:
+        """As the settings say."""
+        return self.config.ahead
+
+    @property
     def threshold(self) -> None:
         """None: the regressor learns from bad scores too."""
         return None
@@ -88,7 +96,7 @@ class PredictorEvolution(GenerationalSearch[A, PredictorConfig]):
 
     def _lessons(self) -> list[tuple[tuple[float, ...], float]]:
         """Features and score of the latest results."""
-        latest = range(max(0, self._start - self.config.memory), self._start)
+        latest = range(max(0, self._known - self.config.memory), self._known)
         return [(self._features(self._ledger.arch(index)), result.score) for index, result in self._ledger.competing(latest)]
 
     def _features(self, arch: A) -> tuple[float, ...]:

@@ -1,3 +1,4 @@
+import json
 import math
 import statistics
 import subprocess
@@ -9,7 +10,7 @@ from random import Random
 import pytest
 from algorithm_contract import SearchAlgorithmContract
 from scipy.stats import kendalltau
-from toy_space import BAND, Toy, drive, large_problem, toy_score
+from toy_space import BAND, Toy, drive, drive_many, large_problem, result, toy_score
 
 from raysearch.search import Evolution, EvolutionConfig, PredictorConfig, PredictorEvolution, SearchProblem
 from raysearch.search.regressor import fitted
@@ -28,6 +29,37 @@ class TestPredictorEvolution(SearchAlgorithmContract):
             20, math.ceil(candidates / 20), regressor="ridge", inner_population=25, inner_generations=2, memory=200
         )
         return PredictorEvolution(problem, config, seed=seed, initial=initial)
+
+
+def ahead(generations: int = 6) -> PredictorEvolution[Toy]:
+    config = PredictorConfig(20, generations, ahead=1, regressor="ridge", inner_population=25, inner_generations=2)
+    return PredictorEvolution(large_problem(BAND), config, seed=3)
+
+
+def test_a_generation_ahead_leaves_no_barrier() -> None:
+    """While the slowest of a generation is awaited, those of the next are there to be scored; what they are is the same."""
+    alone = drive(ahead())
+    assert len(alone) == 120
+    for evaluators in (2, 50):
+        assert drive_many(ahead(), evaluators=evaluators, completion=Random(evaluators)) == alone
+    search = ahead()
+    running = [arch for _ in range(10) if (arch := search.ask()) is not None]
+    for _ in range(110):
+        done = running.pop(0)
+        search.tell(done, result(done))
+        fresh = search.ask()
+        assert fresh is not None
+        running.append(fresh)
+    origins = [Counter(search.proposal(arch).origin for arch in alone[i : i + 20]) for i in range(0, 120, 20)]
+    assert origins == [{"random": 20}] * 2 + [{"predicted": 18, "random": 2}] * 4
+
+
+@pytest.mark.parametrize("before", [17, 61])
+def test_a_search_with_a_generation_ahead_is_restored(before: int) -> None:
+    whole, first, second = drive(ahead()), ahead(), ahead()
+    assert drive(first, stop_after=before) == whole[:before]
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert [*whole[:before], *drive(second)] == whole
 
 
 def test_finds_with_few_scores_what_evolution_needs_many_for():
