@@ -154,12 +154,24 @@ def none_left(mark: str) -> str:
 
 
 @dataclass
+class Due:
+    """A fault of a schedule; it waits for its target where there is none."""
+
+    at: float
+    """Progress from which on it is due."""
+    wait: float
+    """Seconds from then on: else it would always follow upon something written."""
+    name: str
+    since: float | None = None
+    """When that progress was seen."""
+
+
+@dataclass
 class Schedule:
     """One search with its faults."""
 
     number: int
-    faults: list[tuple[float, str]]
-    """At which progress at the earliest, and what."""
+    faults: list[Due]
     draw: random.Random
     on_cluster: bool
     trains: bool
@@ -187,16 +199,15 @@ class Schedule:
             shutil.rmtree(output.parent)
 
     def _disturb(self, run: Run, *, scored: int) -> None:
-        """Do harm when it is due, until the driver ends."""
+        """Do harm when it is due and finds its target, until the driver ends."""
         while run.driver.poll() is None:
-            if self.faults and progress(run.output, scored) >= self.faults[0][0]:
-                name = self.faults[0][1]
-                time.sleep(self.draw.uniform(0, 3))  # else it would always follow upon something written
-                if FAULTS[name](run, self.draw):
-                    self.done.append(name)
-                    del self.faults[0]
-                elif len(self.faults) > 1 and not name.startswith("driver"):
-                    self.faults.append(self.faults.pop(0))  # its time may come later
+            far, now = progress(run.output, scored), time.monotonic()
+            for due in [due for due in self.faults if due.at <= far]:
+                due.since = due.since or now
+                if now - due.since >= due.wait and FAULTS[due.name](run, self.draw):
+                    self.done.append(due.name)
+                    self.faults.remove(due)
+                    break
             time.sleep(0.1)
 
     def _judge_end(self, run: Run) -> None:
@@ -218,7 +229,7 @@ def drawn(seed: int, number: int) -> Schedule:
     on_cluster, trains = number % 4 == 0, number % 3 == 0
     anywhere = [name for name in FAULTS if name != NODE and name not in OF_TRAINING]
     names = draw.sample(anywhere, draw.randint(2, 3)) + [NODE] * on_cluster + [draw.choice(OF_TRAINING)] * trains
-    faults = sorted((draw.uniform(0, 0.2 if name in OF_TRAINING else 0.95), name) for name in names)
+    faults = [Due(draw.uniform(0, 0.1 if name in OF_TRAINING else 0.95), draw.uniform(0, 3), name) for name in names]
     return Schedule(number, faults, draw, on_cluster, trains)
 
 
@@ -230,6 +241,8 @@ class Settings:
     """No schedule begins after these."""
     seed: int = 0
     """Of the search and of the faults."""
+    first: int = 1
+    """Number of the first schedule, to repeat one that was wrong."""
     output: Path | None = None
     """Where searches are kept that did not end as they should; a temporary folder when not given. An undisturbed search there
     is not run again: it must be of the same seed."""
@@ -262,7 +275,7 @@ def main(settings: Settings) -> int:
         expected = result(folder / "schedule-0" / "run")
         screen.print(f"undisturbed: {len(expected['candidates'])} candidates", highlight=False)
         while time.monotonic() - begun < 60 * settings.minutes:
-            since, number = time.monotonic(), len(schedules) + 1
+            since, number = time.monotonic(), settings.first + len(schedules)
             schedule = drawn(settings.seed, number)
             schedules.append(schedule)
             schedule.run(folder, server, expected, seed=settings.seed)
