@@ -238,7 +238,7 @@ class Settings:
     """How long, and which chance."""
 
     minutes: float = 30.0
-    """No schedule begins after these."""
+    """No schedule but the first begins after these."""
     seed: int = 0
     """Of the search and of the faults."""
     first: int = 1
@@ -274,7 +274,7 @@ def main(settings: Settings) -> int:
             return 1
         expected = result(folder / "schedule-0" / "run")
         screen.print(f"undisturbed: {len(expected['candidates'])} candidates", highlight=False)
-        while time.monotonic() - begun < 60 * settings.minutes:
+        while not schedules or time.monotonic() - begun < 60 * settings.minutes:
             since, number = time.monotonic(), settings.first + len(schedules)
             schedule = drawn(settings.seed, number)
             schedules.append(schedule)
