@@ -438,7 +438,7 @@ class Pool:
             end = time.monotonic()
             self.usage_log.scored(split, evaluator, begin, end)
             self.hung = 0
-            if isinstance(outcome, Result) and outcome.excluded != "raced":
+            if isinstance(outcome, Result) and not outcome.partial:
                 self.deadlines.took(split, end - begin)
             self.free.put_nowait(evaluator)
             break
