@@ -30,8 +30,8 @@ elastic: $(STAMP)  ## a pretrained network made elastic, beside four other ways 
 test: $(STAMP)  ## run the tests; ARGS="-k space" selects
 	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
-bench: $(STAMP)  ## measure speed, memory, orchestration, racing, latency, algorithms and utilisation on this machine; docs/benchmarks.md explains
-	for name in speed memory orchestration racing latency algorithms utilisation; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+bench: $(STAMP)  ## measure speed, data, memory, orchestration, racing, latency, algorithms and utilisation on this machine; docs/benchmarks.md explains
+	for name in speed data memory orchestration racing latency algorithms utilisation; do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 chaos: $(STAMP)  ## random faults against real searches for half an hour: the result must be the undisturbed one; ARGS="--minutes 8 --seed 1"
 	$(BIN)/python benchmarks/chaos.py $(ARGS)

@@ -45,6 +45,9 @@ class Settings:
     """A model of timm's, trained for the share of waiting."""
     steps: int = 6
     """Of that training, timed, after two that are not."""
+    img_size: int = 224
+    quick: bool = False
+    """A few small images: shows that the script works."""
 
 
 def write_photographs(folder: Path, count: int) -> Path:
@@ -83,7 +86,7 @@ def images_per_second(batches: Iterable[Any], size: int) -> float:
 
 def waiting_share(batches: Iterable[Any], settings: Settings) -> float:
     """Of the time of a step, while a network is trained by one thread."""
-    network = timm.create_model(settings.model, num_classes=2)
+    network = timm.create_model(settings.model, num_classes=2, img_size=settings.img_size)
     optimizer = torch.optim.AdamW(network.parameters())
     waited = total = 0.0
     coming = iter(batches)
@@ -102,12 +105,14 @@ def waiting_share(batches: Iterable[Any], settings: Settings) -> float:
 
 def main(settings: Settings) -> None:
     """Measure in turns, and print a table."""
+    if settings.quick:
+        settings = replace(settings, images=120, batch_size=8, repetitions=1, steps=1, img_size=32)
     screen = console()
     print_heading(screen, f"Training images, {settings.processes} loader process(es)")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, connected("local"):
         task = ImageClassification(IMAGES, AUGMENT).reading(write_photographs(Path(folder) / "photos", settings.images))
-        task = replace(task, dataset=replace(task.dataset, img_size=224))
+        task = replace(task, dataset=replace(task.dataset, img_size=settings.img_size))
         images = task.splits().train
         made = ways(task, images, settings)
         speeds = interleaved(
@@ -127,7 +132,7 @@ def main(settings: Settings) -> None:
         for name in made
     ]
     columns = ["way", "images/s", "of the loader's", f"of a step of {settings.model} waits"]
-    screen.print(table(f"{len(images)} images of 224 pixels", columns, rows))
+    screen.print(table(f"{len(images)} images of {settings.img_size} pixels", columns, rows))
 
 
 if __name__ == "__main__":

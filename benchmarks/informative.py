@@ -10,7 +10,7 @@ some images should rank alike.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -37,6 +37,8 @@ class Settings:
     sizes: tuple[int, ...] = (125, 250, 500, 1_000)
     pilots: int = 20
     draws: int = 50
+    quick: bool = False
+    """Few draws: shows that the script works."""
 
 
 def candidates(folder: Path) -> list[ByItem]:
@@ -48,6 +50,8 @@ def candidates(folder: Path) -> list[ByItem]:
 
 def main(settings: Settings) -> None:
     """Print a table."""
+    if settings.quick:
+        settings = replace(settings, draws=5)
     screen = console()
     print_heading(screen, "Images that tell networks apart")
     networks = candidates(settings.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmark_tables import benchmark, number, numbers, tables
 from search_script import ROOT, program, write_idx
 
 from raysearch.recipes.autoformer import FASHION_RECIPE
+from raysearch.search import Result
+from raysearch.search.protocol import outcome_to_dict, pack
 from raysearch.space import SearchProblem
 from raysearch.spaces.autoformer import FAMILY
 from raysearch.tasks import Ends
@@ -147,3 +150,20 @@ def test_elastic(tmp_path: Path) -> None:
     # Other settings are other trainings: they are not mixed with these.
     ended = program("elastic", "--output", str(output), "--seeds", "1", "--images", "512", folder=ROOT / "benchmarks")
     assert "tells of other settings than these" in ended.complaints
+
+
+def test_informative(tmp_path: Path) -> None:
+    """Of a journal whose candidates differ on a fifth of the images, these rank them better than as many others."""
+    rng = np.random.default_rng(0)
+    hard = np.where(np.arange(1_000) < 200, rng.normal(size=1_000), -8.0)
+    rows: list[dict[str, Any]] = [{"weights": "0"}]
+    for i in range(80):
+        answers = rng.random(1_000) < 1 / (1 + np.exp(hard - 1.5 * rng.random()))
+        result = Result(float(answers.mean()), 1_000, 1, 1, outcomes=pack(answers))
+        rows.append({"split": "search", "id": f"{i}", "outcome": outcome_to_dict(result)})
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (table,) = tables(benchmark("informative", str(tmp_path)))
+    assert list(table) == ["125", "250", "500"]
+    for tau, *_ in table.values():
+        even, informative = map(float, tau.split(" / "))
+        assert even < informative

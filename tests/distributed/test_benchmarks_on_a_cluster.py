@@ -35,6 +35,15 @@ def test_orchestration(cluster: object) -> None:
     assert share == pytest.approx(ideal / took, rel=0.1, abs=0.002)
 
 
+def test_data(cluster: object) -> None:
+    (table,) = tables(benchmark("data"))
+    assert list(table) == [f"{way}, {kept}" for kept in ("decoded anew", "decoded once") for way in ("loader", "streamed")]
+    for way, (speed, ratio, waits) in table.items():
+        assert number(speed) > 0
+        assert (ratio == "") == way.startswith("loader")
+        assert 0 <= number(waits.replace(" ", "")) <= 1
+
+
 def test_utilisation(cluster: object) -> None:
     (table,) = tables(benchmark("utilisation"))
     del table["goal"]
