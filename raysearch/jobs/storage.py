@@ -75,6 +75,12 @@ class Storage:
         with self._opened() as (system, path), system.open_input_stream(f"{path}/{name}") as stream:
             return stream.read()
 
+    def head_of_tensors(self, name: str) -> bytes:
+        """The beginning of a safetensors file below, which says what is in it, without the tensors."""
+        with self._opened() as (system, path), system.open_input_stream(f"{path}/{name}") as stream:
+            size = stream.read(8)
+            return size + stream.read(int.from_bytes(size, "little"))
+
     def fetch(self, name: str, into: Path) -> None:
         """Copy a file below to a path."""
         into.parent.mkdir(parents=True, exist_ok=True)

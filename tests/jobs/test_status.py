@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from s3_server import s3_server, system, to_reach
 
 from raysearch.errors import UserError
-from raysearch.jobs.status import status_of
+from raysearch.jobs.status import status_of, status_of_storage
+from raysearch.jobs.storage import mirrored
 from raysearch.recipes.autoformer import DIGITS_RECIPE
 from raysearch.search import Failure, Result
 from raysearch.store.folder import open_folder
@@ -73,3 +76,26 @@ def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
 def test_a_search_of_0_1_0_is_told_too(tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parents[1] / "data" / "of_0_1_0", tmp_path / "old")
     assert status_of(tmp_path / "old")[0].startswith("digits, ")
+
+
+def test_a_storage_is_told_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a checkpoint the head alone is read; the folder itself is on a machine that is out of reach."""
+    path = tmp_path / "run"
+    config = {"command": "line", "created": "2026-01-01T12:00:00+00:00", "recipe": DIGITS_RECIPE.to_dict()}
+    with s3_server() as endpoint:
+        for name, value in to_reach(endpoint).items():
+            monkeypatch.setenv(name, value)
+        system(endpoint).create_dir("results")
+        with mirrored(path, "s3://results/mine", print), open_folder(path, config, resume=False) as folder:
+            history = [{"epoch": 0, "loss": 2.0, "lr": 1e-3}]
+            content = checkpoint.pack({"weight": torch.zeros(1_000_000)}, {"kind": "training", "history": history})
+            checkpoint.write(folder.training, content)
+        shutil.rmtree(path)
+        head, phase, state = status_of_storage("s3://results/mine/run")
+        assert head == "digits, s3://results/mine/run, begun 2026-01-01T12:00:00+00:00"
+        assert phase == "training: 1 of 300 epochs saved, loss 2.000"
+        assert state.startswith("last written ")
+        with pytest.raises(UserError, match=r"s3://results/mine holds no search, but below it: run; give"):
+            status_of_storage("s3://results/mine")
+        with pytest.raises(UserError, match="s3://nowhere/run"):
+            status_of_storage("s3://nowhere/run")
