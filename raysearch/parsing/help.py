@@ -30,7 +30,6 @@ FLAGS = (
     ("--supernet FILE", "use a trained supernet: no training"),
     ("--warm-start SEARCH", "begin with the best of an earlier search"),
     ("--family FILE.py", "networks of your own"),
-    ("--seed N", "another seed, another search"),
     ("--tracking-uri URI", "MLflow store; default: MLFLOW_TRACKING_URI, or SQLite beside the results"),
 )
 """Flags that matter with values as people give them, and what they do."""
