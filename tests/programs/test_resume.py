@@ -56,7 +56,7 @@ def without_seconds(value: Any) -> Any:
     return [without_seconds(part) for part in value] if isinstance(value, list) else value
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_search_killed_in_every_phase_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
     whole.parent.mkdir()
