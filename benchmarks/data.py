@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,16 +81,16 @@ def images_per_second(batches: Iterable[Any], size: int) -> float:
     coming = iter(batches)
     next(coming)
     began = time.perf_counter()
-    count = sum(1 for _ in coming)
-    return count * size / (time.perf_counter() - began)
+    batches_seen = sum(1 for _ in coming)
+    return batches_seen * size / (time.perf_counter() - began)
 
 
-def waiting_share(batches: Iterable[Any], settings: Settings) -> float:
+def waiting_share(make: Callable[[], Iterable[Any]], settings: Settings) -> float:
     """Of the time of a step, while a network is trained by one thread."""
     network = timm.create_model(settings.model, num_classes=2, img_size=settings.img_size)
     optimizer = torch.optim.AdamW(network.parameters())
     waited = total = 0.0
-    coming = iter(batches)
+    coming = chain.from_iterable(make() for _ in count())  # as many epochs as it takes
     for step in range(settings.steps + 2):
         began = time.perf_counter()
         inputs, targets = next(coming)
@@ -119,7 +120,7 @@ def main(settings: Settings) -> None:
             {name: lambda make=make: images_per_second(make(), settings.batch_size) for name, make in made.items()},
             repetitions=settings.repetitions,
         )
-        waits = {name: waiting_share(make(), settings) for name, make in made.items()}
+        waits = {name: waiting_share(make, settings) for name, make in made.items()}
     rows = [
         [
             name,
