@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ray.util.metrics import Counter, Gauge
 
 from raysearch.search.protocol import Failure, Result
 from raysearch.store.folder import CONFIG
+
+M = TypeVar("M", Counter, Gauge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,16 @@ def training_loss(path: Path, loss: float) -> None:
 
 
 def _counter(name: str, run: str) -> Counter:
-    about = METRICS[name]
-    assert about.kind == "counter"
-    return Counter(name, about.help, ("run", *about.tags)).set_default_tags({"run": run})  # pyright: ignore[reportReturnType]
+    return _of_run(Counter, name, run)
 
 
 def _gauge(name: str, run: str) -> Gauge:
+    return _of_run(Gauge, name, run)
+
+
+def _of_run(kind: type[M], name: str, run: str) -> M:
     about = METRICS[name]
-    assert about.kind == "gauge"
-    return Gauge(name, about.help, ("run", *about.tags)).set_default_tags({"run": run})  # pyright: ignore[reportReturnType]
+    assert about.kind == kind.__name__.lower()
+    metric = kind(name, about.help, ("run", *about.tags))
+    metric.set_default_tags({"run": run})
+    return metric

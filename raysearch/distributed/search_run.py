@@ -84,8 +84,6 @@ class SearchRun(Generic[A]):
         """Of waiting candidates whose turn has not come."""
         self._races: dict[A, Part | None] = {}
         """Of waiting candidates that must be scored."""
-        self._scored_on: dict[str, str] = {}
-        """Ids of the samples of those candidates that were not scored on all images."""
         self._queue: deque[A] = deque()
         """Without outcome and not yet a trial."""
 
@@ -121,9 +119,12 @@ class SearchRun(Generic[A]):
         """What a candidate that is asked now is scored on: images against an incumbent, or some of them; None: all."""
         sample = None if self.informative is None else self.informative.sample
         incumbent = self.algorithm.threshold if self.racing.enabled else None
-        # One that was scored on other images than these cannot be raced against on them.
-        if incumbent is None or (self._scored_on.get(incumbent.id) not in (None, sample and sample.id)):
+        if incumbent is None:
             return sample
+        scored = self.candidates[self.algorithm.proposal(incumbent).index].result
+        assert scored is not None  # it competes
+        if scored.sample not in (None, sample and sample.id):
+            return sample  # it was scored on other images than these, and cannot be raced against on them
         draw = f"{self.seed}/race/{incumbent.id}/{arch.id}"
         return Race(incumbent.id, draw, error=self.racing.error, block=self.racing.block, sample=sample)
 
@@ -153,8 +154,6 @@ class SearchRun(Generic[A]):
             self.algorithm.tell(arch, outcome)
             candidate = Candidate(self.algorithm.proposal(arch), self.cost(arch), outcome)
             self.candidates.append(candidate)
-            if isinstance(outcome, Result) and outcome.sample is not None:
-                self._scored_on[arch.id] = outcome.sample
             if self.informative is not None:
                 self.informative.tell(outcome)
                 if not self._waiting:

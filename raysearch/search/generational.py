@@ -135,7 +135,8 @@ class GenerationalSearch(SearchAlgorithm, ABC, Generic[A, C]):
         return self._exhausted or self._generation + 1 >= self.config.generations
 
     def _told(self, generation: int) -> bool:
-        return all(self._ledger.outcome(index) is not None for index in self._of(generation))
+        # The last one first: told in order, it decides at once.
+        return all(self._ledger.outcome(index) is not None for index in reversed(self._of(generation)))
 
     def _of(self, generation: int) -> range:
         """Indices of a generation's candidates."""

@@ -26,7 +26,7 @@ from random import Random
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped, UInt64
 
 from raysearch.bounds import Count, at_least, check_numbers
 from raysearch.search.protocol import ByItem, Failure, Result
@@ -162,9 +162,14 @@ class Sample:
         return math.sqrt(float(((1 - self.probability) / self.probability**2 * difference**2).sum())) / self.items
 
 
+def chance(stream: str, count: int) -> UInt64[np.ndarray, " items"]:
+    """Numbers of 64 bits that ``stream`` names: the same on every machine and with every version of numpy."""
+    return np.frombuffer(Random(stream).randbytes(8 * count), "<u8")
+
+
 def _uniform(stream: str, count: int) -> Float[np.ndarray, " items"]:
-    """Numbers in 0..1 that ``stream`` names: the same on every machine and with every version of numpy."""
-    return np.frombuffer(Random(stream).randbytes(8 * count), "<u8") / 2.0**64
+    """The same as numbers in 0..1."""
+    return chance(stream, count) / 2.0**64
 
 
 class Informative:

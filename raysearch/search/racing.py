@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from random import Random
 from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from raysearch.bounds import Bounds, Count, check_numbers
-from raysearch.search.informative import Sample
+from raysearch.search.informative import Sample, chance
 from raysearch.search.protocol import ByItem, Kind, unpack
 
 STAKES = np.array([0.08, 0.2, 0.4, 0.6, 0.8])
@@ -81,8 +80,8 @@ class Race:
         every block holds its share of both. How many of each a block happens to hold would otherwise be most of the noise of a
         comparison, as a candidate can only lose on the ones and only gain on the others.
         """
-        # Bytes of Random and a stable sort: the same order on every machine and with every version of numpy.
-        shuffled = np.argsort(np.frombuffer(Random(self.draw).randbytes(8 * items), "<u8"), kind="stable")
+        # By a stable sort: the same order on every machine and with every version of numpy.
+        shuffled = np.argsort(chance(self.draw, items), kind="stable")
         if self.sample is not None:
             return shuffled[np.isin(shuffled, self.sample.index)].astype(np.int64)
         if self.kind == "float32":

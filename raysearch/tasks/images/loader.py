@@ -26,7 +26,39 @@ Batch = tuple[Float[Tensor, "batch chans height width"], Shaped[Tensor, " batch"
 """Normalised images and their labels."""
 
 
-class TrainLoader:
+class _Dealt:
+    """Which of ``count`` images one process sees in each step: a function of (seed, epoch), see :class:`TrainLoader`.
+
+    Raises UserError when there are fewer images than processes.
+    """
+
+    def __init__(self, count: int, augment: AugmentConfig, *, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+        self._count, self._copies = count, augment.repeated_augmentation
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        share = count // world_size
+        if share == 0:
+            raise UserError(f"{count} training images for {world_size} parts of a step: lower train.shards or train.workers")
+        # A share below the batch size is cut to an even number, which Mixup asks for.
+        self.batch_size = batch_size if batch_size <= share else max(1, share // 2 * 2)
+        self.steps_per_epoch = share // self.batch_size
+
+    def order(self, epoch: int) -> Int64[Tensor, "steps batch"]:
+        """Which image stands where in this process's epoch: indices into the training split."""
+        generator = torch.Generator().manual_seed(_bits(f"{self._seed}/order/{epoch}"))
+        shuffled = torch.randperm(self._count, generator=generator)
+        # Copies stand side by side and go to different processes, as in DeiT's repeated augmentation; timm's sampler
+        # for it would drop all images of a set below 256 or pad the last process with images of the first.
+        copies = shuffled.repeat_interleave(self._copies)
+        mine = copies[self._rank :: self._world_size][: self.steps_per_epoch * self.batch_size]
+        return mine.view(self.steps_per_epoch, self.batch_size)
+
+    @property
+    def _stream(self) -> str:
+        """Name of the stream of chance that the process varies its images by."""
+        return f"{self._seed}/augment/{self._rank}"
+
+
+class TrainLoader(_Dealt):
     """The part of the training images that one process sees; every process has the same number of steps of the same size.
 
     The images of an epoch are shuffled by ``(seed, epoch)`` and dealt to the processes, so no two see the same one (with
@@ -60,63 +92,21 @@ class TrainLoader:
         world_size: int = 1,
         workers: int | None = 0,
     ) -> None:
-        self._order = ImageOrder(len(images), augment, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
-        stream = _augmentation(seed, rank)
+        super().__init__(len(images), augment, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
         self._batches: _Batches
         if isinstance(images, ArrayImages) and images.fits(config) and augment.moves_only:
-            self._batches = _ArrayBatches(images, config, augment, stream=stream)
+            self._batches = _ArrayBatches(images, config, augment, stream=self._stream)
         else:
             images = training_images(images, config)
             count = loader_processes(workers, images, config, world_size=world_size)
-            self._batches = _DecodedBatches(images, config, augment, stream=stream, workers=count)
-
-    @property
-    def batch_size(self) -> int:
-        """Images of one step of this process."""
-        return self._order.batch_size
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self._order.steps_per_epoch
+            self._batches = _DecodedBatches(images, config, augment, stream=self._stream, workers=count)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The steps of one epoch (0-based) from the ``start``-th on. Raises UserError that names an unreadable image."""
         return self._batches.epoch(self.order(epoch), epoch, start)
 
-    def order(self, epoch: int) -> Int64[Tensor, "steps batch"]:
-        """Which image stands where in this process's epoch: indices into the training split."""
-        return self._order(epoch)
 
-
-class ImageOrder:
-    """Which of ``count`` images one process sees in each step: a function of (seed, epoch), see :class:`TrainLoader`.
-
-    Raises UserError when there are fewer images than processes.
-    """
-
-    def __init__(self, count: int, augment: AugmentConfig, *, batch_size: int, seed: int, rank: int, world_size: int) -> None:
-        self._count, self._copies = count, augment.repeated_augmentation
-        self._seed, self._rank, self._world_size = seed, rank, world_size
-        share = count // world_size
-        if share == 0:
-            raise UserError(f"{count} training images for {world_size} parts of a step: lower train.shards or train.workers")
-        # A share below the batch size is cut to an even number, which Mixup asks for.
-        self.batch_size = batch_size if batch_size <= share else max(1, share // 2 * 2)
-        self.steps_per_epoch = share // self.batch_size
-
-    def __call__(self, epoch: int) -> Int64[Tensor, "steps batch"]:
-        """Indices into the training split."""
-        generator = torch.Generator().manual_seed(_bits(f"{self._seed}/order/{epoch}"))
-        shuffled = torch.randperm(self._count, generator=generator)
-        # Copies stand side by side and go to different processes, as in DeiT's repeated augmentation; timm's sampler
-        # for it would drop all images of a set below 256 or pad the last process with images of the first.
-        copies = shuffled.repeat_interleave(self._copies)
-        mine = copies[self._rank :: self._world_size][: self.steps_per_epoch * self.batch_size]
-        return mine.view(self.steps_per_epoch, self.batch_size)
-
-
-class ImageStream:
+class ImageStream(_Dealt):
     """The images of a :class:`TrainLoader` one by one, the same to the last bit, for machines that prepare them for others.
 
     It travels to those machines, each of which decodes once what fits into its memory. The arguments are the loader's.
@@ -133,27 +123,12 @@ class ImageStream:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__(len(images), augment, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
         self._images, self._config, self._augment = images, config, augment
-        self._stream = _augmentation(seed, rank)
         self._varied: _Varied | None = None
-        self._order = ImageOrder(len(images), augment, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_varied": None}
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one epoch."""
-        return self._order.steps_per_epoch
-
-    @property
-    def batch_size(self) -> int:
-        """Images of one step."""
-        return self._order.batch_size
-
-    def order(self, epoch: int) -> Int64[Tensor, "steps batch"]:
-        """Indices into the training split."""
-        return self._order(epoch)
 
     def keys(self, epoch: int) -> Int64[np.ndarray, "steps batch key"]:
         """What makes up each image of an epoch: the epoch, the position in it, and the index, as a :data:`Key`."""
@@ -253,11 +228,6 @@ class _Varied(Dataset[tuple[Tensor, float]]):
         image = self._images.decode(index)
         with _seeded(f"{self._stream}/{epoch}/{position}"):
             return self._transform(image), self._images.labels[index].item()
-
-
-def _augmentation(seed: int, rank: int) -> str:
-    """Name of the stream of chance that a process varies its images by."""
-    return f"{seed}/augment/{rank}"
 
 
 def _bits(stream: str) -> int:
