@@ -45,6 +45,15 @@ _SINCE_0_1_0 = frozenset(
     )
 )
 """Settings of training that came later; their defaults are what it did before."""
+_SINCE: Mapping[str, Mapping[str, Any]] = {
+    "augment": {"erasing_mode": "pixel", "erasing_count": 1},
+    "train": {"max_skipped_steps": 0, **{name: _PUBLISHED[name] for name in _SINCE_0_1_0}},
+    "evaluators": {"nodes": asdict(NodesConfig()), "deadline": asdict(DeadlineConfig())},
+    "predictor": {"ahead": 0},
+    "finalists": {"choose": "best"},
+    "report": {"baseline_epochs": None},
+}
+"""What settings of each group that came later stand for in a search that did not have them."""
 
 
 def of_0_1_0(values: Mapping[str, Any]) -> bool:
@@ -69,22 +78,11 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
         if "split_seed" not in held:
             of_dataset |= {"split_seed": left.get("seed", 0), "finalist_images": 0, "shrink": 0.0, "rules": "0.1"}
         left["dataset"] = {**of_dataset, **held}
-    if isinstance(augment := left.get("augment"), Mapping):
-        left["augment"] = {"erasing_mode": "pixel", "erasing_count": 1, **cast(Mapping[str, Any], augment)}
-    if isinstance(train := left.get("train"), Mapping):
-        of_train = {name: value for name, value in _PUBLISHED.items() if name in _SINCE_0_1_0}
-        left["train"] = {"max_skipped_steps": 0, **of_train, **cast(Mapping[str, Any], train)}
-    if isinstance(evaluators := left.get("evaluators"), Mapping):
-        of_evaluators = {"nodes": asdict(NodesConfig()), "deadline": asdict(DeadlineConfig())}
-        left["evaluators"] = {**of_evaluators, **cast(Mapping[str, Any], evaluators)}
-    if isinstance(predictor := left.get("predictor"), Mapping):
-        left["predictor"] = {"ahead": 0, **cast(Mapping[str, Any], predictor)}
-    left["informative"] = {**asdict(InformativeConfig()), **cast(Mapping[str, Any], left.get("informative", {}))}
-    left["teacher"] = {**asdict(TeacherConfig()), **cast(Mapping[str, Any], left.get("teacher", {}))}
-    if isinstance(finalists := left.get("finalists"), Mapping):
-        left["finalists"] = {"choose": "best", **cast(Mapping[str, Any], finalists)}
-    if isinstance(report := left.get("report"), Mapping):
-        left["report"] = {"baseline_epochs": None, **cast(Mapping[str, Any], report)}
+    for name, since in _SINCE.items():
+        if isinstance(group := left.get(name), Mapping):
+            left[name] = {**since, **cast(Mapping[str, Any], group)}
+    for name, settings in (("informative", InformativeConfig()), ("teacher", TeacherConfig())):
+        left[name] = {**asdict(settings), **cast(Mapping[str, Any], left.get(name, {}))}
     left.setdefault("baselines", [])
     left.setdefault("champion", asdict(ChampionConfig(epochs=0)))
     return left
